@@ -1,0 +1,81 @@
+"""The daemon's settings: one file, `SUBLET_ROOT/config.toml`, overridable by environment.
+
+Pure: the caller hands in the parsed file and the environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.size import Size
+from sublet.domain.units import GIB, parse_memory
+
+DEFAULT_ROOT, DEFAULT_RUN = Path("/var/lib/sublet"), Path("/run/sublet")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`root` holds state, `run` what does not survive a reboot; `reserve` in bytes;
+    `subnet` an IPv4 /16, empty: the first free one; `mirror` a Debian mirror for suites that
+    the host's own sources do not name, empty: the host's."""
+
+    root: Path = DEFAULT_ROOT
+    run: Path = DEFAULT_RUN
+    reserve: int = GIB
+    overcommit: float = 16.0
+    default_size: Size = field(default_factory=lambda: Size(1, GIB // 2))
+    subnet: str = ""
+    mirror: str = ""
+
+    @property
+    def socket(self) -> Path:
+        """The API's unix socket."""
+        return self.run / "sublet.sock"
+
+
+def _subnet(text: str) -> str:
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError:
+        network = ipaddress.IPv4Network("0.0.0.0/0")
+    if network.prefixlen != 16:
+        raise InvalidArgument(f"subnet: '{text}' is not an IPv4 /16.", hint="Write 10.213.0.0/16.")
+    return text
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "reserve": parse_memory,
+    "overcommit": float,
+    "default_size": Size.parse,
+    "subnet": _subnet,
+    "mirror": str,
+}
+
+
+def load(file: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
+    """The settings from the file's keys, each overridden by `SUBLET_<KEY>`.
+
+    Raises InvalidArgument for a key that does not exist and for a malformed value.
+    """
+    unknown = set(file) - set(_PARSERS)
+    if unknown:
+        known = ", ".join(f.name for f in fields(Config) if f.name in _PARSERS)
+        raise InvalidArgument(
+            f"config.toml: there is no key '{sorted(unknown)[0]}'.", hint=f"The keys are: {known}."
+        )
+    values: dict[str, Any] = {}
+    for key, parse in _PARSERS.items():
+        text = environ.get(f"SUBLET_{key.upper()}", file.get(key))
+        if text is not None:
+            try:
+                values[key] = parse(str(text))
+            except ValueError:
+                raise InvalidArgument(f"{key}: '{text}' is malformed.") from None
+    root = Path(environ.get("SUBLET_ROOT") or DEFAULT_ROOT)
+    run = Path(environ.get("SUBLET_RUN") or DEFAULT_RUN)
+    return Config(root=root, run=run, **values)

@@ -1,0 +1,230 @@
+"""Every error that a user can meet, each with a stable code.
+
+An error is one sentence that says what happened and why; its hint says what to
+do next. The code is stable and documented (`docs/reference/errors.md` is made
+from this file), the status is the API's, the exit code is the CLI's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class SubletError(Exception):
+    """Something went wrong inside Sublet that no more precise error describes."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+
+    def to_dict(self) -> dict[str, str]:
+        """The error as it crosses the API: `code`, `message`, `hint`."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class InvalidArgument(SubletError):
+    """A name, size, port, mount or other value is malformed."""
+
+    code = "invalid-argument"
+    status = 400
+    exit_code = 125
+
+
+class NoSuchInstance(SubletError):
+    """No instance has this id or name."""
+
+    code = "no-such-instance"
+    status = 404
+    default_hint = "`sublet ps -a` lists them all."
+
+
+class NoSuchImage(SubletError):
+    """The image is neither on this host nor to be had from a registry or a Debian mirror."""
+
+    code = "no-such-image"
+    status = 404
+    exit_code = 125
+    default_hint = (
+        "`sublet images` lists what is here; `sublet pull` fetches, `sublet build` makes."
+    )
+
+
+class NoSuchOperation(SubletError):
+    """No operation has this id, or it ended long ago."""
+
+    code = "no-such-operation"
+    status = 404
+
+
+class NameInUse(SubletError):
+    """Another instance has this name."""
+
+    code = "name-in-use"
+    status = 409
+    exit_code = 125
+    default_hint = "Choose another --name, or remove the other one with `sublet rm`."
+
+
+class PortInUse(SubletError):
+    """Another program, or another instance, listens on the port to be published."""
+
+    code = "port-in-use"
+    status = 409
+    exit_code = 125
+    default_hint = "Publish another port, or stop what uses this one (`ss -ltnp` names it)."
+
+
+class ImageInUse(SubletError):
+    """An image cannot be removed while instances are made of it."""
+
+    code = "image-in-use"
+    status = 409
+    default_hint = (
+        "Remove the instances first (`sublet rm`), or use `sublet rmi -f` to drop its name."
+    )
+
+
+class WrongState(SubletError):
+    """The instance is in a state in which this cannot be done."""
+
+    code = "wrong-state"
+    status = 409
+
+
+class Busy(SubletError):
+    """Another action holds the instance's lock."""
+
+    code = "busy"
+    status = 409
+    default_hint = "Try again when it has ended."
+
+
+class CommandNotFound(SubletError):
+    """The image has no such command."""
+
+    code = "command-not-found"
+    status = 400
+    exit_code = 127
+
+
+class CommandNotExecutable(SubletError):
+    """The command exists in the image but cannot be executed."""
+
+    code = "command-not-executable"
+    status = 400
+    exit_code = 126
+
+
+class StartFailed(SubletError):
+    """The OCI runtime could not start the container."""
+
+    code = "start-failed"
+    status = 500
+    exit_code = 125
+
+
+class InsufficientCapacity(SubletError):
+    """The host has no room for an instance of this size."""
+
+    code = "insufficient-capacity"
+    status = 409
+    exit_code = 125
+    default_hint = "`sublet host` shows what is free; ask for less, or stop something."
+
+
+class CorruptImage(SubletError):
+    """The file is not a sound image: wrong magic, truncated, or a changed byte."""
+
+    code = "corrupt-image"
+    status = 400
+    exit_code = 125
+    default_hint = "Fetch or build the file again."
+
+
+class BuildFailed(SubletError):
+    """A step of the build ended with an error."""
+
+    code = "build-failed"
+    status = 400
+
+
+class PullFailed(SubletError):
+    """The registry or the Debian mirror did not deliver the image."""
+
+    code = "pull-failed"
+    status = 502
+    exit_code = 125
+
+
+class DiskFull(SubletError):
+    """The host has no space left for what was to be written."""
+
+    code = "disk-full"
+    status = 507
+    exit_code = 125
+    default_hint = "Free some space (`sublet rmi`, `sublet rm`), then try again."
+
+
+class ToolMissing(SubletError):
+    """A program that Sublet needs is not installed."""
+
+    code = "tool-missing"
+    status = 500
+    exit_code = 125
+    default_hint = "`make setup` installs everything that is needed."
+
+
+class HostUnsupported(SubletError):
+    """This host's kernel or set-up lacks something that Sublet cannot do without."""
+
+    code = "host-unsupported"
+    status = 500
+    exit_code = 125
+
+
+class Cancelled(SubletError):
+    """The operation was cancelled before its end; what it had made is removed."""
+
+    code = "cancelled"
+    status = 409
+    exit_code = 130
+
+
+class DaemonUnavailable(SubletError):
+    """The daemon does not answer and could not be started."""
+
+    code = "daemon-unavailable"
+    status = 503
+    exit_code = 125
+
+
+class ProcessFailed(SubletError):
+    """A program that Sublet called ended with an error."""
+
+    code = "process-failed"
+    status = 500
+
+
+def _every(cls: type[SubletError]) -> list[type[SubletError]]:
+    return [cls, *(sub for child in cls.__subclasses__() for sub in _every(child))]
+
+
+def all_errors() -> list[type[SubletError]]:
+    """Every error class, the base first."""
+    return _every(SubletError)
+
+
+def from_dict(data: dict[str, Any]) -> SubletError:
+    """The error that `to_dict` described; an unknown code gives the base class."""
+    by_code = {cls.code: cls for cls in all_errors()}
+    cls = by_code.get(data.get("code", ""), SubletError)
+    return cls(str(data.get("message", "unknown error")), hint=str(data.get("hint", "")))

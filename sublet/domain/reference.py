@@ -1,0 +1,72 @@
+"""Image references: `postgres:15`, `registry:5000/team/app@sha256:…`.
+
+Grammar: the OCI distribution specification, "Pulling manifests". A name is kept
+in its short form: what Docker calls `docker.io/library/debian` is `debian` here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sublet.domain.errors import InvalidArgument
+
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_DOMAIN = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)(?::\d{1,5})?"
+_NAME = re.compile(rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_HINT = "Write NAME[:TAG], such as postgres:15 or registry.example:5000/team/app:1.0."
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A repository with a tag or a digest. `str()` gives its short form."""
+
+    repository: str
+    tag: str = "latest"
+    digest: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
+        )
+
+    @property
+    def registry(self) -> str:
+        """Host and port of the registry; `docker.io` where none is named."""
+        first, slash, _ = self.repository.partition("/")
+        named = slash and ("." in first or ":" in first or first == "localhost")
+        return first if named else "docker.io"
+
+    @property
+    def qualified(self) -> str:
+        """The reference in full, as registries and other tools want it."""
+        name = self.repository
+        if self.registry == "docker.io" and not name.startswith("docker.io/"):
+            name = f"docker.io/{name}" if "/" in name else f"docker.io/library/{name}"
+        return f"{name}@{self.digest}" if self.digest else f"{name}:{self.tag}"
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """The reference that `text` names, tag `latest` if it names none."""
+        name, _, digest = text.partition("@")
+        repository, colon, tag = name.rpartition(":")
+        if not colon or "/" in tag:
+            repository, tag = name, "latest"
+        for prefix in ("docker.io/library/", "docker.io/"):
+            repository = repository.removeprefix(prefix)
+        valid = (
+            len(repository) <= 255
+            and _NAME.fullmatch(repository)
+            and _TAG.fullmatch(tag)
+            and (not digest or _DIGEST.fullmatch(digest))
+        )
+        if not valid:
+            raise InvalidArgument(f"'{text}' is not an image reference.", hint=_HINT)
+        return cls(repository, tag, digest)
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` is a whole `sha256:…` digest."""
+    return bool(_DIGEST.fullmatch(text))

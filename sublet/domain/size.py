@@ -1,0 +1,46 @@
+"""What an instance is sold: vCPUs, memory, disk."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.units import GIB, MIB
+
+MINIMUM_MEMORY = 6 * MIB
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A limit as well as a promise: `cpus` in vCPUs, `memory` and `disk` in bytes.
+
+    A `disk` of 0 is limited by the host's free space alone.
+    """
+
+    cpus: float
+    memory: int
+    disk: int = 0
+
+    def __post_init__(self) -> None:
+        if self.cpus <= 0:
+            raise InvalidArgument("A size needs more than 0 vCPUs.")
+        if self.memory < MINIMUM_MEMORY:
+            raise InvalidArgument(
+                f"{self.memory} bytes of memory are too few to start a process.",
+                hint="Give at least 6m.",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g}x{self.memory / GIB:.4g}"
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """`2x4`: 2 vCPUs and 4 GiB; fractions allowed."""
+        match = _SIZE.fullmatch(text.strip())
+        if not match:
+            raise InvalidArgument(
+                f"'{text}' is not a size.", hint="Write vCPUs x GiB, such as 2x4 or 0.5x0.25."
+            )
+        return cls(float(match[1]), int(float(match[2]) * GIB))

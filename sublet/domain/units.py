@@ -1,0 +1,70 @@
+"""Memory, CPU and time as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from sublet.domain.errors import InvalidArgument
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+_MEMORY_UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": TIB}
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
+_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+
+
+def parse_memory(text: str) -> int:
+    """`256m`, `1g`, `1.5GiB` or a count of bytes, in bytes; powers of 1024."""
+    match = _MEMORY.fullmatch(text.strip())
+    if not match:
+        raise InvalidArgument(
+            f"'{text}' is not an amount of memory.", hint="Write 512m, 2g or a number of bytes."
+        )
+    return int(float(match[1]) * _MEMORY_UNITS[match[2].lower()])
+
+
+def parse_cpus(text: str) -> float:
+    """A number of vCPUs, fractions allowed, greater than zero."""
+    try:
+        cpus = float(text)
+    except ValueError:
+        cpus = 0.0
+    if not 0 < cpus <= 65536:
+        raise InvalidArgument(
+            f"'{text}' is not a number of CPUs.", hint="Write a positive number such as 0.5 or 2."
+        )
+    return cpus
+
+
+def parse_duration(text: str) -> float:
+    """`90s`, `30m`, `2h`, `7d` or a number of seconds, in seconds."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise InvalidArgument(f"'{text}' is not a duration.", hint="Write 90s, 30m, 2h or 7d.")
+    return float(match[1]) * _DURATION_UNITS[match[2] or "s"]
+
+
+def format_bytes(count: float) -> str:
+    """A count of bytes as people read it: `512 B`, `60.2 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def format_age(seconds: float) -> str:
+    """A span of time in its largest unit: `5 seconds`, `3 hours`."""
+    for name, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {name}{'s' if count != 1 else ''}"
+    count = max(0, int(seconds))
+    return f"{count} second{'s' if count != 1 else ''}"
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC, to the millisecond."""
+    stamp = datetime.fromtimestamp(seconds, UTC)
+    return stamp.strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03d}Z"

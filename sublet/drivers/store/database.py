@@ -1,0 +1,104 @@
+"""The SQLite database: one file, one writer, ordered migrations.
+
+WAL with `synchronous=NORMAL`: a killed daemon loses no committed transaction; a
+power cut may lose the last ones, never the file's soundness (sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sublet.domain.errors import HostUnsupported
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE images (
+        digest TEXT PRIMARY KEY,      -- sha256 of the whole file
+        size INTEGER NOT NULL,
+        created REAL NOT NULL,
+        offset INTEGER NOT NULL,      -- of the squashfs in the file
+        length INTEGER NOT NULL,
+        config BLOB NOT NULL          -- OCI image config, JSON
+    );
+    CREATE TABLE names (
+        name TEXT PRIMARY KEY,
+        digest TEXT NOT NULL REFERENCES images(digest) ON DELETE CASCADE
+    );
+    -- What this host packed itself, by the SHA-256 of the file: may be mounted.
+    CREATE TABLE packed (digest TEXT PRIMARY KEY);
+    -- What an outside thing was packed into: a foreign file's or a built image's id.
+    CREATE TABLE sources (source TEXT PRIMARY KEY, digest TEXT NOT NULL);
+    -- SHA-256 of files that were read whole, while inode, size and mtime stay the same.
+    CREATE TABLE hashes (
+        device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, digest TEXT NOT NULL,
+        PRIMARY KEY (device, inode)
+    );
+    CREATE TABLE instances (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        image TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        spec BLOB NOT NULL,           -- JSON
+        slot INTEGER NOT NULL UNIQUE,
+        state TEXT NOT NULL,
+        created REAL NOT NULL,
+        started REAL NOT NULL,
+        finished REAL NOT NULL,
+        exit_code INTEGER,
+        pid INTEGER NOT NULL,
+        pid_start INTEGER NOT NULL,
+        supervisor INTEGER NOT NULL,
+        supervisor_start INTEGER NOT NULL,
+        reason TEXT NOT NULL
+    );
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY,
+        time REAL NOT NULL,
+        type TEXT NOT NULL,
+        instance TEXT NOT NULL,
+        detail TEXT NOT NULL          -- JSON
+    );
+    CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+    """,
+)
+"""Append-only: each entry takes the database one version further (PRAGMA user_version)."""
+
+
+class Database:
+    """A connection with the current schema. Used from one thread, the event loop's."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.connection.row_factory = sqlite3.Row
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            self.connection.execute(f"PRAGMA {pragma}")
+        self._migrate()
+
+    def _migrate(self) -> None:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise HostUnsupported(
+                f"The database is of version {version}; this Sublet knows {len(MIGRATIONS)}.",
+                hint="Start the newer Sublet that wrote it.",
+            )
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            self.connection.executescript(
+                f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;"
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of the block's changes, or none. Blocks do not nest; no awaiting inside."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def close(self) -> None:
+        self.connection.close()
