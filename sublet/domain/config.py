@@ -5,6 +5,7 @@ Pure: the caller hands in the parsed file and the environment.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -31,6 +32,13 @@ class Config:
     default_size: Size = field(default_factory=lambda: Size(1, GIB // 2))
     subnet: str = ""
     mirror: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Names what this daemon owns on the host: `sublet`, or `sublet_` and 8 hex digits."""
+        if self.run == DEFAULT_RUN:
+            return "sublet"
+        return f"sublet_{hashlib.sha256(str(self.run).encode()).hexdigest()[:8]}"
 
     @property
     def socket(self) -> Path:

@@ -1,0 +1,33 @@
+"""Sublet rents out slices of a machine. `sublet.run(...)` gives one to a Python program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sublet.domain.errors import SubletError
+    from sublet.sdk import AsyncClient, AsyncInstance, Client, ExecResult, Instance, run
+
+__version__ = "0.1.0"
+__all__ = [
+    "AsyncClient",
+    "AsyncInstance",
+    "Client",
+    "ExecResult",
+    "Instance",
+    "SubletError",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the SDK when it is first used (PEP 562): importing a room costs only that room."""
+    if name == "SubletError":
+        from sublet.domain.errors import SubletError
+
+        return SubletError
+    if name in __all__:
+        from sublet import sdk
+
+        return getattr(sdk, name)
+    raise AttributeError(f"module 'sublet' has no attribute '{name}'")

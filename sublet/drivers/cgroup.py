@@ -1,0 +1,203 @@
+"""Control groups, version 1 and 2, and both mixed.
+
+Every instance has a cgroup of its own, `<parent>/<id>`, in every hierarchy that is
+mounted, the ones without limits too: a process that stayed behind in one would show
+its neighbours inside. Sources: cgroups(7), Documentation/admin-guide/cgroup-v1, -v2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from sublet.domain.errors import HostUnsupported
+from sublet.domain.size import Size
+
+PERIOD = 100_000
+"""Length of a CPU bandwidth period, in microseconds."""
+
+_NEEDED = ("cpu", "memory", "pids")
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """One mounted cgroup tree: its mount point, version, and controllers."""
+
+    mount: Path
+    version: int
+    controllers: frozenset[str]
+
+
+def hierarchies(mountinfo: str) -> list[Hierarchy]:
+    """The cgroup trees that `mountinfo` (proc(5)) lists, each once."""
+    found: dict[frozenset[str], Hierarchy] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fstype, _, options = after.split(" ", 2)
+        mount = Path(before.split(" ")[4])
+        if fstype == "cgroup2":
+            names = frozenset((mount / "cgroup.controllers").read_text().split())
+            found.setdefault(frozenset({"v2"}), Hierarchy(mount, 2, names))
+        elif fstype == "cgroup":
+            names = frozenset(options.split(",")) - {"rw", "ro", "xattr", "clone_children"}
+            found.setdefault(names, Hierarchy(mount, 1, names))
+    return list(found.values())
+
+
+class Cgroups:
+    """The cgroups of one daemon's instances, below `parent` in each hierarchy."""
+
+    def __init__(self, parent: str, trees: list[Hierarchy] | None = None) -> None:
+        if trees is None:
+            trees = hierarchies(Path("/proc/self/mountinfo").read_text())
+        self.parent = parent
+        self.trees = trees
+        missing = [name for name in _NEEDED if not self._tree(name)]
+        if missing:
+            raise HostUnsupported(
+                f"This host has no cgroup controller '{missing[0]}'.",
+                hint="Mount the cgroup file systems, or enable it on the kernel's command line.",
+            )
+
+    @property
+    def layout(self) -> str:
+        """`v2`, `v1`, or `hybrid`: a cgroup2 without the controllers beside v1."""
+        versions = {tree.version for tree in self.trees}
+        if versions == {1, 2}:
+            return "hybrid"
+        return f"v{versions.pop()}"
+
+    @property
+    def unified(self) -> bool:
+        """Whether all controllers are on cgroup2, the layout that crun runs on as it is."""
+        return self.layout == "v2"
+
+    def _tree(self, controller: str) -> Hierarchy | None:
+        return next((tree for tree in self.trees if controller in tree.controllers), None)
+
+    def _directories(self, instance_id: str) -> list[Path]:
+        return [tree.mount / self.parent / instance_id for tree in self.trees]
+
+    def setup(self) -> None:
+        """Make the parent cgroups, with controllers enabled for their children."""
+        for tree in self.trees:
+            parent = tree.mount / self.parent
+            parent.mkdir(exist_ok=True)
+            if tree.version == 2:
+                enable = " ".join(f"+{name}" for name in _NEEDED if name in tree.controllers)
+                for directory in (tree.mount, parent):
+                    if enable:
+                        _write(directory / "cgroup.subtree_control", enable)
+            elif "cpuset" in tree.controllers:
+                _inherit_cpuset(parent)
+
+    def create(self, instance_id: str, size: Size, pids: int) -> None:
+        """Make the instance's cgroups with the limits of its size."""
+        for tree in self.trees:
+            directory = tree.mount / self.parent / instance_id
+            directory.mkdir(exist_ok=True)
+            if tree.version == 1 and "cpuset" in tree.controllers:
+                _inherit_cpuset(directory)
+        self.limit(instance_id, size, pids)
+
+    def limit(self, instance_id: str, size: Size, pids: int) -> None:
+        """Set the limits: CPU bandwidth and share, memory without swap, number of tasks."""
+        for name in _NEEDED:
+            tree = self._tree(name)
+            assert tree is not None
+            directory = tree.mount / self.parent / instance_id
+            for file, value in limits(name, tree.version, size, pids):
+                if tree.version == 1 and "memsw" in file and not (directory / file).exists():
+                    continue  # the kernel was built or booted without swap accounting
+                _write(directory / file, value)
+
+    def procs_files(self, instance_id: str) -> list[str]:
+        """The files to write a pid (or 0, for oneself) to, to enter the instance's cgroups."""
+        return [str(directory / "cgroup.procs") for directory in self._directories(instance_id)]
+
+    def pids(self, instance_id: str) -> list[int]:
+        """All processes of the instance."""
+        pids: set[int] = set()
+        for file in self.procs_files(instance_id):
+            with contextlib.suppress(FileNotFoundError, OSError):
+                pids.update(map(int, Path(file).read_text().split()))
+        return sorted(pids)
+
+    def memory(self, instance_id: str) -> int:
+        """Bytes charged to the instance, its share of the page cache included."""
+        tree = self._tree("memory")
+        assert tree is not None
+        file = "memory.current" if tree.version == 2 else "memory.usage_in_bytes"
+        try:
+            return int((tree.mount / self.parent / instance_id / file).read_text())
+        except OSError:
+            return 0
+
+    def ids(self) -> set[str]:
+        """Ids that have a cgroup in any hierarchy."""
+        found: set[str] = set()
+        for tree in self.trees:
+            with contextlib.suppress(FileNotFoundError):
+                entries = list(os.scandir(tree.mount / self.parent))
+                found.update(entry.name for entry in entries if entry.is_dir())
+        return found
+
+    async def destroy(self, instance_id: str, deadline: float = 10) -> None:
+        """Kill what is left in the instance's cgroups and remove them. Idempotent."""
+        async with asyncio.timeout(deadline):
+            for directory in self._directories(instance_id):
+                pause = 0.0005
+                while directory.exists():
+                    for pid in self.pids(instance_id):
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(OSError):
+                        directory.rmdir()
+                        break
+                    await asyncio.sleep(pause)  # a dying process still counts
+                    pause = min(pause * 2, 0.05)
+
+    def teardown(self) -> None:
+        """Remove the parent cgroups, if no instance is left in them."""
+        for tree in self.trees:
+            with contextlib.suppress(OSError):
+                (tree.mount / self.parent).rmdir()
+
+
+def limits(controller: str, version: int, size: Size, pids: int) -> list[tuple[str, str]]:
+    """The files of one controller, and what to write to each, for a size."""
+    quota = max(1000, round(size.cpus * PERIOD))
+    shares = min(max(2, round(size.cpus * 1024)), 262144)
+    # The kernel's own conversion of shares [2, 262144] to a weight [1, 10000].
+    weight = 1 + (shares - 2) * 9999 // 262142
+    table = {
+        ("cpu", 1): [
+            ("cpu.cfs_period_us", str(PERIOD)),
+            ("cpu.cfs_quota_us", str(quota)),
+            ("cpu.shares", str(shares)),
+        ],
+        ("cpu", 2): [("cpu.max", f"{quota} {PERIOD}"), ("cpu.weight", str(weight))],
+        ("memory", 1): [
+            ("memory.limit_in_bytes", str(size.memory)),
+            ("memory.memsw.limit_in_bytes", str(size.memory)),
+        ],
+        ("memory", 2): [("memory.max", str(size.memory)), ("memory.swap.max", "0")],
+        ("pids", 1): [("pids.max", str(pids))],
+        ("pids", 2): [("pids.max", str(pids))],
+    }
+    return table[controller, version]
+
+
+def _write(file: Path, value: str) -> None:
+    file.write_text(value)
+
+
+def _inherit_cpuset(directory: Path) -> None:
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        own, above = directory / name, directory.parent / name
+        if not own.read_text().strip():
+            own.write_text(above.read_text())

@@ -1,0 +1,251 @@
+"""Containers on this host: what is made for one, and how all of it is taken away again.
+
+Everything is found from the instance's id: `RUN/mnt/<id>` holds its mounts and
+namespaces, `RUN/instances/<id>` what its supervisor needs, `ROOT/instances/<id>` its
+writable layer and its log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sublet.domain.config import Config
+from sublet.domain.errors import HostUnsupported, InvalidArgument
+from sublet.domain.leftover import Leftover
+from sublet.domain.mounts import Mount
+from sublet.domain.size import Size
+from sublet.drivers import mount, namespaces
+from sublet.drivers.cgroup import Cgroups
+from sublet.drivers.container import spec as oci
+from sublet.drivers.container.rootfs import Root
+from sublet.drivers.container.supervisor import Created, Supervision, Supervisor
+
+RESERVED = "images"
+"""The one entry below RUN/mnt that is no instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the things of one instance are."""
+
+    state: Path
+    run: Path
+    mounts: Path
+
+    @property
+    def rootfs(self) -> Path:
+        return self.mounts / "rootfs"
+
+    @property
+    def user_namespace(self) -> Path:
+        return self.mounts / "user"
+
+    @property
+    def network_namespace(self) -> Path:
+        return self.mounts / "net"
+
+    @property
+    def log(self) -> Path:
+        return self.state / "log"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a container is made of: `user` as in the image config, `files` by their name in /etc
+    (resolv.conf, hosts, hostname)."""
+
+    instance_id: str
+    process: oci.Process
+    user: str
+    hostname: str
+    uid_base: int
+    size: Size
+    pids_limit: int
+    mounts: tuple[Mount, ...]
+    files: dict[str, str]
+    stdin: bool
+
+
+class Containers:
+    """All containers of one daemon."""
+
+    def __init__(self, config: Config, cgroups: Cgroups) -> None:
+        self.config = config
+        self.cgroups = cgroups
+        self.supervisor = Supervisor(config.run / "runtime", unified=cgroups.unified)
+        self.capabilities = oci.given_capabilities(Path("/proc/self/status").read_text())
+
+    def setup(self) -> None:
+        """Make the directories and cgroups that all containers share. Idempotent."""
+        self.config.run.mkdir(mode=0o711, parents=True, exist_ok=True)
+        mount.share(self.config.run / "mnt")
+        for directory in (self.config.run / "runtime", self.config.run / "instances"):
+            directory.mkdir(mode=0o711, exist_ok=True)
+        (self.config.root / "instances").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.cgroups.setup()
+
+    def places(self, instance_id: str) -> Places:
+        return Places(
+            self.config.root / "instances" / instance_id,
+            self.config.run / "instances" / instance_id,
+            self.config.run / "mnt" / instance_id,
+        )
+
+    async def isolate(self, instance_id: str, uid_base: int) -> Path:
+        """Make the instance's user and network namespaces; the latter's file."""
+        at = self.places(instance_id)
+        at.mounts.mkdir(mode=0o711, exist_ok=True)
+        namespaces.create(at.user_namespace, at.network_namespace, uid_base)
+        return at.network_namespace
+
+    async def create(self, plan: Plan, lower: Path) -> Created:
+        """Create the container on the image shown at `lower`, up to just before its command."""
+        at = self.places(plan.instance_id)
+        self._mount_root(at, lower, plan.uid_base)
+        binds = tuple(self._bind(at, number, bind) for number, bind in enumerate(plan.mounts))
+        for directory in (at.run, at.run / "exit"):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        process = self._prepare(at, plan)
+        files = tuple(self._file(at, plan, name) for name in plan.files)
+        spec = oci.ContainerSpec(
+            process=process,
+            rootfs=at.rootfs,
+            hostname=plan.hostname,
+            user_namespace=at.user_namespace,
+            network_namespace=at.network_namespace,
+            uid_base=plan.uid_base,
+            mounts=files + binds,
+            memory=plan.size.memory,
+        )
+        config = oci.config(spec, self.capabilities)
+        (at.run / "config.json").write_text(json.dumps(config))
+        self.cgroups.create(plan.instance_id, plan.size, plan.pids_limit)
+        return await self.supervisor.create(
+            Supervision(
+                instance_id=plan.instance_id,
+                directory=at.run,
+                log=at.log,
+                tty=plan.process.tty,
+                stdin=plan.stdin,
+                procs_files=self.cgroups.procs_files(plan.instance_id),
+            )
+        )
+
+    def _mount_root(self, at: Places, lower: Path, uid_base: int) -> None:
+        """The image with mapped ids, and over it the writable layer that the mapped root owns."""
+        at.state.mkdir(mode=0o700, exist_ok=True)
+        upper, work = at.state / "upper", at.state / "work"
+        mapped = at.mounts / "lower"
+        for directory in (work, mapped, at.rootfs):
+            directory.mkdir(mode=0o755, exist_ok=True)
+        if not upper.exists():
+            upper.mkdir(mode=0o755)
+            origin = lower.stat()
+            os.chmod(upper, origin.st_mode & 0o7777)
+            os.chown(upper, uid_base + origin.st_uid, uid_base + origin.st_gid)
+        mount.bind_idmapped(str(lower), str(mapped), str(at.user_namespace), read_only=True)
+        mount.overlay(str(mapped), upper, work, at.rootfs)
+        mount.unmount(str(mapped))  # the overlay keeps a copy of its own
+
+    def _bind(self, at: Places, number: int, bind: Mount) -> Mount:
+        """The host's directory or file with ids mapped, so that root inside is root outside."""
+        source = Path(bind.source)
+        if not source.exists():
+            raise InvalidArgument(
+                f"{bind.source} does not exist on this host.", hint="Create it, or mend the path."
+            )
+        target = at.mounts / f"bind{number}"
+        if source.is_dir():
+            target.mkdir(exist_ok=True)
+        else:
+            target.touch()
+        try:
+            mount.bind_idmapped(
+                bind.source, str(target), str(at.user_namespace), read_only=bind.read_only
+            )
+        except OSError as error:
+            raise HostUnsupported(
+                f"{bind.source} cannot be mounted with mapped ids: {error.strerror}.",
+                hint="Use a directory on ext4, xfs, btrfs or tmpfs.",
+            ) from error
+        return replace(bind, source=str(target))
+
+    def _prepare(self, at: Places, plan: Plan) -> oci.Process:
+        """Make the root safe to mount on, and the process one that the image knows."""
+        with Root(at.rootfs, plan.uid_base) as root:
+            root.make_safe()
+            user = root.user(plan.user)
+        home = (
+            () if any(e.startswith("HOME=") for e in plan.process.env) else (f"HOME={user.home}",)
+        )
+        return replace(
+            plan.process,
+            uid=user.uid,
+            gid=user.gid,
+            groups=user.groups,
+            env=plan.process.env + home,
+        )
+
+    def _file(self, at: Places, plan: Plan, name: str) -> Mount:
+        path = at.run / name
+        path.write_text(plan.files[name])
+        os.chown(path, plan.uid_base, plan.uid_base)
+        os.chmod(path, 0o644)
+        return Mount(str(path), f"/etc/{name}")
+
+    async def start(self, instance_id: str) -> None:
+        """Let the created container run its command."""
+        await self.supervisor.start(instance_id)
+
+    def exit_code(self, instance_id: str) -> int | None:
+        """The exit code that the supervisor left, None if it left none (it was killed)."""
+        try:
+            return int((self.places(instance_id).run / "exit" / instance_id).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    async def teardown(self, instance_id: str) -> None:
+        """Take away all that a stopped instance does not need: processes, cgroups, mounts,
+        namespaces. Its writable layer and log stay. Idempotent."""
+        at = self.places(instance_id)
+        await self.cgroups.destroy(instance_id)
+        mount.unmount_below(at.mounts)
+        shutil.rmtree(at.mounts, ignore_errors=True)
+        shutil.rmtree(at.run, ignore_errors=True)
+        await self.supervisor.delete(instance_id)
+
+    async def delete(self, instance_id: str) -> None:
+        """Remove what is left of a torn-down instance: writable layer and log. Idempotent."""
+        await asyncio.to_thread(shutil.rmtree, self.places(instance_id).state, ignore_errors=True)
+
+    def leftovers(self, known: set[str], live: set[str]) -> list[Leftover]:
+        """Resources of instances that do not exist (`known`) or do not run (`live`)."""
+        config = self.config
+        found = [
+            *self._strays("directory", config.root / "instances", known),
+            *self._strays("directory", config.run / "instances", live),
+            *self._strays("directory", config.run / "runtime", live),
+            *self._strays("mount", config.run / "mnt", live | {RESERVED}),
+        ]
+        strays = sorted(self.cgroups.ids() - live)
+        return found + [Leftover("cgroup", f"{self.cgroups.parent}/{i}", i) for i in strays]
+
+    @staticmethod
+    def _strays(kind: str, directory: Path, expected: set[str]) -> list[Leftover]:
+        names: list[str] = []
+        with contextlib.suppress(FileNotFoundError):
+            names = os.listdir(directory)
+        return [Leftover(kind, str(directory / n), n) for n in sorted(names) if n not in expected]
+
+    def close(self) -> None:
+        """Remove what `setup` made, when no container is left."""
+        mount.unmount_below(self.config.run / "mnt")
+        for name in ("mnt", "runtime", "instances"):
+            shutil.rmtree(self.config.run / name, ignore_errors=True)
+        self.cgroups.teardown()

@@ -1,0 +1,145 @@
+"""Further processes in running containers: `exec`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from sublet.domain.errors import StartFailed, SubletError
+from sublet.drivers import processes, run
+from sublet.drivers.container import spec as oci
+from sublet.drivers.container.containers import Containers
+from sublet.drivers.container.rootfs import Root
+from sublet.drivers.container.streams import ConsoleSocket, Pipes, Streams, Terminal
+from sublet.drivers.container.supervisor import explain
+
+TERMINAL_DEADLINE = 20.0
+
+
+class Execution:
+    """One process that was started in a container; `streams` are its input and output."""
+
+    def __init__(self, process: asyncio.subprocess.Process, directory: Path) -> None:
+        self._process = process
+        self._directory = directory
+        self.streams: Streams
+
+    async def wait(self) -> int:
+        """The exit code; 128 + n for signal n.
+
+        Raises CommandNotFound, CommandNotExecutable or StartFailed where the command
+        could not be started.
+        """
+        code = await self._process.wait()
+        complaint = self._complaint()
+        if complaint:
+            raise complaint
+        return 128 - code if code < 0 else code
+
+    def _complaint(self) -> SubletError | None:
+        try:
+            text = (self._directory / "errors").read_text(errors="replace")
+        except FileNotFoundError:
+            return None
+        return explain(text) if text.strip() else None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process."""
+        try:
+            pid = int((self._directory / "pid").read_text())
+        except (FileNotFoundError, ValueError):
+            return
+        processes.send(pid, processes.start_time(pid), number)
+
+    async def close(self) -> None:
+        """End the process if it still runs, and remove what was made for it."""
+        if self._process.returncode is None:
+            self.signal(9)
+        await run.end(self._process)
+        if hasattr(self, "streams"):
+            self.streams.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+async def execute(
+    containers: Containers, instance_id: str, process: oci.Process, user: str, uid_base: int
+) -> Execution:
+    """Start `process` in a running container, as `user[:group]` of its image."""
+    at = containers.places(instance_id)
+    directory = at.run / f"exec-{secrets.token_hex(4)}"
+    directory.mkdir(mode=0o700)
+    try:
+        with Root(at.rootfs, uid_base) as root:
+            found = root.user(user)
+        home = () if any(e.startswith("HOME=") for e in process.env) else (f"HOME={found.home}",)
+        process = replace(
+            process,
+            uid=found.uid,
+            gid=found.gid,
+            groups=found.groups,
+            env=process.env + home,
+        )
+        data = oci.process(process, containers.capabilities)
+        (directory / "process.json").write_text(json.dumps(data))
+        return await _launch(containers, instance_id, directory, tty=process.tty)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+async def _launch(
+    containers: Containers, instance_id: str, directory: Path, *, tty: bool
+) -> Execution:
+    supervisor = containers.supervisor
+    argv = [supervisor.runtime, *supervisor.options, "--log", str(directory / "errors")]
+    argv += ["exec", "--process", str(directory / "process.json")]
+    argv += ["--pid-file", str(directory / "pid")]
+    # Signals are for the process, and an unlimited wait is what the caller asked for.
+    console = ConsoleSocket(directory / "tty") if tty else None
+    if console:
+        argv += ["--tty", "--console-socket", str(console.path)]
+    try:
+        child = await run.spawn(
+            [*argv, instance_id],
+            before_exec=supervisor.entering(containers.cgroups.procs_files(instance_id)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ},
+        )
+        execution = Execution(child, directory)
+        try:
+            streams = await _terminal(console, execution, child) if console else Pipes(child)
+            execution.streams = streams
+        except BaseException:
+            await execution.close()
+            raise
+        return execution
+    finally:
+        if console:
+            console.close()
+
+
+async def _terminal(
+    console: ConsoleSocket, execution: Execution, child: asyncio.subprocess.Process
+) -> Terminal:
+    """The terminal that the runtime hands over, or the error for which it did not."""
+    handed = asyncio.ensure_future(console.receive())
+    ended = asyncio.ensure_future(child.wait())
+    try:
+        await asyncio.wait(
+            {handed, ended}, timeout=TERMINAL_DEADLINE, return_when=asyncio.FIRST_COMPLETED
+        )
+        if handed.done():
+            return Terminal(handed.result())
+        if ended.done():
+            await execution.wait()
+        raise StartFailed("The runtime handed over no terminal.")
+    finally:
+        for task in (handed, ended):
+            task.cancel()

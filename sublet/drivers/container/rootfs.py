@@ -1,0 +1,150 @@
+"""A container's root file system before it runs: read and made safe, never followed out.
+
+Everything is reached through a descriptor of the root with openat2(2): symbolic links
+that the image holds are resolved inside it, as RESOLVE_IN_ROOT does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from sublet.domain.errors import InvalidArgument
+from sublet.drivers import linux
+
+_LIMIT = 1 << 20
+_SYSTEM_DIRECTORIES = ("dev", "etc", "proc", "sys")
+_REPLACED_FILES = ("hostname", "hosts", "resolv.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who a process runs as: ids and home directory, as seen inside."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+class Root:
+    """An open root directory. Use as a context manager; `base` is the host id of its root."""
+
+    def __init__(self, path: Path, base: int) -> None:
+        self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._base = base
+
+    def __enter__(self) -> Root:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def read_text(self, path: str) -> str:
+        """The regular file at `path`, 1 MiB at most; empty where there is none.
+
+        A FIFO or device in its place is not opened for reading (CVE-2024-9676).
+        """
+        try:
+            fd = linux.openat2(self._fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            return ""
+        with os.fdopen(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return ""
+            return file.read(_LIMIT).decode(errors="replace")
+
+    def make_safe(self) -> None:
+        """Put real directories and files where the runtime is going to mount.
+
+        An image may hold symbolic links there, to make the host mount elsewhere
+        (CVE-2023-27561 and its kind).
+        """
+        for name in _SYSTEM_DIRECTORIES:
+            self._directory(self._fd, name)
+        etc = linux.openat2(
+            self._fd, "etc", os.O_DIRECTORY | os.O_RDONLY, resolve=linux.RESOLVE_NO_SYMLINKS
+        )
+        try:
+            for name in _REPLACED_FILES:
+                self._file(etc, name)
+        finally:
+            os.close(etc)
+
+    def _directory(self, parent: int, name: str) -> None:
+        if self._is(parent, name, stat.S_ISDIR):
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=parent)
+        os.mkdir(name, 0o755, dir_fd=parent)
+        os.chown(name, self._base, self._base, dir_fd=parent, follow_symlinks=False)
+
+    def _file(self, parent: int, name: str) -> None:
+        if self._is(parent, name, stat.S_ISREG):
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=parent)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+        fd = os.open(name, flags, 0o644, dir_fd=parent)
+        os.fchown(fd, self._base, self._base)
+        os.close(fd)
+
+    @staticmethod
+    def _is(parent: int, name: str, kind: object) -> bool:
+        try:
+            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return False
+        return bool(callable(kind) and kind(mode))
+
+    def user(self, text: str) -> User:
+        """Who `user[:group]` is, by the image's own /etc/passwd and /etc/group.
+
+        Numbers need no entry. Raises InvalidArgument for a name that is not there.
+        """
+        return find_user(text, self.read_text("etc/passwd"), self.read_text("etc/group"))
+
+
+def find_user(text: str, passwd: str, group: str) -> User:
+    """Who `user[:group]` is by the text of passwd(5) and group(5)."""
+    name, _, group_name = text.partition(":")
+    entry = _entry(passwd, name or "0", 7)
+    uid = int(entry[2]) if entry else _number(name or "0", "user")
+    home = (entry[5] if entry else "") or "/"
+    if group_name:
+        found = _entry(group, group_name, 4)
+        gid = int(found[2]) if found else _number(group_name, "group")
+        return User(uid, gid, (), home)
+    gid = int(entry[3]) if entry and entry[3].isdigit() else 0
+    member = entry[0] if entry else ""
+    return User(uid, gid, _groups_of(group, member), home)
+
+
+def _entry(text: str, key: str, width: int) -> list[str] | None:
+    """The first well-formed line whose name, or else whose number, is `key`."""
+    lines = [line.split(":") for line in text.splitlines()]
+    rows = [row for row in lines if len(row) >= width and row[2].isdigit()]
+    by_name = next((row for row in rows if row[0] == key), None)
+    return by_name or next((row for row in rows if row[2] == key), None)
+
+
+def _number(text: str, kind: str) -> int:
+    if not text.isdigit() or int(text) >= 65536:
+        raise InvalidArgument(
+            f"The image has no {kind} '{text}'.", hint="Give a name of the image, or a number."
+        )
+    return int(text)
+
+
+def _groups_of(text: str, member: str) -> tuple[int, ...]:
+    if not member:
+        return ()
+    rows = [line.split(":") for line in text.splitlines()]
+    return tuple(
+        int(row[2])
+        for row in rows
+        if len(row) >= 4 and row[2].isdigit() and member in row[3].split(",")
+    )

@@ -1,0 +1,90 @@
+"""The seccomp filter: containers-common's profile, resolved for one container.
+
+The profile names system calls with conditions on capabilities and architectures
+(containers-common, `seccomp.json`); the OCI runtime wants plain rules (OCI runtime
+specification, `config-linux.md`, Seccomp).
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sublet.domain.errors import ToolMissing
+
+PROFILES = (Path("/usr/share/containers/seccomp.json"), Path("/etc/containers/seccomp.json"))
+
+_ARCHITECTURES = {
+    "x86_64": ("amd64", ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]),
+    "aarch64": ("arm64", ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]),
+}
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET = 1, 2, 10, 16, 17
+_NETLINK_AUDIT = 9
+
+
+@cache
+def profile(capabilities: frozenset[str]) -> dict[str, Any]:
+    """The `linux.seccomp` object for a container with these capabilities.
+
+    Raises ToolMissing where the host has no profile.
+    """
+    found = next((path for path in PROFILES if path.is_file()), None)
+    if found is None:
+        raise ToolMissing("The seccomp profile (package containers-common) is not installed.")
+    return resolve(json.loads(found.read_text()), capabilities, platform.machine())
+
+
+def resolve(data: dict[str, Any], capabilities: frozenset[str], machine: str) -> dict[str, Any]:
+    """The rules of the profile `data` that hold on `machine` with these capabilities.
+
+    Sockets are allowed by family, not all but one: AF_ALG (CVE-2026-31431) and other
+    rarely used families are refused, and so is `socketcall`, which would go around that.
+    """
+    name, architectures = _ARCHITECTURES[machine]
+    rules = [
+        _rule(entry)
+        for entry in data["syscalls"]
+        if entry["names"] != ["socket"] and _applies(entry, capabilities, name)
+    ]
+    for rule in rules:
+        rule["names"] = [n for n in rule["names"] if n not in ("socket", "socketcall")]
+    return {
+        "defaultAction": data["defaultAction"],
+        "defaultErrnoRet": data.get("defaultErrnoRet", 1),
+        "architectures": architectures,
+        "syscalls": [rule for rule in rules if rule["names"]] + _sockets(capabilities),
+    }
+
+
+def _applies(entry: dict[str, Any], capabilities: frozenset[str], arch: str) -> bool:
+    includes, excludes = entry.get("includes") or {}, entry.get("excludes") or {}
+    if arch not in includes.get("arches", [arch]) or arch in excludes.get("arches", []):
+        return False
+    if capabilities.intersection(excludes.get("caps", [])):
+        return False
+    return capabilities.issuperset(includes.get("caps", []))
+
+
+def _rule(entry: dict[str, Any]) -> dict[str, Any]:
+    rule = {"names": list(entry["names"]), "action": entry["action"]}
+    if entry.get("args"):
+        rule["args"] = entry["args"]
+    if "errnoRet" in entry:
+        rule["errnoRet"] = entry["errnoRet"]
+    return rule
+
+
+def _sockets(capabilities: frozenset[str]) -> list[dict[str, Any]]:
+    families = [_AF_UNIX, _AF_INET, _AF_INET6]
+    families += [_AF_PACKET] if "CAP_NET_RAW" in capabilities else []
+    equal = [[{"index": 0, "value": family, "op": "SCMP_CMP_EQ"}] for family in families]
+    netlink = [{"index": 0, "value": _AF_NETLINK, "op": "SCMP_CMP_EQ"}]
+    if "CAP_AUDIT_WRITE" not in capabilities:
+        netlink.append({"index": 2, "value": _NETLINK_AUDIT, "op": "SCMP_CMP_NE"})
+    return [
+        {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": args}
+        for args in [*equal, netlink]
+    ]

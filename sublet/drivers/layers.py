@@ -1,0 +1,92 @@
+"""The images that are mounted: each once, shared by all instances made of it.
+
+Where the kernel cannot map the ids of a mounted SquashFS (before Linux 6.2), the image
+is unpacked once instead, onto the host's file system; everything else stays the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from sublet.drivers import disk, linux, mount, namespaces, run
+
+
+class Layers:
+    """Mounted images of one daemon, below `mounts`; `unpacked` is used where mounts cannot be
+    id-mapped. `mapped` None: find out by trying, once."""
+
+    def __init__(self, mounts: Path, unpacked: Path, *, mapped: bool | None = None) -> None:
+        self.mounts = mounts
+        self.unpacked = unpacked
+        self.mapped = mapped
+        self._users: dict[str, set[str]] = {}
+
+    async def acquire(self, file: Path, offset: int, length: int, user: str) -> Path:
+        """The directory that shows the image in `file`, for the instance `user`."""
+        key = file.stem
+        target = self.mounts / key
+        self._users.setdefault(key, set()).add(user)
+        if not os.path.ismount(target):
+            target.mkdir(parents=True, exist_ok=True)
+            disk.mount_squashfs(file, offset, length, target)
+        if self.mapped is None:
+            self.mapped = can_map(target)
+        return target if self.mapped else await self._unpack(target)
+
+    def adopt(self, file: Path, user: str) -> None:
+        """Note that a living instance uses the image."""
+        self._users.setdefault(file.stem, set()).add(user)
+
+    def release(self, user: str) -> None:
+        """The instance needs its image no more; the last one takes the mount with it."""
+        for key, users in list(self._users.items()):
+            users.discard(user)
+            if not users:
+                self.drop(key)
+
+    def drop(self, key: str) -> None:
+        """Unmount the image and remove what was unpacked. Idempotent."""
+        self._users.pop(key, None)
+        target = self.mounts / key
+        mount.unmount(str(target))
+        with contextlib.suppress(FileNotFoundError):
+            target.rmdir()
+        shutil.rmtree(self.unpacked / key, ignore_errors=True)
+
+    def unused(self) -> list[str]:
+        """Keys of mounted or unpacked images that no instance uses."""
+        found: set[str] = set()
+        for directory in (self.mounts, self.unpacked):
+            with contextlib.suppress(FileNotFoundError):
+                found.update(os.listdir(directory))
+        return sorted(found - set(self._users))
+
+    async def _unpack(self, mounted: Path) -> Path:
+        target = self.unpacked / mounted.name
+        if not target.exists():
+            self.unpacked.mkdir(mode=0o700, parents=True, exist_ok=True)
+            partial = self.unpacked / f"{mounted.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            await run.run(["cp", "--archive", "--reflink=auto", str(mounted), str(partial)])
+            partial.rename(target)
+        return target
+
+
+def can_map(directory: Path) -> bool:
+    """Whether the mount at `directory` can be id-mapped (mount_setattr(2))."""
+    with tempfile.TemporaryDirectory() as temporary:
+        user, target = Path(temporary) / "user", Path(temporary) / "target"
+        target.mkdir()
+        namespaces.create(user, None, 1 << 20)
+        try:
+            mount.bind_idmapped(str(directory), str(target), str(user))
+            linux.umount(str(target))
+            return True
+        except OSError:
+            return False
+        finally:
+            linux.umount(str(user))

@@ -1,0 +1,61 @@
+"""User and network namespaces, kept alive by files that they are bound to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from sublet.drivers import linux
+
+ID_COUNT = 65536
+"""Ids that an instance's user namespace maps: 0 to 65535."""
+
+
+def create(user_file: Path, net_file: Path | None, uid_base: int) -> None:
+    """Bind a new user namespace to `user_file`, and to `net_file` a network namespace in it.
+
+    Ids 0… inside are `uid_base`… outside. The network namespace belongs to the user
+    namespace, without which its sysfs could not be mounted inside
+    (user_namespaces(7), namespaces(7)).
+    """
+    kinds = linux.CLONE_NEWUSER | (linux.CLONE_NEWNET if net_file else 0)
+    ready_r, ready_w = os.pipe()
+    done_r, done_w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(kinds, ready_w, done_r, done_w)
+    os.close(ready_w)
+    os.close(done_r)
+    try:
+        problem = os.read(ready_r, 64)
+        if problem != b"ok":
+            raise OSError(int(problem or b"5"), "a user namespace could not be made")
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{pid}/{name}").write_text(f"0 {uid_base} {ID_COUNT}\n")
+        _bind(f"/proc/{pid}/ns/user", user_file)
+        if net_file:
+            _bind(f"/proc/{pid}/ns/net", net_file)
+    finally:
+        os.close(ready_r)
+        os.close(done_w)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def _child(kinds: int, ready: int, done: int, other_end: int) -> None:
+    """Make the namespaces, say so, stay until they are bound. Never returns."""
+    try:
+        os.close(other_end)
+        linux.unshare(kinds)
+        os.write(ready, b"ok")
+        os.read(done, 1)
+    except OSError as error:
+        os.write(ready, str(error.errno).encode())
+    finally:
+        os._exit(0)
+
+
+def _bind(source: str, target: Path) -> None:
+    target.touch()
+    linux.mount(source, str(target), flags=linux.MS_BIND)

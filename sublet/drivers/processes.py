@@ -1,0 +1,68 @@
+"""Processes that are not our children: found again, and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+
+def start_time(pid: int) -> int:
+    """When the process started, in clock ticks since boot (proc(5), stat, field 22); 0: none.
+
+    A pid and its start time together name one process; a zombie counts as gone.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    fields = text[text.rindex(")") + 2 :].split()
+    return 0 if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def alive(pid: int, started: int) -> bool:
+    """Whether the process with this pid is still the one that started then."""
+    return pid > 0 and started > 0 and start_time(pid) == started
+
+
+async def ended(pid: int, started: int) -> None:
+    """Return when that process has ended (pidfd_open(2))."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not alive(pid, started):
+            return
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def finish() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        loop.add_reader(fd, finish)
+        try:
+            await done
+        finally:
+            loop.remove_reader(fd)
+    finally:
+        os.close(fd)
+
+
+def send(pid: int, started: int, number: int) -> bool:
+    """Send a signal to that process; False when it is gone."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not alive(pid, started):
+            return False
+        signal.pidfd_send_signal(fd, number)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
