@@ -1,0 +1,57 @@
+# The verbs of the project. Each sets up what it needs first.
+
+VENV := .venv/bin
+PYTEST := $(VENV)/python -m pytest
+
+.PHONY: help setup setup-run demo test test-unit test-host test-slow check bench docs clean
+
+help:
+	@echo 'make setup      install system packages and .venv, link sublet into /usr/local/bin'
+	@echo 'make demo       two versions of one database, side by side, then nothing left'
+	@echo 'make test       every test that takes seconds (unit and host; root)'
+	@echo 'make test-unit  no root, seconds'
+	@echo 'make test-host  root: real containers and networks'
+	@echo 'make test-slow  root: what takes minutes by nature'
+	@echo 'make check      ruff and mypy'
+	@echo 'make bench      start-up against Docker, Podman and the bare OCI runtime (root)'
+	@echo 'make docs       the documentation, into site/'
+	@echo 'make clean      remove .venv, caches and what was built'
+
+setup:
+	@scripts/setup --dev
+
+setup-run:
+	@scripts/setup
+
+demo: setup-run
+	@$(VENV)/python scripts/demo
+
+test: setup
+	$(PYTEST) -m 'not slow' tests
+
+test-unit: setup
+	$(PYTEST) -m 'not slow' tests/unit
+
+test-host: setup
+	$(PYTEST) -m 'not slow' tests/host
+
+test-slow: setup
+	$(PYTEST) -m slow tests
+
+check: setup
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/mypy scripts/demo scripts/errors_page.py scripts/cli_page.py bench/*.py
+
+bench: setup
+	$(VENV)/python bench/start.py --with-docker
+
+docs: setup
+	$(VENV)/python scripts/errors_page.py
+	$(VENV)/python scripts/cli_page.py
+	$(VENV)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf .venv site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find sublet tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
