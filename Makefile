@@ -39,13 +39,15 @@ test-slow: setup
 	$(PYTEST) -m slow tests
 
 check: setup
-	$(VENV)/ruff check .
-	$(VENV)/ruff format --check .
+	$(VENV)/ruff check . scripts/demo
+	$(VENV)/ruff format --check . scripts/demo
 	$(VENV)/mypy
-	$(VENV)/mypy scripts/demo scripts/errors_page.py scripts/cli_page.py bench/*.py
+	$(VENV)/mypy scripts/demo
+	$(VENV)/mypy --explicit-package-bases scripts/errors_page.py scripts/cli_page.py bench/*.py
 
-bench: setup
-	$(VENV)/python bench/start.py --with-docker
+bench:
+	@scripts/setup --bench
+	$(VENV)/python bench/start.py
 
 docs: setup
 	$(VENV)/python scripts/errors_page.py
