@@ -1,0 +1,87 @@
+"""Which subnet a daemon takes, and the addresses and user ids that follow from it.
+
+A daemon has one /16. Its place in the pool is also the daemon's *region* of user ids, so
+that two daemons on one host share neither addresses nor ids. Within the daemon each
+instance has a slot from 1 to SLOTS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
+
+from sublet.domain.errors import InvalidArgument
+
+POOL = tuple(IPv4Network(f"10.{second}.0.0/16") for second in range(208, 222))
+"""The subnets that a daemon chooses from, in this order."""
+
+SLOTS = 4000
+IDS = 65536
+"""User ids of an instance."""
+
+_FIRST_ID = 0x2000_0000
+_REGION_SLOTS = 4096
+
+
+def choose(taken: Iterable[IPv4Network]) -> IPv4Network:
+    """The first /16 of the pool that overlaps nothing in `taken` (routes, addresses).
+
+    A default route counts for nothing. Where only wider routes stand in the way (a VPN's
+    10.0.0.0/8), the first /16 that shadows no narrower one is taken: ours is more specific.
+    Raises InvalidArgument when there is none.
+    """
+    networks = [network for network in taken if network.prefixlen > 0]
+    narrow = [network for network in networks if network.prefixlen >= 16]
+    for obstacles in (networks, narrow):
+        for candidate in POOL:
+            if not any(candidate.overlaps(network) for network in obstacles):
+                return candidate
+    raise InvalidArgument(
+        f"Every subnet from {POOL[0]} to {POOL[-1]} is in use on this host.",
+        hint="Name a free /16 as `subnet` in config.toml, or in SUBLET_SUBNET.",
+    )
+
+
+def check(subnet: IPv4Network, taken: Iterable[IPv4Network]) -> IPv4Network:
+    """`subnet`, if no link of the host has it. Raises InvalidArgument."""
+    if subnet in taken:
+        raise InvalidArgument(
+            f"The subnet {subnet} is in use on this host.",
+            hint="Name a free /16 as `subnet` in config.toml, or in SUBLET_SUBNET.",
+        )
+    return subnet
+
+
+def gateway(subnet: IPv4Network) -> IPv4Address:
+    """The bridge's own address: the first of the subnet."""
+    return subnet[1]
+
+
+def address(subnet: IPv4Network, slot: int) -> IPv4Address:
+    """The address of the instance in `slot`: slot 1 has the one after the gateway."""
+    return subnet[_checked(slot) + 1]
+
+
+def region(subnet: IPv4Network) -> int:
+    """The region of user ids, 0 to 13: the subnet's place in the pool, else a hash's."""
+    if subnet in POOL:
+        return POOL.index(subnet)
+    digest = hashlib.sha256(subnet.network_address.packed).digest()
+    return int.from_bytes(digest[:4], "big") % len(POOL)
+
+
+def uid_base(subnet: IPv4Network, slot: int) -> int:
+    """The first of the IDS user ids (and group ids) of the instance in `slot`."""
+    return _FIRST_ID + (region(subnet) * _REGION_SLOTS + _checked(slot)) * IDS
+
+
+def mac(ip: IPv4Address) -> str:
+    """The MAC address that belongs to an address: locally administered, 02:42 and the address."""
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *ip.packed))
+
+
+def _checked(slot: int) -> int:
+    if not 1 <= slot <= SLOTS:
+        raise InvalidArgument(f"slot {slot}: slots go from 1 to {SLOTS}.")
+    return slot

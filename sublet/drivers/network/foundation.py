@@ -1,0 +1,80 @@
+"""Choosing the subnet, and raising the bridge in it. Blocks for some milliseconds."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from sublet.domain import subnets
+from sublet.domain.errors import Busy
+from sublet.drivers.network import cables, links
+from sublet.drivers.network.identity import Identity, Plan
+
+_LOCKED, _DEADLINE = "/run", 10.0
+"""The directory that daemons lock while they choose, and how long one waits, in seconds."""
+
+
+def raise_bridge(identity: Identity, wanted: str) -> Plan:
+    """The bridge stands, in `wanted`, else in the subnet that it has, else in a free one.
+
+    A bridge that has cables keeps its subnet whatever is wanted. Raises InvalidArgument
+    when the subnet is another's, or none is free.
+    """
+    with _locked():
+        plan = Plan(identity, _subnet(identity, wanted))
+        links.ensure_bridge(plan)
+    return plan
+
+
+def resolvers(text: str) -> list[IPv4Network]:
+    """The IPv4 resolvers that a resolv.conf names: no subnet of ours may hide them."""
+    found = []
+    for word, *values in (line.split() for line in text.splitlines() if line.strip()):
+        if word == "nameserver" and values:
+            with contextlib.suppress(ValueError):
+                found.append(IPv4Network(IPv4Address(values[0])))
+    return found
+
+
+def host_resolv_conf() -> str:
+    """The host's /etc/resolv.conf, empty when it has none."""
+    try:
+        return Path("/etc/resolv.conf").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _subnet(identity: Identity, wanted: str) -> IPv4Network:
+    standing = links.bridge_subnet(identity)
+    if standing and (wanted in ("", str(standing)) or cables.owned(identity)):
+        return standing
+    if standing:
+        links.delete_all(identity)
+    taken = links.taken() + resolvers(host_resolv_conf())
+    if not wanted:
+        return subnets.choose(taken)
+    return subnets.check(IPv4Network(wanted), taken)
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """No other daemon chooses a subnet meanwhile (flock(2) on a directory: no file is left)."""
+    fd = os.open(_LOCKED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        end = time.monotonic() + _DEADLINE
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > end:
+                    raise Busy(f"{_LOCKED} stayed locked for {_DEADLINE:g} s.") from error
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(fd)
