@@ -52,7 +52,7 @@ bench:
 docs: setup
 	$(VENV)/python scripts/errors_page.py
 	$(VENV)/python scripts/cli_page.py
-	$(VENV)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
