@@ -33,17 +33,16 @@ RATIOS = [
 ]
 
 
-def sublet_sdk(stack: ExitStack, image: str) -> common.Peer:
+def sublet_sdk(image: str) -> common.Peer:
     """A foreground run through the SDK, in this process, the instance removed at its end."""
     import sublet
 
-    module: Any = sublet
-    client = stack.enter_context(module.Client())
+    client = sublet.Client()
 
     def once() -> None:
-        result = client.run(image, COMMAND, remove=True)
+        result = client.output(image, COMMAND)
         if result.exit_code != 0:
-            raise RuntimeError(f"true exited {result.exit_code}")
+            raise RuntimeError(f"true exited {result.exit_code}: {result.stderr}")
 
     return once
 
@@ -91,7 +90,7 @@ def peers(
     for name in [name for name in wanted if name not in absent]:
         match name:
             case "sublet-sdk":
-                found[name] = sublet_sdk(stack, image)
+                found[name] = sublet_sdk(image)
             case "sublet-cli":
                 found[name] = sublet_cli(image)
             case "docker":

@@ -40,10 +40,15 @@ def module_name(package: Path, path: Path) -> str:
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
-    """Every name that the tree imports, in whatever place; `from a import b` gives a.b."""
+    """Every name that the tree imports, in whatever place; `from a import b` gives a.b.
+
+    `import sublet` gives what is then used of it: a room may ask for the version.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names if alias.name != "sublet")
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "sublet":
+            yield f"sublet.{node.attr}"
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 raise AssertionError("relative import")
@@ -74,6 +79,8 @@ def violations(package: Path) -> list[str]:
 def judge(module: str, room: str, name: str) -> str:
     """What is wrong with `module` importing `name`, or nothing."""
     top, *rest = name.split(".")
+    if name == "sublet.__version__":
+        return ""
     if top == "sublet":
         other = rest[0] if rest else "__init__"
         if (
@@ -179,6 +186,7 @@ def tree(tmp_path: Path) -> Path:
         ("cli/main.py", "from sublet.engine import instances"),
         ("sdk/client.py", "from sublet.drivers import store"),
         ("api/ec2/routes.py", "from sublet.api.native import render"),
+        ("engine/images.py", "import sublet\n\nsublet.run('a')"),
         ("cellar/wine.py", ""),
         ("__init__.py", "from sublet.engine import instances"),
     ],
@@ -196,6 +204,7 @@ def test_the_checker_finds(tree: Path, path: str, code: str) -> None:
         ("drivers/run.py", "import subprocess\nimport asyncio"),
         ("daemon.py", "from sublet.api import native\nfrom sublet.engine import instances"),
         ("api/ec2/routes.py", "from sublet.api.ec2 import render\nfrom sublet.domain import size"),
+        ("api/ec2/routes.py", "import sublet\n\nprint(sublet.__version__)"),
         ("cli/main.py", "import sublet.sdk.client"),
         ("cli/daemon.py", "def main():\n    from sublet.daemon import serve"),
     ],
