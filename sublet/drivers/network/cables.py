@@ -43,6 +43,7 @@ def plug(plan: Plan, name: str, netns: int, address: IPv4Address) -> None:
                 raise
             delete(plan.identity, [name])
             netlink.send(cable)
+        _reflect(name)
         _configure(inner, plan, address)
 
 
@@ -56,6 +57,7 @@ def replug(plan: Plan, name: str) -> bool:
         ("IFLA_GROUP", plan.identity.group),
     ]
     netlink.send([Request(netlink.SETLINK, ifinfmsg, {"index": number, **UP}, attributes)])
+    _reflect(name)
     return True
 
 
@@ -103,6 +105,15 @@ def _cable(plan: Plan, name: str, netns: int, address: IPv4Address) -> Request:
         ("IFLA_LINKINFO", info),
     ]
     return Request(netlink.NEWLINK, ifinfmsg, UP, attributes, netlink.CREATE)
+
+
+def _reflect(name: str) -> None:
+    """Let an instance reach itself through a port that it publishes on the host.
+
+    Needed where bridged packets pass the routed hooks (br_netfilter, which Docker turns on).
+    """
+    with contextlib.suppress(OSError):
+        Path("/sys/class/net", name, "brport/hairpin_mode").write_text("1")
 
 
 def _configure(inner: socket.socket, plan: Plan, address: IPv4Address) -> None:

@@ -33,38 +33,37 @@ _UDP_IDLE = 60
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A port of the host that is ours: the socket holds it until the forwarder does."""
+    """A port of the host, found free, and the socket that holds it until the forwarder does."""
 
     port: Port
     socket: socket.socket
 
 
 def bind(port: Port) -> Bound:
-    """Take the port. Raises PortInUse; InvalidArgument for an address that is not the host's."""
+    """Find the port free. Raises PortInUse; InvalidArgument for an address not the host's.
+
+    A TCP socket that is bound, reusable and not listening keeps others away, and lets the
+    forwarder, whose socket is reusable too, listen.
+    """
     tcp = port.protocol == "tcp"
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
     try:
         if tcp:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((port.host_ip, port.host_port))
-        if tcp:
-            sock.listen(1024)
     except OSError as error:
         sock.close()
         raise _refused(port, error) from error
     return Bound(replace(port, host_port=sock.getsockname()[1]), sock)
 
 
-def command(bound: Port, descriptor: int, address: str) -> list[str]:
-    """The forwarder's argument list: tcp accepts on the descriptor, udp binds by itself."""
-    if bound.protocol == "tcp":
-        return [
-            "socat",
-            f"ACCEPT-FD:{descriptor},fork,max-children=1024",
-            f"TCP4:{address}:{bound.container_port},nodelay",
-        ]
-    listen = f"UDP4-LISTEN:{bound.host_port},bind={bound.host_ip},reuseaddr,fork,max-children=1024"
-    return ["socat", "-T", str(_UDP_IDLE), listen, f"UDP4:{address}:{bound.container_port}"]
+def command(port: Port, address: str) -> list[str]:
+    """The forwarder's argument list."""
+    kind = port.protocol.upper()
+    listen = f"{kind}4-LISTEN:{port.host_port},bind={port.host_ip},reuseaddr,fork"
+    limits = ",max-children=1024" + (",backlog=1024" if kind == "TCP" else "")
+    idle = [] if kind == "TCP" else ["-T", str(_UDP_IDLE)]
+    return ["socat", *idle, listen + limits, f"{kind}4:{address}:{port.container_port}"]
 
 
 class Forwarders:
@@ -83,24 +82,22 @@ class Forwarders:
         return list(self._groups)
 
     async def start(self, instance_id: str, address: str, bound: Bound) -> None:
-        """Forward the bound port to the address; the socket is the forwarder's from now on."""
-        tcp = bound.port.protocol == "tcp"
-        descriptor = bound.socket.fileno()
-        if not tcp:
+        """Forward the port to the address; returns when the forwarder listens.
+
+        Raises PortInUse when another program was quicker.
+        """
+        if bound.port.protocol == "udp":
             bound.socket.close()
-        with bound.socket:
-            process = await run.spawn(
-                command(bound.port, descriptor, address),
-                survive=True,
-                stdin=DEVNULL,
-                stdout=DEVNULL,
-                stderr=DEVNULL,
-                pass_fds=(descriptor,) if tcp else (),
-                env=self._marks(instance_id),
-            )
+        process = await run.spawn(
+            command(bound.port, address),
+            survive=True,
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            env=self._marks(instance_id),
+        )
         self._groups.setdefault(instance_id, set()).add(process.pid)
-        if not tcp:
-            await _until_taken(bound.port)
+        await _until_listening(process, bound.port)
 
     async def stop(self, instance_id: str) -> None:
         """End the instance's forwarders, and the connections through them."""
@@ -124,12 +121,11 @@ class Forwarders:
     def running(self) -> dict[str, set[int]]:
         """The process groups of this network's forwarders, by instance."""
         found: dict[str, set[int]] = defaultdict(set)
-        for entry in os.scandir("/proc"):
-            if entry.name.isdigit():
-                owner = self._owner(entry.path)
-                if owner:
-                    with contextlib.suppress(OSError):
-                        found[owner].add(os.getpgid(int(entry.name)))
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            owner = self._owner(f"/proc/{name}")
+            if owner:
+                with contextlib.suppress(OSError):
+                    found[owner].add(os.getpgid(int(name)))
         return dict(found)
 
     def _marks(self, instance_id: str) -> dict[str, str]:
@@ -167,16 +163,30 @@ def _kill(groups: set[int]) -> None:
         os.close(descriptor)
 
 
-async def _until_taken(port: Port) -> None:
-    """Wait until the forwarder has bound the UDP port."""
+async def _until_listening(process: asyncio.subprocess.Process, port: Port) -> None:
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
-        try:
-            bind(port).socket.close()
-        except PortInUse:
+        if _has(process.pid, _sockets(port)):
             return
-        await asyncio.sleep(0.005)
+        if process.returncode is not None:
+            raise _refused(port, OSError(errno.EADDRINUSE, "socat ended"))
+        await asyncio.sleep(0.001)
     raise ProcessFailed(f"The forwarder of {port} did not start within {DEADLINE:g} s.")
+
+
+def _sockets(port: Port) -> set[str]:
+    """The sockets that listen on the host's port, as /proc/PID/fd shows them (proc(5))."""
+    state = "0A" if port.protocol == "tcp" else "07"
+    end = f":{port.host_port:04X}"
+    rows = (row.split() for row in Path("/proc/net", port.protocol).read_text().splitlines())
+    return {f"socket:[{row[9]}]" for row in rows if row[1].endswith(end) and row[3] == state}
+
+
+def _has(pid: int, sockets: set[str]) -> bool:
+    with contextlib.suppress(OSError):
+        directory = f"/proc/{pid}/fd"
+        return any(os.readlink(f"{directory}/{fd}") in sockets for fd in os.listdir(directory))
+    return False
 
 
 def _refused(port: Port, error: OSError) -> PortInUse | InvalidArgument | OSError:

@@ -117,9 +117,10 @@ class Network:
         """
         await self.unpublish(instance_id)
         with contextlib.ExitStack() as sockets:
-            bound = [forward.bind(port) for port in ports]
-            for each in bound:
-                sockets.callback(each.socket.close)
+            bound = []
+            for port in ports:
+                bound.append(forward.bind(port))
+                sockets.callback(bound[-1].socket.close)
             try:
                 await self._translate(instance_id, address, [each.port for each in bound])
                 for each in bound:

@@ -1,0 +1,283 @@
+"""The network driver on a real kernel: reach, policy, ports, names, repair, no leftovers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from netlab import (
+    Box,
+    Servers,
+    World,
+    ask,
+    eventually,
+    host_socket,
+    ping,
+    remains,
+    resolve,
+    sh,
+)
+
+from sublet.domain.config import Config
+from sublet.domain.errors import InvalidArgument, PortInUse
+from sublet.domain.ports import Port
+from sublet.drivers.network import Endpoint, Network
+
+
+class Lab:
+    """A network with two boxes attached, a world outside, and servers."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.servers = Servers()
+        self.boxes: list[Box] = []
+        self.config = Config(root=directory, run=directory)
+        self.network = Network(self.config)
+        self.world = World(directory, token_hex(4))
+
+    async def box(self, slot: int) -> Box:
+        """A new box in the slot, attached."""
+        box = Box(self.directory, token_hex(6), self.network.uid_base(slot))
+        self.boxes.append(box)
+        await self.network.attach(box.name, box.netns, self.network.address(slot))
+        return box
+
+    async def close(self) -> None:
+        await self.servers.close()
+        await self.network.down()
+        for box in (*self.boxes, self.world):
+            box.close()
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    lab = Lab(tmp_path)
+    try:
+        await lab.network.up()
+        yield lab
+    finally:
+        await lab.close()
+    assert remains(lab.network) == []
+
+
+async def test_instances_reach_each_other_and_the_internet(lab: Lab) -> None:
+    one, two = await lab.box(1), await lab.box(2)
+    await lab.servers.tcp(two.socket(), 5432)
+    await lab.servers.tcp(lab.world.socket(), 80)
+    assert await ask(one.socket(), lab.network.address(2), 5432) == lab.network.address(1)
+    assert await ask(one.socket(), World.address, 80) == World.host, "masqueraded"
+    assert await ping(one, lab.network.address(2))
+    assert await ping(one, lab.network.gateway)
+    assert await ask(host_socket(), lab.network.address(2), 5432) == lab.network.gateway
+
+
+async def test_an_instance_reaches_neither_host_nor_metadata(lab: Lab) -> None:
+    one = await lab.box(1)
+    port = await lab.servers.tcp(host_socket())
+    lab.world.run("ip", "addr", "add", "169.254.77.77/32", "dev", "lo")
+    sh("ip", "route", "add", "169.254.77.77/32", "via", World.address)
+    await lab.servers.tcp(lab.world.socket(), 80)
+    assert await ask(host_socket(), "169.254.77.77", 80) == World.host
+    assert await ask(lab.world.socket(), World.host, port) == World.address
+    assert await asyncio.gather(
+        ask(one.socket(), lab.network.gateway, port),
+        ask(one.socket(), World.host, port),
+        ask(one.socket(), "127.0.0.1", port),
+        ask(one.socket(), "169.254.77.77", 80),
+    ) == ["", "", "", ""]
+    assert not await ping(one, World.host)
+
+
+async def test_strangers_reach_no_instance(lab: Lab, tmp_path: Path) -> None:
+    one = await lab.box(1)
+    await lab.servers.tcp(one.socket(), 80)
+    run = tmp_path / "other"
+    run.mkdir()
+    other = Network(Config(root=run, run=run))
+    stranger = Box(tmp_path, token_hex(6), 0x1100_0000)
+    try:
+        await other.up()
+        assert other.subnet != lab.network.subnet
+        await other.attach(stranger.name, stranger.netns, other.address(1))
+        await lab.servers.tcp(stranger.socket(), 80)
+        lab.world.run("ip", "route", "add", lab.network.subnet, "via", World.host)
+        assert await asyncio.gather(
+            ask(stranger.socket(), lab.network.address(1), 80),
+            ask(stranger.socket(), lab.network.gateway, 53),
+            ask(one.socket(), other.address(1), 80),
+            ask(lab.world.socket(), lab.network.address(1), 80),
+        ) == ["", "", "", ""]
+        assert not await ping(lab.world, lab.network.gateway)
+    finally:
+        await other.down()
+        stranger.close()
+    assert remains(other) == []
+
+
+async def test_a_source_address_cannot_be_chosen(lab: Lab) -> None:
+    one, two = await lab.box(1), await lab.box(2)
+    await lab.servers.tcp(two.socket(), 80)
+    one.run("ip", "addr", "add", f"{lab.network.address(9)}/16", "dev", "eth0")
+    assert await ask(one.socket(), lab.network.address(2), 80) == lab.network.address(1)
+    liar = one.socket()
+    liar.bind((lab.network.address(9), 0))
+    assert await ask(liar, lab.network.address(2), 80) == ""
+    one.run("ip", "link", "set", "eth0", "address", "02:42:00:00:00:09")
+    assert await ask(one.socket(), lab.network.address(2), 80) == ""
+
+
+async def test_published_ports(lab: Lab) -> None:
+    one, two = await lab.box(1), await lab.box(2)
+    await lab.servers.tcp(one.socket(), 80)
+    address = lab.network.address(1)
+    asked = [Port(80), Port(80, 0, "127.0.0.1"), Port(80, 0, World.host)]
+    everywhere, local, outer = await lab.network.publish(one.name, address, asked)
+    world = lab.world.socket
+    assert 0 < everywhere.host_port < 65536
+    assert await ask(host_socket(), "127.0.0.1", everywhere.host_port) == lab.network.gateway
+    assert await ask(host_socket(), World.host, everywhere.host_port) == lab.network.gateway
+    assert await ask(world(), World.host, everywhere.host_port) == World.address, "source kept"
+    assert await ask(host_socket(), "127.0.0.1", local.host_port) == lab.network.gateway
+    assert await ask(world(), World.host, local.host_port) == ""
+    assert await ask(world(), World.host, outer.host_port) == World.address
+    assert await ask(two.socket(), World.host, everywhere.host_port) == lab.network.gateway
+    assert await ask(one.socket(), World.host, everywhere.host_port) == lab.network.gateway
+    await lab.network.unpublish(one.name)
+    await lab.network.unpublish(one.name)
+    assert await ask(world(), World.host, everywhere.host_port) == ""
+    assert await ask(host_socket(), "127.0.0.1", everywhere.host_port) == ""
+    assert await lab.network.leftovers({two.name}) == await link_and_rule(lab, one)
+
+
+async def link_and_rule(lab: Lab, box: Box) -> list[object]:
+    """What an attached box without ports has."""
+    found = await lab.network.leftovers({b.name for b in lab.boxes if b is not box})
+    assert [left.kind for left in found] == ["link", "rule"]
+    return list(found)
+
+
+async def test_published_udp(lab: Lab) -> None:
+    one = await lab.box(1)
+    await lab.servers.udp(one.socket(socket.SOCK_DGRAM), 5000)
+    [port] = await lab.network.publish(
+        one.name, lab.network.address(1), [Port(5000, protocol="udp")]
+    )
+    local, world = host_socket(socket.SOCK_DGRAM), lab.world.socket(socket.SOCK_DGRAM)
+    assert await ask(local, "127.0.0.1", port.host_port) == lab.network.gateway
+    assert await ask(world, World.host, port.host_port) == World.address
+
+
+async def test_a_port_in_use_publishes_nothing(lab: Lab) -> None:
+    one = await lab.box(1)
+    taken = await lab.servers.tcp(host_socket(), 0, "127.0.0.1")
+    address = lab.network.address(1)
+    with pytest.raises(PortInUse, match=str(taken)):
+        await lab.network.publish(one.name, address, [Port(80), Port(80, taken)])
+    with pytest.raises(InvalidArgument, match=r"203\.0\.113\.7"):
+        await lab.network.publish(one.name, address, [Port(80), Port(80, 0, "203.0.113.7")])
+    await link_and_rule(lab, one)
+
+
+async def test_names(lab: Lab) -> None:
+    one, two = await lab.box(1), await lab.box(2)
+    gateway, address = lab.network.gateway, lab.network.address(2)
+
+    async def look(name: str = "db") -> str:
+        return await resolve(one.socket(socket.SOCK_DGRAM), gateway, name, 0.5)
+
+    await lab.network.register(two.name, address, ["db", two.name])
+    assert await eventually(look) == address
+    assert await look(two.name) == address
+    await lab.network.register(one.name, lab.network.address(1), ["web"])
+    assert await eventually(lambda: look("web")) == lab.network.address(1)
+    await lab.network.unregister(two.name)
+    await lab.network.unregister(two.name)
+
+    async def gone() -> bool:
+        return not await look()
+
+    assert await eventually(gone)
+    assert f"nameserver {gateway}\n" in lab.network.resolv_conf()
+
+
+async def test_repairs_what_others_remove(lab: Lab) -> None:
+    one, two = await lab.box(1), await lab.box(2)
+    network = lab.network
+    await lab.servers.tcp(one.socket(), 80)
+    await lab.servers.tcp(lab.world.socket(), 80)
+    ports = await network.publish(one.name, network.address(1), [Port(80)])
+    await network.register(one.name, network.address(1), ["web"])
+    endpoints = [
+        Endpoint(one.name, network.address(1), tuple(ports), ("web",), one.netns),
+        Endpoint(two.name, network.address(2), netns=two.netns),
+    ]
+    breakages = [
+        ["nft", "delete", "table", "inet", network.identity.table],
+        ["nft", "delete", "table", "bridge", network.identity.table],
+        ["ip", "link", "del", network.identity.bridge],
+        ["sh", "-c", f"kill -9 $(cat {lab.directory}/dns/aardvark.pid)"],
+    ]
+    for breakage in breakages:
+        assert await network.healthy()
+        sh(*breakage)
+        await asyncio.sleep(0.05)
+        assert not await network.healthy(), breakage
+        await network.repair(endpoints)
+        assert await network.healthy()
+        assert await ask(two.socket(), network.address(1), 80) == network.address(2)
+        assert await ask(two.socket(), World.address, 80) == World.host
+        assert await ask(host_socket(), "127.0.0.1", ports[0].host_port) == network.gateway
+        assert await ask(lab.world.socket(), World.host, ports[0].host_port) == World.address
+    sh("ip", "link", "del", f"v{two.name}")
+    for group in network._forwarders.running()[one.name]:
+        os.killpg(group, signal.SIGKILL)
+    await network.repair(endpoints)
+    assert await ask(two.socket(), network.address(1), 80) == network.address(2)
+    assert await ask(host_socket(), "127.0.0.1", ports[0].host_port) == network.gateway
+
+
+async def test_a_new_daemon_adopts(lab: Lab) -> None:
+    one = await lab.box(1)
+    old = lab.network
+    await lab.servers.tcp(one.socket(), 80)
+    [port] = await old.publish(one.name, old.address(1), [Port(80)])
+    await old.register(one.name, old.address(1), ["web"])
+    new = lab.network = Network(lab.config)
+    await new.up()
+    assert new.subnet == old.subnet
+    assert await new.healthy()
+    assert await ask(host_socket(), "127.0.0.1", port.host_port) == new.gateway
+    assert await ask(lab.world.socket(), World.host, port.host_port) == World.address
+
+    async def look() -> str:
+        return await resolve(one.socket(socket.SOCK_DGRAM), new.gateway, "web", 0.5)
+
+    assert await eventually(look) == new.address(1)
+    assert {left.kind for left in await new.leftovers(set())} == {"link", "rule", "process", "name"}
+    assert {left.owner for left in await new.leftovers(set())} == {one.name}
+    assert await new.leftovers({one.name}) == []
+    await new.remove_leftovers(set())
+    assert await new.leftovers(set()) == []
+    assert await ask(host_socket(), "127.0.0.1", port.host_port) == ""
+
+
+async def test_everything_twice(lab: Lab) -> None:
+    one, two = await lab.box(1), await lab.box(2)
+    network = lab.network
+    await network.up()
+    await network.attach(one.name, one.netns, network.address(1))
+    await lab.servers.tcp(two.socket(), 80)
+    assert await ask(one.socket(), network.address(2), 80) == network.address(1)
+    await asyncio.gather(*(network.detach(box.name) for box in (one, two, one)))
+    await network.detach(one.name)
+    assert await network.leftovers(set()) == []
+    await network.down()
+    assert remains(network) == []
+    await network.down()
