@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ import click
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from sublet.cli.commands import cli  # noqa: E402
 
 PAGE = ROOT / "docs" / "reference" / "cli.md"
 HEAD = """\
@@ -29,15 +30,6 @@ that cannot be executed, 127 one that is not there. Other verbs exit with 1 on a
 """
 
 
-def root_command() -> click.Command:
-    """The `sublet` command: the first click command that sublet.cli.main holds."""
-    module = importlib.import_module("sublet.cli.main")
-    for name in ("cli", "sublet", "main", "app"):
-        if isinstance(found := getattr(module, name, None), click.Command):
-            return found
-    raise SystemExit("sublet.cli.main holds no click command named cli.")
-
-
 def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
     """Path and help of the command and of all below it."""
     yield context.command_path, command.get_help(context)
@@ -45,16 +37,17 @@ def commands(command: click.Command, context: click.Context) -> Iterator[tuple[s
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             if child is not None and not child.hidden:
-                yield from commands(child, click.Context(child, info_name=name, parent=context))
+                inner = click.Context(child, info_name=name, parent=context)
+                yield from commands(child, inner)
 
 
 def page() -> str:
     """The whole page."""
-    command = root_command()
-    context = click.Context(command, info_name="sublet", terminal_width=90, max_content_width=90)
+    context = click.Context(
+        cli, info_name="sublet", terminal_width=90, max_content_width=90, **cli.context_settings
+    )
     return HEAD + "".join(
-        f"\n## {path}\n\n```text\n{text.rstrip()}\n```\n"
-        for path, text in commands(command, context)
+        f"\n## {path}\n\n```text\n{text.rstrip()}\n```\n" for path, text in commands(cli, context)
     )
 
 
