@@ -1,0 +1,44 @@
+"""Images of ours as bases of builds: put into the private store once per digest."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from sublet.domain.image import Image
+from sublet.drivers import run, squashfs
+from sublet.drivers.confine import confined, limit
+from sublet.drivers.registry import layout
+from sublet.drivers.registry.buildah import without_checksums
+from sublet.drivers.registry.room import Inside
+from sublet.drivers.registry.store import BuildStore
+from sublet.drivers.store import files
+
+
+def base_name(digest: str) -> str:
+    """What the image of this digest is called in the private store."""
+    return f"localhost/sublet-base:{digest.removeprefix('sha256:')}"
+
+
+async def base_id(store: BuildStore, inside: Inside, image: Image, file: Path, place: Path) -> str:
+    """The id in the store of the image whose file is `file`; it is put there if need be.
+
+    It becomes a single layer. `place` is an empty directory for what is temporary.
+    Raises DiskFull.
+    """
+    name = base_name(image.digest)
+    if identity := await store.image_id(inside, name):
+        return identity
+    partition, layer = place / "partition", place / "layer"
+    with file.open("rb") as reader, partition.open("wb") as writer:
+        await asyncio.to_thread(files.copy, reader, writer, image.offset, image.length)
+    partition.chmod(0o444)
+    argv = confined(["sqfs2tar", "-r", ".", "/input"], readable={"/input": str(partition)})
+    with layer.open("wb") as sink:
+        await run.run(argv, stdout=sink.fileno(), before_exec=limit, timeout=squashfs.TIMEOUT)
+    directory = place / "layout"
+    with files.translated():
+        await asyncio.to_thread(layout.write, directory, layer, without_checksums(image.config))
+    argv = inside(["skopeo", "copy", "--quiet", f"oci:{directory}", store.reference(name)])
+    await run.run(argv, env=store.environment)
+    return await store.image_id(inside, name) or ""

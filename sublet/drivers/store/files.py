@@ -1,0 +1,179 @@
+"""The image files of this host: SUBLET_ROOT/images/<hex digest>.sif, and what is on its way.
+
+A file comes into its place whole: written as a temporary, synced, renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from sublet.domain.errors import DiskFull, InvalidArgument
+from sublet.domain.image import ImageConfig
+from sublet.image import sif
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """A full disk becomes DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull("No space left on the host for the image.") from error
+        raise
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The user's file, opened for reading; a FIFO or a device is refused, not waited for.
+
+    Raises InvalidArgument.
+    """
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        raise InvalidArgument(f"{path} cannot be read: {error.strerror}.") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InvalidArgument(f"{path} is not a file.")
+    return file
+
+
+class ImageFiles:
+    """Places below the daemon's root."""
+
+    def __init__(self, root: Path) -> None:
+        self.images, self.temporaries = root / "images", root / "tmp"
+        self._open: set[Path] = set()
+
+    def prepare(self) -> None:
+        """Make the directories."""
+        for directory in (self.images, self.temporaries):
+            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    def path(self, digest: str) -> Path:
+        """Where the image of this digest lies."""
+        return self.images / f"{digest.removeprefix('sha256:')}.sif"
+
+    @contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """A new directory for what is on its way; it goes with all that is in it."""
+        self.prepare()
+        path = self.temporaries / f"image-{uuid.uuid4().hex}"
+        self._open.add(path)
+        try:
+            with translated():
+                path.mkdir(mode=0o700)
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            self._open.discard(path)
+
+    def finish(self, file: Path, config: ImageConfig) -> sif.Finished:
+        """Complete the file that holds a squashfs; it is on the disk then."""
+        with translated(), file.open("r+b") as opened:
+            return sif.finish(opened, config)
+
+    def place(self, file: Path, digest: str) -> Path:
+        """Move the complete, synced file to where its digest belongs."""
+        target = self.path(digest)
+        file.chmod(0o444)
+        os.rename(file, target)
+        sync(target.parent)
+        return target
+
+    def remove(self, digest: str) -> None:
+        """Delete the file of this digest; no error if it is not there."""
+        self.path(digest).unlink(missing_ok=True)
+
+    def digests(self) -> set[str]:
+        """The digests of the files that are here."""
+        return {f"sha256:{path.stem}" for path in self.images.glob("*.sif")}
+
+    def leftovers(self) -> list[Path]:
+        """Temporaries of nobody: a killed daemon's."""
+        if not self.temporaries.is_dir():
+            return []
+        return [p for p in self.temporaries.glob("image-*") if p not in self._open]
+
+    def clean(self) -> None:
+        """Remove the temporaries of nobody."""
+        for path in self.leftovers():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def copy(source: BinaryIO, target: BinaryIO, start: int = 0, length: int | None = None) -> None:
+    """Copy bytes of `source` to `target`'s beginning; shared blocks where possible."""
+    end = os.fstat(source.fileno()).st_size if length is None else start + length
+    offset = 0
+    with translated():
+        while start < end:
+            done = os.copy_file_range(
+                source.fileno(), target.fileno(), min(end - start, 1 << 30), start, offset
+            )
+            if done == 0:
+                raise InvalidArgument("The file became shorter while it was read.")
+            start, offset = start + done, offset + done
+
+
+def copy_to(source: BinaryIO, target: Path, start: int = 0, length: int | None = None) -> None:
+    """As `copy`, into a new file."""
+    with translated(), target.open("xb") as writer:
+        copy(source, writer, start, length)
+
+
+def publish(source: Path, output: Path) -> None:
+    """Copy an image to where the user wants it, executable, whole or not at all.
+
+    The copy has no name until it is complete (O_TMPFILE), so a crash leaves nothing.
+    Raises InvalidArgument, DiskFull.
+    """
+    try:
+        with (
+            translated(),
+            source.open("rb") as reader,
+            _unnamed(output) as writer,
+            _opened("/proc/self/fd") as descriptors,
+        ):
+            copy(reader, writer)
+            os.fchmod(writer.fileno(), 0o755)
+            os.fsync(writer.fileno())
+            name = output.with_name(f".{output.name[:200]}.{uuid.uuid4().hex[:8]}")
+            # Python calls linkat(2), which alone follows the link, only where a dir_fd is given.
+            number = str(writer.fileno())
+            os.link(number, name, src_dir_fd=descriptors, follow_symlinks=True)
+            try:
+                os.rename(name, output)
+            except OSError:
+                name.unlink()
+                raise
+        sync(output.parent)
+    except OSError as error:
+        raise InvalidArgument(f"{output} cannot be written: {error.strerror}.") from error
+
+
+def _unnamed(output: Path) -> BinaryIO:
+    flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+    return os.fdopen(os.open(output.parent, flags, 0o600), "r+b")
+
+
+def sync(path: Path) -> None:
+    """Put the file's data, or the directory's entries, on the disk (fsync(2))."""
+    with _opened(path, os.O_RDONLY) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(path: Path | str, flags: int = os.O_RDONLY | os.O_DIRECTORY) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
