@@ -26,6 +26,8 @@ def write(directory: Path, layer: Path, config: ImageConfig) -> str:
     outer = json.loads(config.to_json())
     outer["rootfs"] = {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]}
     outer["created"] = outer["created"] or "1970-01-01T00:00:00Z"
+    # buildah counts the layers of a base by its history.
+    outer["history"] = [{"created": outer["created"], "created_by": "sublet"}]
     config_entry = _add(blobs, outer, "config.v1+json")
     manifest = {
         "schemaVersion": 2,
