@@ -199,6 +199,11 @@ async def test_names(lab: Lab) -> None:
     assert await eventually(lambda: look("web")) == lab.network.address(1)
     await lab.network.unregister(two.name)
     await lab.network.unregister(two.name)
+    answers = []
+    for number in range(40):
+        await lab.network.register(f"{number:012x}", lab.network.address(99), [f"n{number}"])
+        answers.append(await look("web"))
+    assert answers == [lab.network.address(1)] * 40, "no query is lost while names come and go"
 
     async def gone() -> bool:
         return not await look()
@@ -222,7 +227,7 @@ async def test_repairs_what_others_remove(lab: Lab) -> None:
         ["nft", "delete", "table", "inet", network.identity.table],
         ["nft", "delete", "table", "bridge", network.identity.table],
         ["ip", "link", "del", network.identity.bridge],
-        ["sh", "-c", f"kill -9 $(cat {lab.directory}/dns/aardvark.pid)"],
+        ["sh", "-c", f"kill -9 $(cat {lab.directory}/dns.pid)"],
     ]
     for breakage in breakages:
         assert await network.healthy()

@@ -1,50 +1,49 @@
-"""Names between instances: one aardvark-dns a daemon, listening on the bridge.
+"""Names between instances: one dnsmasq(8) a daemon, listening on the bridge.
 
-It reads one file per network (first line: listening addresses; then per instance id,
-addresses, names), reads it again on SIGHUP, forwards what it does not know to the
-resolvers in the host's /etc/resolv.conf, and puts itself into the background.
+It watches a directory that holds a file per instance, in the format of hosts(5), so that a
+name comes and goes with one rename, without a reload. It forwards what it does not know to
+the resolvers of the host's /etc/resolv.conf, whose changes it follows. It puts itself into
+the background, survives the daemon, and runs as nobody where nobody can read the directory.
+
+Not aardvark-dns: on each change its version 1.4 closes and opens its sockets, and one query
+in thirteen was lost while containers started; each costs a client five seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import select
 import shutil
 import signal
-from asyncio.subprocess import DEVNULL
 from pathlib import Path
 
-from sublet.domain.errors import ProcessFailed, ToolMissing
+from sublet.domain.names import validate_name
 from sublet.drivers import run
-
-log = logging.getLogger(__name__)
+from sublet.drivers.network.identity import checked
 
 DEADLINE = 5.0
-_PACE = 0.02
-"""Seconds between two reloads at least: changes in between are written together."""
 
-_PROGRAM = "aardvark-dns"
-_PLACES = ("/usr/lib/podman", "/usr/libexec/podman", "/usr/local/libexec/podman")
+Entry = tuple[str, tuple[str, ...]]
+"""An address and its names."""
 
 
-def config_text(gateway: str, entries: dict[str, tuple[str, tuple[str, ...]]]) -> str:
-    """A network's file in aardvark-dns's format; `entries`: address and names by id."""
-    lines = [gateway]
-    for instance_id, (address, names) in sorted(entries.items()):
-        lines.append(f"{instance_id} {address}  {','.join(names)}")
-    return "\n".join(lines) + "\n"
-
-
-def parse_config(text: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """The entries of a file that `config_text` wrote."""
-    entries = {}
-    for line in text.splitlines()[1:]:
-        instance_id, address, _, names = line.split(" ")
-        entries[instance_id] = (address, tuple(names.split(",")))
-    return entries
+def command(directory: Path, pid_file: Path, gateway: str, user: str) -> list[str]:
+    """dnsmasq's argument list. Plain names that it does not know go no further."""
+    return [
+        "dnsmasq",
+        "--conf-file=/dev/null",
+        "--no-hosts",
+        f"--hostsdir={directory}",
+        f"--listen-address={gateway}",
+        "--bind-interfaces",
+        "--except-interface=lo",
+        "--domain-needed",
+        "--cache-size=1000",
+        f"--user={user}",
+        f"--pid-file={pid_file}",
+    ]
 
 
 def resolver_text(gateway: str, host: str) -> str:
@@ -67,111 +66,78 @@ def resolver_text(gateway: str, host: str) -> str:
 
 
 class Names:
-    """The names of one daemon's network. `directory` is aardvark-dns's alone."""
+    """The names of one daemon's network. `directory` is for the hosts files alone."""
 
-    def __init__(self, directory: Path, network: str) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._file = directory / network
-        self._entries: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._pid_file = directory.with_name(f"{directory.name}.pid")
         self._gateway = ""
         self._pid = 0
-        self._last = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self._starting = asyncio.Lock()
 
-    @property
-    def entries(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """Address and names by instance id."""
-        return dict(self._entries)
-
     def adopt(self, gateway: str) -> None:
-        """Take over what an earlier daemon left: the entries, and the process if it lives."""
+        """Take over what an earlier daemon left: the names, and the process if it lives."""
         self._gateway = gateway
-        with contextlib.suppress(OSError, ValueError):
-            self._entries = parse_config(self._file.read_text())
         self._pid = self._find()
+        for unfinished in self._directory.glob(".*"):
+            unfinished.unlink(missing_ok=True)
+
+    def entries(self) -> dict[str, Entry]:
+        """Address and names, by instance id."""
+        found: dict[str, Entry] = {}
+        for file in self._directory.glob("[!.]*"):
+            with contextlib.suppress(OSError, ValueError):
+                address, *names = file.read_text().split()
+                found[file.name] = (address, tuple(names))
+        return found
 
     async def add(self, instance_id: str, address: str, names: list[str]) -> None:
-        """Names resolve to the address, within some milliseconds."""
-        self._entries[instance_id] = (address, tuple(names))
-        await self._changed()
+        """The names, in place of those before, resolve to the address.
 
-    async def remove(self, instance_id: str) -> None:
-        """The instance's names are gone, if there are any."""
-        if self._entries.pop(instance_id, None):
-            await self._changed()
+        Raises InvalidArgument for what is no name, ProcessFailed when dnsmasq does not start
+        (another program has port 53 of all addresses), ToolMissing.
+        """
+        text = " ".join([address, *map(validate_name, names)])
+        self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        new = self._directory / f".{checked(instance_id)}"
+        new.write_text(text + "\n")
+        new.replace(self._directory / instance_id)
+        await self.ensure()
+
+    def remove(self, instance_id: str) -> None:
+        """The instance's names are gone, if there were any."""
+        (self._directory / checked(instance_id)).unlink(missing_ok=True)
 
     async def ensure(self) -> None:
-        """The process runs if there are names to serve, and knows them all."""
-        if self._entries:
-            await self._changed()
+        """The process runs."""
+        if not self._ours(self._pid):
+            async with self._starting:
+                if not self._ours(self._pid):
+                    await self._start()
 
     def alive(self) -> bool:
         """Whether the process runs, or need not."""
-        return not self._entries or self._ours(self._pid)
+        return self._ours(self._pid) or not self.entries()
 
-    async def stop(self) -> None:
-        """The process and its files are gone."""
-        if self._timer:
-            self._timer.cancel()
-        self._entries.clear()
+    def stop(self) -> None:
+        """The process and its files are gone. Blocks, DEADLINE at most."""
         pid = self._find()
         if pid:
-            await asyncio.to_thread(_end, pid)
+            _end(pid)
         self._pid = 0
-        await asyncio.to_thread(shutil.rmtree, self._directory, True)
-
-    async def _changed(self) -> None:
-        """Write and tell the process: now, or shortly when that was done just before."""
-        loop = asyncio.get_running_loop()
-        if not self._ours(self._pid):
-            await self._start()
-        elif self._timer is None:
-            delay = self._last + _PACE - loop.time()
-            if delay <= 0:
-                self._reload()
-            else:
-                self._timer = loop.call_later(delay, self._reload)
-
-    def _reload(self) -> None:
-        self._timer = None
-        self._last = asyncio.get_running_loop().time()
-        try:
-            self._write()
-            os.kill(self._pid, signal.SIGHUP)
-        except OSError as error:
-            log.warning("names could not be handed to %s: %s", _PROGRAM, error)
-
-    def _write(self) -> None:
-        """Replace the file as a whole. The new one is written outside the directory, all of
-        whose files aardvark-dns reads."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        new = self._directory.with_name(f"{self._directory.name}.new")
-        new.write_text(config_text(self._gateway, self._entries))
-        new.replace(self._file)
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._pid_file.unlink(missing_ok=True)
 
     async def _start(self) -> None:
-        async with self._starting:
-            if self._ours(self._pid):
-                self._reload()
-                return
-            self._write()
-            argv = [_program(), "--config", str(self._directory), "--port", "53", "run"]
-            process = await run.spawn(
-                argv, survive=True, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
-            )
-            try:
-                async with asyncio.timeout(DEADLINE):
-                    await process.wait()
-                    while not self._ours(self._pid):
-                        self._pid = await asyncio.sleep(0.002, self._find())
-            except TimeoutError as error:
-                raise ProcessFailed(f"{_PROGRAM} did not start within {DEADLINE:g} s.") from error
+        user = "nobody" if _open_to_all(self._directory) else "root"
+        argv = command(self._directory, self._pid_file, self._gateway, user)
+        await run.run(argv, timeout=DEADLINE)
+        self._pid = self._find()
 
     def _find(self) -> int:
         """The process's id by its pid file, if it is really ours; else 0."""
         with contextlib.suppress(OSError, ValueError):
-            pid = int((self._directory / "aardvark.pid").read_text())
+            pid = int(self._pid_file.read_text())
             return pid if self._ours(pid) else 0
         return 0
 
@@ -180,19 +146,17 @@ class Names:
             return False
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            return str(self._directory).encode() in words and words[0].endswith(_PROGRAM.encode())
+            return f"--hostsdir={self._directory}".encode() in words
         return False
 
 
-def _program() -> str:
-    found = shutil.which(_PROGRAM, path=":".join((os.environ.get("PATH", ""), *_PLACES)))
-    if not found:
-        raise ToolMissing(f"{_PROGRAM} is not installed on this host.")
-    return found
+def _open_to_all(directory: Path) -> bool:
+    """Whether every user can get into the directory and read it."""
+    above = all(parent.stat().st_mode & 0o001 for parent in directory.resolve().parents)
+    return above and directory.stat().st_mode & 0o005 == 0o005
 
 
 def _end(pid: int) -> None:
-    """SIGKILL the process and wait until it is gone. Blocks, DEADLINE at most."""
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:

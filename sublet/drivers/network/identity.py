@@ -47,11 +47,16 @@ class Plan:
         return str(subnets.gateway(self.subnet))
 
 
-def veth(instance_id: str) -> str:
-    """The host's end of an instance's cable. Raises InvalidArgument for what is no id."""
+def checked(instance_id: str) -> str:
+    """`instance_id`; it becomes part of names and paths. Raises InvalidArgument for no id."""
     if not is_id(instance_id):
         raise InvalidArgument(f"'{instance_id}' is not an instance id.")
-    return f"v{instance_id}"
+    return instance_id
+
+
+def veth(instance_id: str) -> str:
+    """The host's end of an instance's cable."""
+    return f"v{checked(instance_id)}"
 
 
 def owner(link: str) -> str:

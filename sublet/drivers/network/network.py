@@ -35,7 +35,7 @@ class Network:
         self._table = Table(self.identity)
         self._unplugger = Unplugger(self.identity)
         self._forwarders = Forwarders(self.identity.bridge)
-        self._names = Names(config.run / "dns", self.identity.bridge)
+        self._names = Names(config.run / "dns")
 
     @property
     def plan(self) -> Plan:
@@ -79,7 +79,7 @@ class Network:
         await self._forwarders.adopt()
         for instance_id in self._forwarders.owners():
             await self._forwarders.stop(instance_id)
-        await self._names.stop()
+        await asyncio.to_thread(self._names.stop)
         await asyncio.to_thread(links.delete_all, self.identity)
         await asyncio.to_thread(self._table.delete)
 
@@ -123,8 +123,10 @@ class Network:
                 sockets.callback(bound[-1].socket.close)
             try:
                 await self._translate(instance_id, address, [each.port for each in bound])
-                for each in bound:
-                    await self._forwarders.start(instance_id, address, each)
+                starts = [self._forwarders.start(instance_id, address, each) for each in bound]
+                for outcome in await asyncio.gather(*starts, return_exceptions=True):
+                    if outcome is not None:
+                        raise outcome
             except BaseException:
                 await asyncio.shield(self.unpublish(instance_id))
                 raise
@@ -136,12 +138,15 @@ class Network:
         await self._forwarders.stop(instance_id)
 
     async def register(self, instance_id: str, address: str, names: Sequence[str]) -> None:
-        """The names resolve to the address on this network, some milliseconds from now."""
+        """The names resolve to the address on this network, a millisecond from now.
+
+        Raises ProcessFailed when the resolver cannot start: something has port 53.
+        """
         await self._names.add(instance_id, address, list(names))
 
     async def unregister(self, instance_id: str) -> None:
         """The instance's names are gone."""
-        await self._names.remove(instance_id)
+        self._names.remove(instance_id)
 
     async def leftovers(self, known_ids: set[str]) -> list[Leftover]:
         """What this daemon's network has for instances that are not known."""
@@ -207,7 +212,7 @@ class Network:
         ]
         names = [
             Leftover("name", ",".join(entry[1]), instance_id)
-            for instance_id, entry in self._names.entries.items()
+            for instance_id, entry in self._names.entries().items()
         ]
         found = links_ + rules_ + processes + names
         return [left for left in found if left.owner not in known]
