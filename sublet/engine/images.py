@@ -8,7 +8,6 @@ happens in temporary directories and rooms that go with the verb that opened the
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,25 +20,21 @@ from sublet.domain.errors import (
     NoSuchImage,
     PullFailed,
 )
-from sublet.domain.image import Image, ImageConfig
+from sublet.domain.image import Image
 from sublet.domain.leftover import Leftover
 from sublet.domain.reference import Reference
 from sublet.domain.units import rfc3339
-from sublet.drivers import squashfs
 from sublet.drivers.registry import buildah, debian, skopeo
 from sublet.drivers.registry.bases import base_id, base_name
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
 from sublet.drivers.store import files
 from sublet.drivers.store.images import ImageStore
-from sublet.engine.shelf import Shelf, image_of, is_path
+from sublet.engine.packing import Packing
+from sublet.engine.shelf import Shelf, is_path
 from sublet.image import sif
 
 Report = Callable[[str], None]
-
-SETTLED = 0.05
-"""Seconds after its last change from when on a file's mtime tells that it has changed again:
-the kernel's clock for mtimes ticks every 4 to 10 ms."""
 
 
 def silent(_line: str) -> None:
@@ -55,6 +50,7 @@ class Images:
         self._shelf = Shelf(config.root, store)
         self.files = self._shelf.files
         self.builds = BuildStore(config)
+        self._packing = Packing(self._shelf, self.builds)
 
     # Finding
 
@@ -104,7 +100,7 @@ class Images:
     async def _from_registry(self, reference: Reference, report: Report) -> Image:
         async with self.builds.opened() as inside:
             identity = await skopeo.pull(self.builds, inside, reference, report)
-            image = await self._flatten(inside, identity, (str(reference),), report)
+            image = await self._packing.flatten(inside, identity, (str(reference),), report)
             await self.builds.remove_image(inside, skopeo.name_of(identity))
             return image
 
@@ -146,7 +142,7 @@ class Images:
                 {identity: base for base, identity in ids.items()},
             )
             identity = await buildah.build(self.builds, inside, recipe, report)
-            return await self._flatten(inside, identity, names, report)
+            return await self._packing.flatten(inside, identity, names, report)
 
     async def _base(self, inside: Inside, image: Image) -> str:
         async with self._shelf.alone(f"base {image.digest}"):
@@ -155,116 +151,30 @@ class Images:
                 return await base_id(self.builds, inside, image, path, place)
 
     async def import_(
-        self, path: Path, *, name: str = "", trust: bool = False, report: Report = silent
+        self, path: str | Path, *, name: str = "", trust: bool = False, report: Report = silent
     ) -> Image:
         """Take a SIF file, or a tar archive of a root file system, into the store.
 
+        `trust`: a SIF file is mounted as it is, though a stranger may have packed it.
         Raises InvalidArgument, CorruptImage, DiskFull.
         """
         names = (str(Reference.parse(name)),) if name else ()
-        with files.open_regular(path) as source:
-            before = os.fstat(source.fileno())
-            key = f"import {before.st_dev} {before.st_ino}"
-            async with self._shelf.alone(key):
-                known = self._store.hash_of(before)
-                if known and (image := self._store.get(known)):
-                    return self._shelf.named(image, names)
-                with self.files.temporary() as place:
-                    file = place / "image.sif"
-                    if sif.is_sif(source):
-                        await asyncio.to_thread(files.copy_to, source, file)
-                        image = await self._take(file, names, trust, report)
-                    else:
-                        report(f"Packing {path}")
-                        config = _plain_config(before.st_mtime)
-                        offset = sif.squashfs_offset(config)
-                        await squashfs.pack_tar(source, file, offset=offset)
-                        image = await self._shelf.keep(file, config, names)
-                after = os.fstat(source.fileno())
-            if after.st_mtime_ns == before.st_mtime_ns and time.time() - after.st_mtime > SETTLED:
-                self._store.remember_hash(after, image.digest)
-            return image
+        return await self._packing.take(Path(path), names, trust, report)
 
-    async def _take(self, file: Path, names: tuple[str, ...], trust: bool, report: Report) -> Image:
-        """Take the private copy of a SIF file: verified, and packed again if it is foreign."""
-        info, digest = await asyncio.to_thread(_verify, file)
-        source = f"sif {digest}"
-        for image in (self._store.get(digest), self._store.packed_from(source)):
-            if image:
-                return self._shelf.named(image, names)
-        if trust or self._store.is_packed(digest):
-            await asyncio.to_thread(files.sync, file)
-            return self._shelf.record(file, sif.Finished(digest, info), names)
-        report("Packing the image again, as it was not packed on this host")
-        partition = file.with_name("partition")
-        with file.open("rb") as reader:
-            await asyncio.to_thread(files.copy_to, reader, partition, info.offset, info.length)
-        file.unlink()
-        offset = sif.squashfs_offset(info.config)
-        partition.chmod(0o444)
-        await squashfs.repack(partition, file, offset=offset)
-        return await self._shelf.keep(file, info.config, names, source)
-
-    async def pack(self, source: str, output: Path, *, report: Report = silent) -> Image:
+    async def pack(self, source: str, output: str | Path, *, report: Report = silent) -> Image:
         """Write an image, a directory with a root file system, or an OCI layout to a file.
 
         The file is executable. Raises InvalidArgument, NoSuchImage, CorruptImage, DiskFull.
         """
+        path, output = Path(source), Path(output)
         if output.is_dir() or not output.parent.is_dir():
             raise InvalidArgument(f"{output} cannot be written: no such directory, or it is one.")
-        path = Path(source)
-        if not (is_path(source) and path.is_dir()):
-            image = await self.ensure(source, report=report) if is_path(source) else None
-            image = image or self._store.resolve(source)
-            await asyncio.to_thread(files.publish, self.files.path(image.digest), output)
-            return image
-        with self.files.temporary() as place:
-            file = place / "image.sif"
-            if skopeo.is_layout(path):
-                config = await self._pack_layout(path, file, report)
-            else:
-                report(f"Packing {path}")
-                config = _plain_config(path.stat().st_mtime)
-                await self._pack_tree(path, file, config)
-            finished = await asyncio.to_thread(self.files.finish, file, config)
-            await asyncio.to_thread(files.publish, file, output)
-            self._store.mark_packed(finished.digest)
-            return image_of(finished)
-
-    async def _pack_layout(self, layout: Path, file: Path, report: Report) -> ImageConfig:
-        async with self.builds.opened() as inside:
-            identity = await skopeo.load_layout(self.builds, inside, layout, report)
-            config = await buildah.config_of(self.builds, inside, identity)
-            async with buildah.mounted(self.builds, inside, identity) as tree:
-                report("Packing the image into one file")
-                await self._pack_tree(tree, file, config, inside)
-            await self.builds.remove_image(inside, skopeo.name_of(identity))
-            return config
-
-    async def _flatten(
-        self, inside: Inside, identity: str, names: tuple[str, ...], report: Report
-    ) -> Image:
-        """The image with this id in the build store as a file of ours, packed once."""
-        source = f"store {identity}"
-        async with self._shelf.alone(source):
-            if image := self._store.packed_from(source):
-                return self._shelf.named(image, names)
-            config = await buildah.config_of(self.builds, inside, identity)
-            with self.files.temporary() as place:
-                file = place / "image.sif"
-                async with buildah.mounted(self.builds, inside, identity) as tree:
-                    report("Packing the image into one file")
-                    await self._pack_tree(tree, file, config, inside)
-                return await self._shelf.keep(file, config, names, source)
-
-    @staticmethod
-    async def _pack_tree(
-        tree: Path, file: Path, config: ImageConfig, inside: Inside | None = None
-    ) -> None:
-        offset, created = sif.squashfs_offset(config), sif.epoch(config.created)
-        await squashfs.pack_directory(
-            tree, file, offset=offset, created=created, inside=inside or list
-        )
+        if is_path(source) and path.is_dir():
+            return await self._packing.pack(path, output, report)
+        found = await self.ensure(source, report=report) if is_path(source) else None
+        image = found or self._store.resolve(source)
+        await asyncio.to_thread(files.publish, self.files.path(image.digest), output)
+        return image
 
     # Removing
 
@@ -314,16 +224,3 @@ def short_name(text: str) -> str:
         return str(Reference.parse(text))
     except InvalidArgument:
         return ""
-
-
-def _verify(file: Path) -> tuple[sif.Info, str]:
-    with file.open("rb") as opened:
-        return sif.verify(opened)
-
-
-def _plain_config(mtime: float) -> ImageConfig:
-    """The config of a root file system that comes without one."""
-    created = rfc3339(int(os.environ.get("SOURCE_DATE_EPOCH") or mtime))
-    return ImageConfig(
-        architecture=skopeo.architecture(), created=created, cmd=("/bin/sh",), env=(debian.PATH,)
-    )
