@@ -229,6 +229,10 @@ async def test_repairs_what_others_remove(lab: Lab) -> None:
         ["ip", "link", "del", network.identity.bridge],
         ["sh", "-c", f"kill -9 $(cat {lab.directory}/dns.pid)"],
     ]
+
+    async def look() -> str:
+        return await resolve(two.socket(socket.SOCK_DGRAM), network.gateway, "web", 0.5)
+
     for breakage in breakages:
         assert await network.healthy()
         sh(*breakage)
@@ -240,6 +244,7 @@ async def test_repairs_what_others_remove(lab: Lab) -> None:
         assert await ask(two.socket(), World.address, 80) == World.host
         assert await ask(host_socket(), "127.0.0.1", ports[0].host_port) == network.gateway
         assert await ask(lab.world.socket(), World.host, ports[0].host_port) == World.address
+        assert await eventually(look) == network.address(1)
     sh("ip", "link", "del", f"v{two.name}")
     for group in network._forwarders.running()[one.name]:
         os.killpg(group, signal.SIGKILL)
@@ -271,6 +276,26 @@ async def test_a_new_daemon_adopts(lab: Lab) -> None:
     await new.remove_leftovers(set())
     assert await new.leftovers(set()) == []
     assert await ask(host_socket(), "127.0.0.1", port.host_port) == ""
+
+
+async def test_many_at_once(lab: Lab) -> None:
+    network, count = lab.network, 24
+    await asyncio.gather(*(lab.box(slot) for slot in range(1, count + 1)))
+    slots = range(1, count + 1)
+    pairs = list(zip(lab.boxes, slots, strict=True))
+    for box, _ in pairs[:4]:
+        await lab.servers.tcp(box.socket(), 80)
+    published = await asyncio.gather(
+        *(network.publish(box.name, network.address(slot), [Port(80)]) for box, slot in pairs)
+    )
+    assert len({port.host_port for ports in published for port in ports}) == count
+    for [port] in published[:4]:
+        assert await ask(lab.world.socket(), World.host, port.host_port) == World.address
+    await asyncio.gather(
+        *(network.detach(box.name) for box in lab.boxes),
+        *(network.unpublish(box.name) for box in lab.boxes),
+    )
+    assert await network.leftovers(set()) == []
 
 
 async def test_everything_twice(lab: Lab) -> None:

@@ -52,17 +52,17 @@ def resolver_text(gateway: str, host: str) -> str:
     Names without a dot are asked as they are first (`ndots:0`), so that the search list
     cannot shadow an instance.
     """
-    lines = [f"nameserver {gateway}"]
-    options = ["ndots:0"]
+    search: list[str] = []
+    options: list[str] = []
     for word, *values in (line.split() for line in host.splitlines() if line.strip()):
         if word in ("search", "domain"):
-            lines.append(f"search {' '.join(values)}")
+            search = values
         elif word == "options":
-            kept = [value for value in values if value not in ("trust-ad", "edns0")]
-            if any(value.startswith("ndots:") for value in kept):
-                options.remove("ndots:0")
-            options = kept + options
-    return "\n".join([*lines, f"options {' '.join(options)}".rstrip()]) + "\n"
+            options += [value for value in values if value not in ("trust-ad", "edns0")]
+    if not any(option.startswith("ndots:") for option in options):
+        options.append("ndots:0")
+    lines = [f"nameserver {gateway}", f"search {' '.join(search)}" if search else ""]
+    return "\n".join([*filter(None, lines), f"options {' '.join(options)}"]) + "\n"
 
 
 class Names:
