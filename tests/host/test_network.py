@@ -25,7 +25,7 @@ from netlab import (
 )
 
 from sublet.domain.config import Config
-from sublet.domain.errors import InvalidArgument, PortInUse
+from sublet.domain.errors import InvalidArgument, PortInUse, StartFailed
 from sublet.domain.ports import Port
 from sublet.drivers.network import Endpoint, Network
 
@@ -276,6 +276,31 @@ async def test_a_new_daemon_adopts(lab: Lab) -> None:
     await new.remove_leftovers(set())
     assert await new.leftovers(set()) == []
     assert await ask(host_socket(), "127.0.0.1", port.host_port) == ""
+
+
+async def test_cancelled_at_any_moment(lab: Lab) -> None:
+    one = await lab.box(1)
+    address = lab.network.address(1)
+
+    async def start() -> None:
+        await lab.network.attach(one.name, one.netns, address)
+        await lab.network.publish(one.name, address, [Port(80), Port(81, protocol="udp")])
+        await lab.network.register(one.name, address, ["web"])
+
+    for tenths in range(0, 160, 8):
+        task = asyncio.create_task(start())
+        await asyncio.sleep(tenths / 10_000)
+        task.cancel()
+        await asyncio.wait([task])
+        await lab.network.unregister(one.name)
+        await lab.network.unpublish(one.name)
+        await lab.network.detach(one.name)
+        assert await lab.network.leftovers(set()) == [], tenths
+
+
+async def test_a_namespace_that_is_gone(lab: Lab) -> None:
+    with pytest.raises(StartFailed):
+        await lab.network.attach(token_hex(6), lab.directory / "none", lab.network.address(1))
 
 
 async def test_many_at_once(lab: Lab) -> None:

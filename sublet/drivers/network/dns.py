@@ -112,7 +112,8 @@ class Names:
         """The process runs."""
         if not self._ours(self._pid):
             async with self._starting:
-                if not self._ours(self._pid):
+                self._pid = self._find()
+                if not self._pid:
                     await self._start()
 
     def alive(self) -> bool:

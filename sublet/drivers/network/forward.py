@@ -24,6 +24,7 @@ from pathlib import Path
 from sublet.domain.errors import InvalidArgument, PortInUse, ProcessFailed
 from sublet.domain.ports import Port
 from sublet.drivers import run
+from sublet.drivers.network.threads import finish
 
 DEADLINE = 5.0
 _NETWORK, _INSTANCE = "SUBLET_NETWORK", "SUBLET_INSTANCE"
@@ -75,7 +76,7 @@ class Forwarders:
 
     async def adopt(self) -> None:
         """Know the forwarders that an earlier daemon left."""
-        self._groups = await asyncio.to_thread(self.running)
+        self._groups = await finish(self.running)
 
     def owners(self) -> list[str]:
         """The instances that have forwarders."""
@@ -103,7 +104,7 @@ class Forwarders:
         """End the instance's forwarders, and the connections through them."""
         groups = self._groups.pop(instance_id, set())
         if groups:
-            await asyncio.to_thread(self._stop, instance_id, groups)
+            await finish(self._stop, instance_id, groups)
 
     def alive(self, instance_id: str, count: int) -> bool:
         """Whether the instance has `count` forwarders, and all of them run."""

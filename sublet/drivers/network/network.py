@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sublet.domain import subnets
 from sublet.domain.config import Config
+from sublet.domain.errors import StartFailed, SubletError
 from sublet.domain.leftover import Leftover
 from sublet.domain.ports import Port
 from sublet.drivers.network import cables, forward, foundation, links, rules
@@ -19,6 +20,7 @@ from sublet.drivers.network.endpoint import Endpoint
 from sublet.drivers.network.forward import Forwarders
 from sublet.drivers.network.identity import Identity, Plan, owner, veth
 from sublet.drivers.network.table import Table
+from sublet.drivers.network.threads import finish
 from sublet.drivers.network.unplug import Unplugger
 
 
@@ -79,20 +81,20 @@ class Network:
         await self._forwarders.adopt()
         for instance_id in self._forwarders.owners():
             await self._forwarders.stop(instance_id)
-        await asyncio.to_thread(self._names.stop)
-        await asyncio.to_thread(links.delete_all, self.identity)
-        await asyncio.to_thread(self._table.delete)
+        await finish(self._names.stop)
+        await finish(links.delete_all, self.identity)
+        await finish(self._table.delete)
 
     async def healthy(self) -> bool:
         """Whether bridge, rules and resolver are there; if not, call `repair`."""
         present = links.exists(self.identity.bridge) and self._names.alive()
-        return present and await asyncio.to_thread(self._table.intact)
+        return present and await finish(self._table.intact)
 
     async def repair(self, endpoints: Sequence[Endpoint]) -> None:
         """Bring back what others removed, for the instances that are up."""
         await self._raise()
         for endpoint in endpoints:
-            await asyncio.to_thread(self._repair_cable, endpoint)
+            await finish(self._repair_cable, endpoint)
             await self._repair_ports(endpoint)
             if endpoint.names:
                 await self._names.add(endpoint.instance_id, endpoint.address, list(endpoint.names))
@@ -100,14 +102,17 @@ class Network:
     async def attach(self, instance_id: str, netns: int | Path, address: str) -> None:
         """The instance's network namespace has eth0 with the address, on this network.
 
-        `netns` is a descriptor of the namespace, or its file.
+        `netns` is a descriptor of the namespace, or its file. Raises StartFailed.
         """
-        await asyncio.to_thread(self._plug, instance_id, netns, IPv4Address(address))
+        try:
+            await finish(self._plug, instance_id, netns, IPv4Address(address))
+        except OSError as error:
+            raise StartFailed(f"{instance_id} cannot be put on the network: {error}.") from error
 
     async def detach(self, instance_id: str) -> None:
         """The instance is off this network."""
         await self._unplugger.remove(veth(instance_id))
-        await asyncio.to_thread(self._table.remove, instance_id, "bridge")
+        await finish(self._table.remove, instance_id, "bridge")
 
     async def publish(self, instance_id: str, address: str, ports: Sequence[Port]) -> list[Port]:
         """The host answers on the ports for the instance; host port 0 becomes a free one.
@@ -134,7 +139,7 @@ class Network:
 
     async def unpublish(self, instance_id: str) -> None:
         """The host no longer answers for the instance."""
-        await asyncio.to_thread(self._table.remove, instance_id, "inet")
+        await finish(self._table.remove, instance_id, "inet")
         await self._forwarders.stop(instance_id)
 
     async def register(self, instance_id: str, address: str, names: Sequence[str]) -> None:
@@ -150,7 +155,7 @@ class Network:
 
     async def leftovers(self, known_ids: set[str]) -> list[Leftover]:
         """What this daemon's network has for instances that are not known."""
-        return await asyncio.to_thread(self._leftovers, known_ids)
+        return await finish(self._leftovers, known_ids)
 
     async def remove_leftovers(self, known_ids: set[str]) -> list[Leftover]:
         """Remove what `leftovers` finds; returns it."""
@@ -161,14 +166,17 @@ class Network:
                 await self._unplugger.remove(left.name)
         for instance_id in {left.owner for left in found}:
             await self.unpublish(instance_id)
-            await asyncio.to_thread(self._table.remove, instance_id, "bridge")
+            await finish(self._table.remove, instance_id, "bridge")
             await self.unregister(instance_id)
         return found
 
     async def _raise(self) -> None:
         wanted = str(self._plan.subnet) if self._plan else self._wanted
-        self._plan = await asyncio.to_thread(foundation.raise_bridge, self.identity, wanted)
-        await asyncio.to_thread(self._table.ensure, self._plan)
+        try:
+            self._plan = await finish(foundation.raise_bridge, self.identity, wanted)
+        except OSError as error:
+            raise SubletError(f"The bridge cannot be set up: {error}.") from error
+        await finish(self._table.ensure, self._plan)
 
     def _plug(self, instance_id: str, netns: int | Path, address: IPv4Address) -> None:
         name = veth(instance_id)
@@ -184,7 +192,7 @@ class Network:
 
     async def _translate(self, instance_id: str, address: str, ports: Sequence[Port]) -> None:
         made = [rules.publication(instance_id, IPv4Address(address), port) for port in ports]
-        await asyncio.to_thread(self._table.add, [element for element in made if element])
+        await finish(self._table.add, [element for element in made if element])
 
     def _repair_cable(self, endpoint: Endpoint) -> None:
         address = IPv4Address(endpoint.address)

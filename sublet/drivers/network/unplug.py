@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sublet.drivers.network import cables
 from sublet.drivers.network.identity import Identity
+from sublet.drivers.network.threads import finish
 
 
 @dataclass(slots=True)
@@ -33,5 +34,5 @@ class Unplugger:
                 return
             if self._next is batch:
                 self._next = _Batch()
-            await asyncio.to_thread(cables.delete, self._identity, sorted(batch.names))
+            await finish(cables.delete, self._identity, sorted(batch.names))
             batch.done = True
