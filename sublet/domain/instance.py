@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sublet.domain.errors import WrongState
-from sublet.domain.mounts import Mount
+from sublet.domain.errors import InvalidArgument, WrongState
+from sublet.domain.mounts import Mount, parse_mount
+from sublet.domain.names import validate_hostname, validate_name
 from sublet.domain.ports import Port
 from sublet.domain.size import Size
 
@@ -79,7 +81,9 @@ class InstanceSpec:
     hostname: str = ""
     ports: tuple[Port, ...] = ()
     mounts: tuple[Mount, ...] = ()
-    size: Size = field(default_factory=lambda: Size(1, 512 << 20))
+    cpus: float = 0.0
+    memory: int = 0
+    disk: int = 0
     pids_limit: int = 2048
     stop_timeout: float | None = None
     stop_signal: str = ""
@@ -88,6 +92,31 @@ class InstanceSpec:
     remove: bool = False
     isolation: Isolation = Isolation.CONTAINER
     market: Market = Market.ON_DEMAND
+
+    @property
+    def size(self) -> Size:
+        """What the instance is sold, once the host's defaults are filled in."""
+        return Size(self.cpus, self.memory, self.disk)
+
+    def with_defaults(self, default: Size) -> InstanceSpec:
+        """A copy whose size is complete."""
+        return replace(
+            self,
+            cpus=self.cpus or default.cpus,
+            memory=self.memory or default.memory,
+            disk=self.disk or default.disk,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExecSpec:
+    """A further process in a running instance. Empty values: as the instance's own."""
+
+    command: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""
+    working_dir: str = ""
+    tty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +145,46 @@ class Instance:
     supervisor: int = 0
     supervisor_start: int = 0
     reason: str = ""
+
+
+def check_spec(spec: InstanceSpec) -> None:
+    """Raises InvalidArgument where a value of the request is malformed or out of range."""
+    if spec.name:
+        validate_name(spec.name)
+    if spec.hostname:
+        validate_hostname(spec.hostname)
+    _check_process((*(spec.entrypoint or ()), *spec.command), spec)
+    _ = spec.size  # raises InvalidArgument itself
+    if spec.pids_limit < 1:
+        raise InvalidArgument("--pids-limit must be at least 1.")
+    for port in spec.ports:
+        if not (1 <= port.container_port <= 65535 and 0 <= port.host_port <= 65535):
+            raise InvalidArgument(f"{port}: ports go from 1 to 65535.")
+    for mount in spec.mounts:
+        parse_mount(f"{mount.source}:{mount.destination}")
+
+
+def check_exec(spec: ExecSpec) -> None:
+    """Raises InvalidArgument where a value of the request is malformed."""
+    if not spec.command:
+        raise InvalidArgument("There is no command to execute.")
+    _check_process(spec.command, spec)
+
+
+def _check_process(command: tuple[str, ...], spec: InstanceSpec | ExecSpec) -> None:
+    if any("\0" in text for text in (*command, *spec.env, spec.user, spec.working_dir)):
+        raise InvalidArgument("A value holds a zero byte.")
+    for entry in spec.env:
+        if not entry.partition("=")[0]:
+            raise InvalidArgument(f"'{entry}' is not NAME=VALUE.")
+    if spec.working_dir:
+        check_working_dir(spec.working_dir)
+
+
+def check_working_dir(path: str) -> None:
+    """Raises InvalidArgument unless the path is absolute and not below /proc (CVE-2024-21626)."""
+    normal = posixpath.normpath(path)
+    if not path.startswith("/") or normal.lstrip("/").split("/")[0] == "proc":
+        raise InvalidArgument(
+            f"'{path}' cannot be a working directory.", hint="Give an absolute path in the image."
+        )

@@ -107,7 +107,7 @@ class Containers:
     async def create(self, plan: Plan, lower: Path) -> Created:
         """Create the container on the image shown at `lower`, up to just before its command."""
         at = self.places(plan.instance_id)
-        self._mount_root(at, lower, plan.uid_base)
+        self.mount_root(plan.instance_id, lower, plan.uid_base)
         binds = tuple(self._bind(at, number, bind) for number, bind in enumerate(plan.mounts))
         for directory in (at.run, at.run / "exit"):
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -137,8 +137,9 @@ class Containers:
             )
         )
 
-    def _mount_root(self, at: Places, lower: Path, uid_base: int) -> None:
+    def mount_root(self, instance_id: str, lower: Path, uid_base: int) -> None:
         """The image with mapped ids, and over it the writable layer that the mapped root owns."""
+        at = self.places(instance_id)
         at.state.mkdir(mode=0o700, exist_ok=True)
         upper, work = at.state / "upper", at.state / "work"
         mapped = at.mounts / "lower"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
 from dataclasses import replace
@@ -15,7 +14,14 @@ from sublet.drivers import processes, run
 from sublet.drivers.container import spec as oci
 from sublet.drivers.container.containers import Containers
 from sublet.drivers.container.rootfs import Root
-from sublet.drivers.container.streams import ConsoleSocket, Pipes, Streams, Terminal
+from sublet.drivers.container.streams import (
+    STDOUT,
+    ConsoleSocket,
+    Emit,
+    Pipes,
+    Streams,
+    Terminal,
+)
 from sublet.drivers.container.supervisor import explain
 
 TERMINAL_DEADLINE = 20.0
@@ -47,6 +53,15 @@ class Execution:
         except FileNotFoundError:
             return None
         return explain(text) if text.strip() else None
+
+    async def pump(self, emit: Emit) -> None:
+        """Hand the process's output to `emit`, but not what the runtime complains of."""
+
+        async def own(stream: int, data: bytes) -> None:
+            if stream == STDOUT or not self._complaint():
+                await emit(stream, data)
+
+        await self.streams.pump(own)
 
     def signal(self, number: int) -> None:
         """Send a signal to the process."""
@@ -110,7 +125,6 @@ async def _launch(
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ},
         )
         execution = Execution(child, directory)
         try:

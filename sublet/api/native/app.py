@@ -1,0 +1,63 @@
+"""The native API as an ASGI application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+import sublet
+from sublet.api.native import images, instances, sessions, system
+from sublet.domain.errors import InvalidArgument, SubletError
+from sublet.engine.verbs import Verbs
+
+MAXIMUM_BODY = 4 << 20
+"""Bytes that a request may carry; files are named by their path, not sent."""
+
+
+def build(verbs: Verbs) -> Any:
+    """The application, with every error rendered as `code`, `message`, `hint`."""
+    app = FastAPI(title="Sublet", version=sublet.__version__, docs_url=None, redoc_url=None)
+    for module in (instances, images, system, sessions):
+        app.include_router(module.router(verbs))
+
+    @app.exception_handler(SubletError)
+    async def known(_: Request, error: SubletError) -> JSONResponse:
+        return JSONResponse(error.to_dict(), status_code=error.status)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:])
+        return await known(_, InvalidArgument(f"{place}: {first['msg']}."))
+
+    @app.exception_handler(Exception)
+    async def unknown(_: Request, error: Exception) -> JSONResponse:
+        problem = SubletError(
+            f"Something unexpected happened in the daemon: {error!r}.",
+            hint="Its log says more; please report it.",
+        )
+        return JSONResponse(problem.to_dict(), status_code=problem.status)
+
+    return _limited(app)
+
+
+def _limited(app: Any) -> Any:
+    """Refuse bodies over the limit, whatever length they claim to have."""
+
+    async def limited(scope: Any, receive: Any, send: Any) -> None:
+        seen = 0
+
+        async def counted() -> Any:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b"") or b"")
+            if seen > MAXIMUM_BODY:
+                raise InvalidArgument(f"The request is larger than {MAXIMUM_BODY} bytes.")
+            return message
+
+        await app(scope, counted if scope["type"] == "http" else receive, send)
+
+    return limited

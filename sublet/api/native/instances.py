@@ -1,0 +1,78 @@
+"""Routes on instances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
+
+from sublet.api.native import render
+from sublet.domain.instance import InstanceSpec
+from sublet.engine.instances import signal_number
+from sublet.engine.verbs import Verbs
+
+
+def router(verbs: Verbs) -> APIRouter:
+    """`/v1/instances`, but for the routes with streams (sessions.py)."""
+    routes = APIRouter(prefix="/v1/instances", tags=["instances"])
+    instances = verbs.instances
+
+    @routes.get("")
+    async def list_instances(all: bool = False) -> list[dict[str, Any]]:
+        return [render.instance(row) for row in instances.list(all=all)]
+
+    @routes.post("", status_code=201)
+    async def run_instance(spec: InstanceSpec) -> dict[str, Any]:
+        instance, _ = await instances.run(spec)
+        return render.instance(instance)
+
+    @routes.get("/{name}")
+    async def inspect_instance(name: str) -> dict[str, Any]:
+        return render.inspection(instances.get(name), instances)
+
+    @routes.delete("/{name}", status_code=204)
+    async def remove_instance(name: str, force: bool = False) -> Response:
+        await instances.remove(name, force=force)
+        return Response(status_code=204)
+
+    @routes.post("/{name}/stop", status_code=204)
+    async def stop_instance(name: str, timeout: float | None = None) -> Response:
+        await instances.stop(name, timeout)
+        return Response(status_code=204)
+
+    @routes.post("/{name}/kill", status_code=204)
+    async def kill_instance(name: str, signal: str = "SIGKILL") -> Response:
+        instances.kill(name, signal_number(signal))
+        return Response(status_code=204)
+
+    @routes.post("/{name}/wait")
+    async def wait_for_instance(name: str) -> dict[str, int]:
+        return {"exit_code": await instances.wait(name)}
+
+    @routes.get("/{name}/logs")
+    async def instance_logs(name: str, follow: bool = False) -> StreamingResponse:
+        entries = instances.logs(name, follow=follow)
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for entry in entries:
+                text = entry.data.decode(errors="surrogateescape")
+                data = {"time": entry.time, "stream": entry.stream, "data": text}
+                yield json.dumps(data).encode() + b"\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @routes.get("/{name}/export")
+    async def export_instance(name: str) -> StreamingResponse:
+        instances.get(name)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async with instances.export(name) as stream:
+                async for chunk in stream:
+                    yield chunk
+
+        return StreamingResponse(chunks(), media_type="application/x-tar")
+
+    return routes

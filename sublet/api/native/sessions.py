@@ -1,0 +1,157 @@
+"""WebSockets: the streams of a foreground `run`, and of `exec`.
+
+Text messages are JSON objects with a `type`. The client's first message is the
+request. Then, from the client: binary messages are standard input; `close-stdin`,
+`resize` (rows, columns) and `signal` (signal) control it. From the server: `created`
+(instance), binary messages whose first byte is the stream (1 output, 2 errors), and at
+last `exit` (code) or `error` (error).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from pydantic import TypeAdapter, ValidationError
+
+from sublet.api.native import render
+from sublet.domain.errors import InvalidArgument, SubletError
+from sublet.domain.instance import ExecSpec, InstanceSpec
+from sublet.drivers.container.streams import Emit, Streams
+from sublet.engine.instances import signal_number
+from sublet.engine.verbs import Verbs
+
+_SPEC = TypeAdapter(InstanceSpec)
+_EXEC = TypeAdapter(ExecSpec)
+Signal = Callable[[int], None]
+Pump = Callable[[Emit], Coroutine[Any, Any, None]]
+
+
+def router(verbs: Verbs) -> APIRouter:
+    """`/v1/run` and `/v1/instances/{name}/exec`."""
+    routes = APIRouter(prefix="/v1")
+
+    @routes.websocket("/run")
+    async def run(socket: WebSocket) -> None:
+        await _session(socket, lambda: _run(socket, verbs))
+
+    @routes.websocket("/instances/{name}/exec")
+    async def execute(socket: WebSocket, name: str) -> None:
+        await _session(socket, lambda: _execute(socket, verbs, name))
+
+    return routes
+
+
+async def _session(socket: WebSocket, work: Callable[[], Awaitable[int]]) -> None:
+    """Run a session to its end, and tell how it ended."""
+    await socket.accept()
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+        try:
+            message = {"type": "exit", "code": await work()}
+        except SubletError as error:
+            message = {"type": "error", "error": error.to_dict()}
+        await socket.send_text(json.dumps(message))
+        await socket.close()
+
+
+async def _run(socket: WebSocket, verbs: Verbs) -> int:
+    spec = await _request(socket, _SPEC)
+    instance, streams = await _unless_gone(socket, verbs.instances.run(spec, attach=True))
+    assert streams is not None
+    try:
+        await _say(socket, type="created", instance=render.instance(instance))
+
+        def signal(number: int) -> None:
+            verbs.instances.kill(instance.id, number)
+
+        await _relay(socket, streams, streams.pump, signal)
+        return await verbs.instances.wait(instance.id)
+    finally:
+        streams.close()
+
+
+async def _execute(socket: WebSocket, verbs: Verbs, name: str) -> int:
+    spec = await _request(socket, _EXEC)
+    execution = await verbs.instances.execute(name, spec)
+    try:
+        await _say(socket, type="created")
+        await _relay(socket, execution.streams, execution.pump, execution.signal)
+        return await execution.wait()
+    finally:
+        await execution.close()
+
+
+async def _relay(socket: WebSocket, streams: Streams, pump: Pump, signal: Signal) -> None:
+    """Carry both directions until the process has closed its output."""
+
+    async def emit(stream: int, data: bytes) -> None:
+        await socket.send_bytes(bytes([stream]) + data)
+
+    incoming = asyncio.ensure_future(_incoming(socket, streams, signal))
+    outgoing = asyncio.ensure_future(pump(emit))
+    try:
+        await asyncio.wait({incoming, outgoing}, return_when=asyncio.FIRST_COMPLETED)
+        if incoming.done():
+            incoming.result()  # raises WebSocketDisconnect: nobody is listening any more
+        await outgoing
+    finally:
+        for task in (incoming, outgoing):
+            task.cancel()
+        await asyncio.gather(incoming, outgoing, return_exceptions=True)
+
+
+async def _incoming(socket: WebSocket, streams: Streams, signal: Signal) -> None:
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1006))
+        if message.get("bytes") is not None:
+            await streams.send(message["bytes"])
+        else:
+            _control(json.loads(message["text"]), streams, signal)
+
+
+def _control(message: dict[str, Any], streams: Streams, signal: Signal) -> None:
+    kind = message.get("type")
+    if kind == "close-stdin":
+        streams.close_input()
+    elif kind == "resize":
+        streams.resize(int(message["rows"]), int(message["columns"]))
+    elif kind == "signal":
+        with contextlib.suppress(SubletError):  # it may have ended just now
+            signal(signal_number(str(message["signal"])))
+
+
+async def _unless_gone(socket: WebSocket, work: Any) -> Any:
+    """The outcome of `work`, cancelled if the client goes away before."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(socket.receive())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():  # the client says nothing before `created`: it has gone
+            task.cancel()
+        return await task
+    except asyncio.CancelledError:
+        raise WebSocketDisconnect(1006) from None
+    finally:
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+
+
+async def _request(socket: WebSocket, adapter: TypeAdapter[Any]) -> Any:
+    try:
+        return adapter.validate_json(await socket.receive_text())
+    except KeyError:
+        raise InvalidArgument("The first message must be the request, as text.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InvalidArgument(f"{place}: {first['msg']}.") from error
+
+
+async def _say(socket: WebSocket, **message: Any) -> None:
+    await socket.send_text(json.dumps(message))

@@ -1,0 +1,79 @@
+"""Routes on the host and the daemon itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
+
+import sublet
+from sublet.api.native import render
+from sublet.engine import host
+from sublet.engine.verbs import Verbs
+
+
+def router(verbs: Verbs) -> APIRouter:
+    """`/v1/version`, `/v1/host`, `/v1/audit`, `/v1/events`, `/v1/operations`."""
+    routes = APIRouter(prefix="/v1", tags=["system"])
+
+    @routes.get("/version")
+    async def version() -> dict[str, Any]:
+        return {
+            "version": sublet.__version__,
+            "pid": os.getpid(),
+            "root": str(verbs.config.root),
+        }
+
+    @routes.post("/shutdown", status_code=202)
+    async def shutdown() -> Response:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return Response(status_code=202)
+
+    @routes.get("/host")
+    async def describe_host() -> dict[str, Any]:
+        return host.describe(verbs.config, verbs.instances)
+
+    @routes.get("/audit")
+    async def audit() -> list[dict[str, str]]:
+        return [asdict(leftover) for leftover in await verbs.reconciler.audit()]
+
+    @routes.post("/audit/fix")
+    async def fix() -> list[dict[str, str]]:
+        return [asdict(leftover) for leftover in await verbs.reconciler.fix()]
+
+    @routes.get("/events")
+    async def events(since: float = 0.0, follow: bool = False) -> StreamingResponse:
+        async def lines() -> AsyncIterator[bytes]:
+            with verbs.events.listen() as queue:
+                for event in verbs.events.since(since):
+                    yield json.dumps(render.event(event)).encode() + b"\n"
+                while follow:
+                    yield json.dumps(render.event(await queue.get())).encode() + b"\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @routes.get("/operations")
+    async def list_operations() -> list[dict[str, Any]]:
+        return [
+            {
+                "id": operation.id,
+                "kind": operation.kind,
+                "state": operation.state.value,
+                "progress": operation.lines[-1] if operation.lines else "",
+                "error": operation.error.to_dict() if operation.error else None,
+            }
+            for operation in verbs.operations.list()
+        ]
+
+    @routes.delete("/operations/{operation_id}", status_code=204)
+    async def cancel_operation(operation_id: str) -> Response:
+        await verbs.operations.cancel(operation_id)
+        return Response(status_code=204)
+
+    return routes

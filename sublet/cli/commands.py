@@ -1,0 +1,96 @@
+"""The Click side: every command with its help, loaded when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from sublet.cli import flags
+from sublet.cli.main import ENGINE_ERROR, INTERRUPTED
+
+COMMANDS = {
+    "run": ("hot", "Run an instance of an image"),
+    "exec": ("hot", "Run a command in a running instance"),
+    "ps": ("instances", "List instances"),
+    "inspect": ("instances", "Show all that is known of an instance"),
+    "logs": ("instances", "Show what an instance wrote"),
+    "stop": ("instances", "Ask instances to end"),
+    "kill": ("instances", "Send a signal to instances"),
+    "rm": ("instances", "Delete instances"),
+    "wait": ("instances", "Wait for instances to end, print their exit codes"),
+    "export": ("instances", "Write an instance's file system to a tar file"),
+    "images": ("images", "List images"),
+    "build": ("images", "Build an image from a Containerfile"),
+    "pull": ("images", "Fetch an image"),
+    "pack": ("images", "Write an image into one runnable file"),
+    "import": ("images", "Take in a packed file or a root file system"),
+    "rmi": ("images", "Remove images"),
+    "host": ("system", "Show what this host has and what of it is sold"),
+    "events": ("system", "Show what happens"),
+    "audit": ("system", "Find what is left and belongs to nobody"),
+    "daemon": ("system", "Run the daemon in the foreground, or stop it"),
+    "version": ("system", "Show versions"),
+    "completion": ("system", "Print the completion script of a shell"),
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands' modules are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"sublet.cli.{COMMANDS[name][0]}")
+        command = module.COMMANDS[name]
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sublet", message="sublet %(version)s")
+def cli() -> None:
+    """Rents out slices of this machine: containers, each from one file."""
+
+
+def invoke(args: list[str]) -> int:
+    """Run a command line; SubletErrors pass through."""
+    try:
+        result: Any = cli.main(args, prog_name="sublet", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 0
+    except click.ClickException as error:
+        error.show()
+        return ENGINE_ERROR if args[:1] == ["run"] else 1
+    except click.Abort:
+        return INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def with_flags(table: tuple[flags.Flag, ...]) -> Callable[[F], F]:
+    """A decorator: the table's flags as Click options."""
+
+    def decorate(function: F) -> F:
+        for flag in reversed(table):
+            kind: dict[str, Any] = {"metavar": flag.metavar}
+            if flag.kind == "switch":
+                kind = {"is_flag": True}
+            elif flag.kind == "list":
+                kind["multiple"] = True
+            function = click.option(*flag.names, flag.key, help=flag.help, **kind)(function)
+        return function
+
+    return decorate

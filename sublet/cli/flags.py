@@ -1,0 +1,102 @@
+"""The flags of `run` and `exec`, said once: for Click's help, and for a parser that costs
+nothing to import."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Flag(NamedTuple):
+    """`kind`: `switch` takes no value, `text` one, `list` may be given again."""
+
+    names: tuple[str, ...]
+    kind: str
+    help: str
+    metavar: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name of its value: the long name in Python's spelling."""
+        return self.names[-1].lstrip("-").replace("-", "_")
+
+
+_PROCESS = (
+    Flag(("-i", "--interactive"), "switch", "Pass standard input on."),
+    Flag(("-t", "--tty"), "switch", "Give the process a terminal."),
+    Flag(("-e", "--env"), "list", "Set a variable; NAME alone takes this shell's.", "NAME[=VALUE]"),
+    Flag(("-w", "--workdir"), "text", "Working directory inside.", "DIR"),
+    Flag(("-u", "--user"), "text", "Run as this user of the image.", "USER[:GROUP]"),
+)
+
+EXEC = _PROCESS
+
+RUN = (
+    Flag(("--rm",), "switch", "Delete the instance when it ends."),
+    Flag(("-d", "--detach"), "switch", "Run in the background and print the id."),
+    *_PROCESS,
+    Flag(("--name",), "text", "Name of the instance.", "NAME"),
+    Flag(("-p", "--publish"), "list", "Publish a port.", "[[IP:]HOSTPORT:]PORT[/udp]"),
+    Flag(("-v", "--volume"), "list", "Mount a host directory or file.", "HOST:INSIDE[:ro]"),
+    Flag(("--cpus",), "text", "Number of vCPUs, such as 0.5.", "N"),
+    Flag(("-m", "--memory"), "text", "Memory, such as 256m or 2g.", "SIZE"),
+    Flag(("--pids-limit",), "text", "Number of processes and threads.", "N"),
+    Flag(("--entrypoint",), "text", "Replace the image's entrypoint.", "PROGRAM"),
+    Flag(("--hostname",), "text", "Host name inside.", "NAME"),
+    Flag(("--stop-timeout",), "text", "Time to end after `stop`, such as 10s.", "TIME"),
+)
+
+Values = dict[str, "str | bool | list[str]"]
+
+
+def parse(flags: tuple[Flag, ...], args: list[str]) -> tuple[Values, list[str]] | None:
+    """The values of the flags before the first argument, and the arguments.
+
+    None for whatever is not plainly right: Click says then what is wrong with it.
+    """
+    by_name = {name: flag for flag in flags for name in flag.names}
+    values: Values = {}
+    rest = list(args)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        word = rest.pop(0)
+        if word == "--":
+            break
+        if not _take(word, rest, by_name, values):
+            return None
+    return values, rest
+
+
+def _take(word: str, rest: list[str], by_name: dict[str, Flag], values: Values) -> bool:
+    """Take one word of flags, and its value from `rest` where it has none attached."""
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        flag = by_name.get(name)
+        if flag is None or (equals and flag.kind == "switch"):
+            return False
+        return _set(flag, value if equals else None, rest, values)
+    letters = word[1:]
+    while letters:
+        flag = by_name.get(f"-{letters[0]}")
+        if flag is None:
+            return False
+        letters = letters[1:]
+        if flag.kind != "switch":
+            return _set(flag, letters or None, rest, values)
+        values[flag.key] = True
+    return True
+
+
+def _set(flag: Flag, value: str | None, rest: list[str], values: Values) -> bool:
+    if flag.kind == "switch":
+        values[flag.key] = True
+        return True
+    if value is None:
+        if not rest:
+            return False
+        value = rest.pop(0)
+    if flag.kind == "list":
+        found = values.setdefault(flag.key, [])
+        assert isinstance(found, list)
+        found.append(value)
+    else:
+        values[flag.key] = value
+    return True

@@ -1,0 +1,74 @@
+"""Entry points. `run` and `exec` go straight to their work; everything else through Click."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from sublet.cli import flags
+from sublet.domain.errors import SubletError
+
+ENGINE_ERROR, INTERRUPTED = 125, 130
+HOT = {"run": flags.RUN, "exec": flags.EXEC}
+
+
+def main() -> None:
+    """`sublet`."""
+    sys.exit(_guarded(sys.argv[1:]))
+
+
+def run_file() -> None:
+    """`sublet-run FILE [ARG…]`, the interpreter that a packed file names: run it, delete it after.
+
+    Flags for `run` may be given in SUBLET_FLAGS. On a terminal the file gets one.
+    """
+    args = ["run", "--rm", "-i"]
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        args.append("-t")
+    args += shlex.split(os.environ.get("SUBLET_FLAGS", ""))
+    if len(sys.argv) < 2:
+        print("usage: sublet-run FILE [ARG…]", file=sys.stderr)
+        sys.exit(ENGINE_ERROR)
+    sys.exit(_guarded([*args, os.path.abspath(sys.argv[1]), *sys.argv[2:]]))
+
+
+def _guarded(args: list[str]) -> int:
+    """Run the command; every error becomes a sentence and an exit code."""
+    verb = args[0] if args else ""
+    try:
+        return _dispatch(args)
+    except SubletError as error:
+        print(f"sublet: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"        {error.hint}", file=sys.stderr)
+        return exit_code(verb, error)
+    except KeyboardInterrupt:
+        print("sublet: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def exit_code(verb: str, error: SubletError) -> int:
+    """Docker's codes: 126, 127 for the command, 125 for `run` itself, 1 for the other verbs."""
+    if verb in HOT and error.exit_code in (126, 127):
+        return error.exit_code
+    if error.exit_code == INTERRUPTED:
+        return INTERRUPTED
+    return ENGINE_ERROR if verb == "run" else 1
+
+
+def _dispatch(args: list[str]) -> int:
+    known = HOT.get(args[0]) if args else None
+    parsed = flags.parse(known, args[1:]) if known else None
+    enough = 2 if args[:1] == ["exec"] else 1
+    if parsed and len(parsed[1]) >= enough:
+        from sublet.cli import run
+
+        options, rest = parsed
+        return (run.run if args[0] == "run" else run.execute)(options, rest)
+    from sublet.cli.commands import invoke
+
+    return invoke(args)

@@ -1,0 +1,53 @@
+"""What the commands print: tables, JSON, progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns."""
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    for row in (headers, *rows):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("   ".join(cells).rstrip())
+
+
+class Progress:
+    """Progress on standard error: one line that changes on a terminal, else a line each.
+
+    With `keep`, the lines stay on a terminal too.
+    """
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self._live = sys.stderr.isatty() and not keep
+        self._shown = False
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def __call__(self, line: str) -> None:
+        if not self._live:
+            print(line, file=sys.stderr, flush=True)
+            return
+        text = f"{time.monotonic() - self._since:3.0f} s  {line}"
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        sys.stderr.write(f"\r\x1b[K{text[: width - 1]}")
+        sys.stderr.flush()
+        self._shown = True

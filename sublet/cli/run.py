@@ -1,0 +1,110 @@
+"""`sublet run` and `sublet exec`: the hot path, which imports neither Click nor rich."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from sublet.cli.output import Progress
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.units import parse_duration
+from sublet.sdk import Client
+from sublet.sdk.results import exec_spec, instance_spec
+
+Options = dict[str, Any]
+
+
+def run(options: Options, args: list[str]) -> int:
+    """Run an instance of an image; the exit code."""
+    spec = _spec(options, args)
+    client = Client()
+    with Progress() as progress:
+        if options.get("detach"):
+            print(client.start(spec, progress)["id"])
+            return 0
+        session, _ = client.foreground(spec, progress)
+    return _relay(session, options)
+
+
+def execute(options: Options, args: list[str]) -> int:
+    """Run a command in an instance; its exit code."""
+    tty = _terminal(options)
+    name, command = args[0], args[1:]
+    spec = exec_spec(
+        command,
+        env=_environment(options),
+        user=options.get("user") or "",
+        working_dir=options.get("workdir") or "",
+        tty=tty,
+    )
+    return _relay(Client().exec_session(name, spec), options)
+
+
+def _relay(session: Any, options: Options) -> int:
+    from sublet.cli.foreground import relay
+
+    interactive, tty = bool(options.get("interactive")), bool(options.get("tty"))
+    return relay(session, interactive=interactive, tty=tty)
+
+
+def _spec(options: Options, args: list[str]) -> dict[str, Any]:
+    image, command = _image(args[0]), args[1:]
+    tty = bool(options.get("tty")) if options.get("detach") else _terminal(options)
+    entrypoint = options.get("entrypoint")
+    stop_timeout = options.get("stop_timeout")
+    return instance_spec(
+        image,
+        command,
+        name=options.get("name") or "",
+        env=_environment(options),
+        ports=options.get("publish") or (),
+        volumes=[_volume(text) for text in options.get("volume") or ()],
+        cpus=options.get("cpus"),
+        memory=options.get("memory"),
+        pids_limit=_count(options.get("pids_limit") or "2048"),
+        user=options.get("user") or "",
+        working_dir=options.get("workdir") or "",
+        hostname=options.get("hostname") or "",
+        entrypoint=None if entrypoint is None else ([entrypoint] if entrypoint else []),
+        stop_timeout=parse_duration(stop_timeout) if stop_timeout else None,
+        tty=tty,
+        stdin=bool(options.get("interactive")),
+        remove=bool(options.get("rm")),
+    )
+
+
+def _image(text: str) -> str:
+    """A path to a file becomes absolute: the daemon has another working directory."""
+    return os.path.abspath(text) if text.startswith(("./", "../", "/")) else text
+
+
+def _volume(text: str) -> str:
+    source, colon, rest = text.partition(":")
+    return f"{os.path.abspath(source)}:{rest}" if colon and source.startswith(".") else text
+
+
+def _environment(options: Options) -> list[str]:
+    """NAME=VALUE as given; NAME alone with this process's value, or not at all."""
+    found = []
+    for entry in options.get("env") or ():
+        if "=" in entry:
+            found.append(entry)
+        elif entry in os.environ:
+            found.append(f"{entry}={os.environ[entry]}")
+    return found
+
+
+def _terminal(options: Options) -> bool:
+    tty = bool(options.get("tty"))
+    if tty and options.get("interactive") and not sys.stdin.isatty():
+        raise InvalidArgument(
+            "Standard input is not a terminal.", hint="Leave out -t, or run this in a terminal."
+        )
+    return tty
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise InvalidArgument(f"'{text}' is not a number of processes.", hint="Write 100.")
+    return int(text)

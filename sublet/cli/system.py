@@ -1,0 +1,134 @@
+"""Commands on the host and the daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+import sublet
+from sublet.cli.instances import JSON
+from sublet.cli.output import print_json, print_table
+from sublet.domain.errors import DaemonUnavailable
+from sublet.domain.units import format_bytes
+from sublet.sdk import Client
+from sublet.sdk._launch import socket_path
+
+STOP_DEADLINE = 30.0
+
+
+@click.command()
+@JSON
+def host(as_json: bool) -> None:
+    """Show what this host has, and what of it is sold."""
+    data = Client().host()
+    if as_json:
+        print_json(data)
+        return
+    amounts = {key: _amount(data[key]) for key in ("rentable", "sold", "spot", "free")}
+    shown: dict[str, str] = {
+        "cpus": str(data["cpus"]),
+        "memory": format_bytes(data["memory"]),
+        **amounts,
+        **{
+            key: str(data[key]) for key in ("kernel", "architecture", "cgroup", "runtime", "layers")
+        },
+        "acceleration": "{kind}: {reason}".format(**data["acceleration"]),
+    }
+    width = max(map(len, shown))
+    for key, value in shown.items():
+        print(f"{key.ljust(width)}  {value}")
+
+
+def _amount(amount: dict[str, Any]) -> str:
+    return f"{amount['cpus']:g} vCPUs, {format_bytes(amount['memory'])}"
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on as things happen.")
+@JSON
+def events(follow: bool, as_json: bool) -> None:
+    """Show what happened."""
+    rows = Client().events(follow=follow)
+    if as_json and not follow:
+        print_json(list(rows))
+        return
+    for row in rows:
+        detail = " ".join(f"{key}={value}" for key, value in row["detail"].items())
+        print(f"{row['time']}  {row['type']}  {row['instance']}  {detail}".rstrip(), flush=True)
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Remove what is found.")
+@JSON
+def audit(fix: bool, as_json: bool) -> int:
+    """Find what is on this host and belongs to no instance; exit code 1 if there is any."""
+    client = Client()
+    found = client.audit(fix=fix)
+    if as_json:
+        print_json(found)
+    elif not found:
+        print("Nothing is left behind.", file=sys.stderr)
+    else:
+        rows = [(row["kind"], row["name"], row["owner"] or "-") for row in found]
+        print_table(("KIND", "NAME", "OWNER"), rows)
+    remaining = client.audit() if fix and found else found
+    return int(bool(remaining))
+
+
+@click.command()
+@click.option("--stop", is_flag=True, help="Stop the daemon that runs; instances go on.")
+@click.option("--verbose", is_flag=True, help="Log every program that is called.")
+def daemon(stop: bool, verbose: bool) -> None:
+    """Run the daemon in the foreground. The other commands start it by themselves."""
+    if not stop:
+        argv = [sys.executable, "-P", "-m", "sublet.daemon", *(["--verbose"] if verbose else [])]
+        os.execv(sys.executable, argv)
+    client = Client(socket_path())
+    try:
+        client.shutdown()
+    except DaemonUnavailable:
+        print("No daemon is running.", file=sys.stderr)
+        return
+    until = time.monotonic() + STOP_DEADLINE
+    while os.path.exists(socket_path()):
+        if time.monotonic() > until:
+            raise DaemonUnavailable(f"The daemon did not end within {STOP_DEADLINE:g} s.")
+        time.sleep(0.02)
+
+
+@click.command()
+@JSON
+def version(as_json: bool) -> None:
+    """Show the versions of this client and of the daemon."""
+    running = Client().version()
+    if as_json:
+        print_json({"client": sublet.__version__, "daemon": running})
+        return
+    print(f"client  {sublet.__version__}")
+    print(f"daemon  {running['version']}, pid {running['pid']}, root {running['root']}")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of SHELL; `source <(sublet completion bash)` loads it."""
+    from sublet.cli.commands import cli
+
+    found = get_completion_class(shell)
+    assert found is not None
+    print(found(cli, {}, "sublet", "_SUBLET_COMPLETE").source())
+
+
+COMMANDS = {
+    "host": host,
+    "events": events,
+    "audit": audit,
+    "daemon": daemon,
+    "version": version,
+    "completion": completion,
+}

@@ -1,0 +1,188 @@
+"""The daemon: builds drivers → engine → API, serves the socket, and ends in order."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import grp
+import logging
+import os
+import signal
+import socket
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from sublet.api import native
+from sublet.domain import config as settings
+from sublet.domain.capacity import rentable
+from sublet.domain.config import Config
+from sublet.domain.errors import DaemonUnavailable, InvalidArgument, SubletError
+from sublet.domain.instance import LIVE
+from sublet.drivers.cgroup import Cgroups
+from sublet.drivers.container.containers import Containers
+from sublet.drivers.layers import Layers
+from sublet.drivers.network import Network
+from sublet.drivers.store.database import Database
+from sublet.drivers.store.images import ImageStore
+from sublet.drivers.store.instances import InstanceStore
+from sublet.engine import host
+from sublet.engine.events import Events
+from sublet.engine.images import Images
+from sublet.engine.instances import Instances
+from sublet.engine.lifecycle import Lifecycle
+from sublet.engine.operations import Operations
+from sublet.engine.parts import Parts
+from sublet.engine.reconcile import Reconciler
+from sublet.engine.tasks import Tasks
+from sublet.engine.verbs import Verbs
+
+log = logging.getLogger("sublet")
+
+SUBNET = "subnet"
+"""The setting that remembers the subnet which was chosen at the first start."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the daemon has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def load_config() -> Config:
+    """The settings from the environment and `SUBLET_ROOT/config.toml`."""
+    root = Path(os.environ.get("SUBLET_ROOT") or settings.DEFAULT_ROOT)
+    try:
+        with open(root / "config.toml", "rb") as file:
+            data = tomllib.load(file)
+    except FileNotFoundError:
+        data = {}
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgument(f"{root}/config.toml cannot be read: {error}.") from error
+    return settings.load(data, os.environ)
+
+
+def assemble(config: Config) -> tuple[Verbs, Parts]:
+    """Drivers, then the engine on top of them."""
+    database = Database(config.root / "sublet.db")
+    store, image_store = InstanceStore(database), ImageStore(database)
+    tasks = Tasks()
+    cgroups = Cgroups(config.identity)
+    parts = Parts(
+        config=config,
+        rentable=rentable(os.cpu_count() or 1, host.memory(), config.overcommit, config.reserve),
+        store=store,
+        image_store=image_store,
+        containers=Containers(config, cgroups),
+        layers=Layers(config.run / "mnt" / "images", config.root / "unpacked"),
+        network=Network(config, subnet=store.setting(SUBNET)),
+        events=Events(store),
+        tasks=tasks,
+    )
+    images = Images(config, image_store)
+    lifecycle = Lifecycle(parts)
+    verbs = Verbs(
+        config=config,
+        instances=Instances(lifecycle, images),
+        images=images,
+        operations=Operations(tasks),
+        events=parts.events,
+        reconciler=Reconciler(lifecycle, images),
+    )
+    return verbs, parts
+
+
+def lock(config: Config) -> int:
+    """Make sure that this is the only daemon of its SUBLET_RUN and SUBLET_ROOT."""
+    config.run.mkdir(mode=0o711, parents=True, exist_ok=True)
+    config.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    for directory in (config.run, config.root):
+        fd = os.open(directory / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DaemonUnavailable(
+                f"Another daemon already serves {directory}.",
+                hint="Set SUBLET_ROOT and SUBLET_RUN to run a second one beside it.",
+            ) from None
+    return fd
+
+
+def listen(config: Config) -> socket.socket:
+    """The API's socket, for root and the group `sublet` where there is one."""
+    path = config.socket
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    with contextlib.suppress(KeyError):
+        os.chown(path, 0, grp.getgrnam("sublet").gr_gid)
+        path.chmod(0o660)
+    return listener
+
+
+async def serve(config: Config) -> None:
+    """Recover, serve until SIGTERM or SIGINT, and leave the instances running."""
+    verbs, parts = assemble(config)
+    parts.containers.setup()
+    await parts.network.up()
+    parts.store.set_setting(SUBNET, parts.network.subnet)
+    await verbs.reconciler.recover()
+    server = Server(
+        uvicorn.Config(
+            native.build(verbs),
+            http="h11",
+            ws="wsproto",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+    with listen(config) as listener:
+        log.info("serving %s", config.socket)
+        await server.serve(sockets=[listener])
+    config.socket.unlink(missing_ok=True)
+    await parts.tasks.close()
+    if not any(instance.state in LIVE for instance in parts.store.all()):
+        await parts.network.down()
+        parts.containers.close()
+
+
+def main() -> None:
+    """Entry point of `sublet daemon` and `python -m sublet.daemon`."""
+    parser = argparse.ArgumentParser(prog="sublet daemon", description=__doc__)
+    parser.add_argument("--verbose", action="store_true", help="log every program that is called")
+    options = parser.parse_args()
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("asyncio").setLevel(logging.INFO)
+    try:
+        if os.geteuid() != 0:
+            raise DaemonUnavailable("The daemon needs root.", hint="Start it with sudo.")
+        config = load_config()
+        lock(config)
+        asyncio.run(serve(config))
+    except SubletError as error:
+        print(f"sublet: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""What a host can sell, what it has sold, and whether one more fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sublet.domain.errors import InsufficientCapacity
+from sublet.domain.instance import LIVE, Instance, Market, State
+from sublet.domain.size import Size
+from sublet.domain.units import format_bytes
+
+HOLDING = LIVE | {State.PENDING}
+"""States in which an instance holds its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """vCPUs and bytes of memory."""
+
+    cpus: float = 0.0
+    memory: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.cpus + other.cpus, self.memory + other.memory)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.cpus - other.cpus, self.memory - other.memory)
+
+
+def rentable(cpus: int, memory: int, overcommit: float, reserve: int) -> Amount:
+    """What a host of `cpus` and `memory` can sell: memory is never sold twice."""
+    return Amount(cpus * overcommit, max(0, memory - reserve))
+
+
+def sold(instances: Iterable[Instance], market: Market) -> Amount:
+    """What the instances of one market hold."""
+    holding = [i for i in instances if i.state in HOLDING and i.spec.market == market]
+    return Amount(sum(i.spec.size.cpus for i in holding), sum(i.spec.size.memory for i in holding))
+
+
+def admit(size: Size, free: Amount) -> None:
+    """Raises InsufficientCapacity unless an instance of this size fits into `free`."""
+    if size.memory > free.memory:
+        raise InsufficientCapacity(
+            f"The host has {format_bytes(max(0, free.memory))} of memory free, "
+            f"{format_bytes(size.memory)} are asked for."
+        )
+    if size.cpus > free.cpus:
+        raise InsufficientCapacity(
+            f"The host has {max(0.0, free.cpus):g} vCPUs free, {size.cpus:g} are asked for."
+        )

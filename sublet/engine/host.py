@@ -1,0 +1,41 @@
+"""What the host is, and what of it is sold."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from typing import Any
+
+from sublet.domain.capacity import rentable
+from sublet.domain.config import Config
+from sublet.domain.instance import Market
+from sublet.engine.instances import Instances
+
+
+def memory() -> int:
+    """The host's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def describe(config: Config, instances: Instances) -> dict[str, Any]:
+    """Capacity in vCPUs and bytes, kernel, cgroup layout, runtime, and how ids are mapped."""
+    parts = instances.parts
+    cpus = os.cpu_count() or 1
+    total = rentable(cpus, memory(), config.overcommit, config.reserve)
+    mapped = parts.layers.mapped
+    return {
+        "cpus": cpus,
+        "memory": memory(),
+        "rentable": asdict(total),
+        "sold": asdict(instances.sold(Market.ON_DEMAND)),
+        "spot": asdict(instances.sold(Market.SPOT)),
+        "free": asdict(instances.free()),
+        "instances": len(instances.list()),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "cgroup": parts.containers.cgroups.layout,
+        "runtime": parts.containers.supervisor.version(),
+        "layers": {None: "not tried yet", True: "id-mapped squashfs", False: "unpacked"}[mapped],
+        "acceleration": {"kind": "none", "reason": "this version runs containers only"},
+    }

@@ -1,0 +1,235 @@
+"""How an instance comes up, is watched, ends, and goes: the steps behind the verbs.
+
+The row is written before the first resource is made and removed after the last is
+gone. Every step back (`release`) is idempotent, so that a crash between any two
+steps is finished by the next daemon (`reconcile`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sublet.domain.errors import NoSuchImage, NoSuchInstance, SubletError
+from sublet.domain.image import Image
+from sublet.domain.instance import LIVE, Instance, State, check_transition
+from sublet.drivers import processes
+from sublet.drivers.container.streams import Attachment, Streams
+from sublet.engine import plan
+from sublet.engine.locks import Locks
+from sublet.engine.parts import Parts
+
+log = logging.getLogger(__name__)
+
+KEPT_EXITS = 1000
+"""Exit codes of removed instances that are remembered for those who wait late."""
+
+LOST = 137
+"""Exit code of an instance whose supervisor left none: it was killed, or the host went down."""
+
+
+class Lifecycle:
+    """The life of every instance of one daemon."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.locks = Locks()
+        self._exits: OrderedDict[str, asyncio.Future[int]] = OrderedDict()
+
+    # Up
+
+    async def launch(self, instance: Instance, *, attach: bool = False) -> Streams | None:
+        """Bring a pending instance up; with `attach`, its streams from the first byte on.
+
+        If that fails, or is cancelled, what was made is taken away again; an instance
+        that never ran is removed.
+        """
+        async with self.locks.hold(instance.id, "start"):
+            try:
+                instance, streams = await self._bring_up(instance, attach)
+            except BaseException as error:
+                await self._anyway(self._abandon(instance, error))
+                raise
+            self.watch(instance)
+        return streams
+
+    async def _bring_up(self, instance: Instance, attach: bool) -> tuple[Instance, Streams | None]:
+        parts, image = self.parts, self._image(instance)
+        address = parts.network.address(instance.slot)
+        uid_base = parts.network.uid_base(instance.slot)
+        what = plan.container_plan(
+            instance,
+            image.config,
+            address=address,
+            uid_base=uid_base,
+            resolv_conf=parts.network.resolv_conf(),
+        )
+        namespace = await parts.containers.isolate(instance.id, uid_base)
+        await parts.network.attach(instance.id, namespace, address)
+        ports = await parts.network.publish(instance.id, address, list(instance.spec.ports))
+        instance = replace(instance, spec=replace(instance.spec, ports=tuple(ports)))
+        file = self.image_file(instance.digest)
+        lower = await parts.layers.acquire(file, image.offset, image.length, instance.id)
+        created = await parts.containers.create(what, lower)
+        instance = replace(
+            instance,
+            pid=created.pid,
+            pid_start=processes.start_time(created.pid),
+            supervisor=created.supervisor,
+            supervisor_start=processes.start_time(created.supervisor),
+        )
+        await parts.network.register(instance.id, address, self.names(instance))
+        streams = Attachment(parts.containers.places(instance.id).run) if attach else None
+        try:
+            await parts.containers.start(instance.id)
+        except BaseException:
+            if streams:
+                streams.close()
+            raise
+        instance = replace(instance, started=time.time(), exit_code=None)
+        return self.move(instance, State.RUNNING), streams
+
+    def _image(self, instance: Instance) -> Image:
+        image = self.parts.image_store.get(instance.digest)
+        if image is None:
+            raise NoSuchImage(f"The image of {instance.name} is not on this host any more.")
+        return image
+
+    def image_file(self, digest: str) -> Path:
+        return self.parts.config.root / "images" / f"{digest.removeprefix('sha256:')}.sif"
+
+    @staticmethod
+    def names(instance: Instance) -> list[str]:
+        """The names by which others on the network find the instance."""
+        found = [instance.name, instance.id, instance.spec.hostname]
+        return list(dict.fromkeys(name for name in found if name))
+
+    async def _abandon(self, instance: Instance, error: BaseException) -> None:
+        log.info("start of %s failed: %s", instance.name, error)
+        await self.release(instance.id)
+        if instance.started:
+            self.move(instance, State.STOPPED, reason=str(error))
+        else:
+            await self._delete(instance)
+
+    # Down
+
+    def watch(self, instance: Instance) -> None:
+        """Wait in the background for the instance's end, and finish it."""
+        self._exits[instance.id] = asyncio.get_running_loop().create_future()
+        self._exits.move_to_end(instance.id)
+        while len(self._exits) > KEPT_EXITS and next(iter(self._exits.values())).done():
+            self._exits.popitem(last=False)
+        self.parts.tasks.start(f"watch {instance.name}", self._watch(instance))
+
+    async def _watch(self, instance: Instance) -> None:
+        await processes.ended(instance.supervisor, instance.supervisor_start)
+        code = self.parts.containers.exit_code(instance.id)
+        try:
+            async with self.locks.hold(instance.id, "exit"):
+                await self.finish(instance.id, code)
+        except SubletError as error:
+            log.error("%s has ended but is not cleaned up: %s", instance.name, error)
+        future = self._exits[instance.id]
+        if not future.done():
+            future.set_result(LOST if code is None else code)
+
+    async def finish(self, instance_id: str, code: int | None) -> None:
+        """Clean up after an instance that has ended, with the exit code if one is known."""
+        await self.release(instance_id)
+        instance = self.parts.store.get(instance_id)
+        if instance is None or instance.state not in LIVE:
+            return
+        reason = "" if code is not None else "its supervisor ended without an exit code"
+        code = LOST if code is None else code
+        instance = replace(instance, exit_code=code, finished=time.time())
+        instance = self.move(instance, State.STOPPED, reason=reason)
+        if instance.spec.remove:
+            await self.remove(instance)
+
+    async def remove(self, instance: Instance) -> None:
+        """Take away an instance that has no process any more, and all that it had."""
+        await self.complete_removal(self.move(instance, State.SHUTTING_DOWN))
+
+    async def complete_removal(self, instance: Instance) -> None:
+        """The rest of a removal, also of one that a crash interrupted."""
+        await self.release(instance.id)
+        await self._delete(instance)
+
+    async def _delete(self, instance: Instance) -> None:
+        await self.parts.containers.delete(instance.id)
+        self.parts.store.delete(instance.id)
+        self.parts.events.publish("instance.terminated", instance.id, name=instance.name)
+
+    async def mount(self, instance: Instance) -> None:
+        """Show the file system of an instance that does not run, until `release`."""
+        image = self._image(instance)
+        uid_base = self.parts.network.uid_base(instance.slot)
+        file = self.image_file(instance.digest)
+        lower = await self.parts.layers.acquire(file, image.offset, image.length, instance.id)
+        await self.parts.containers.isolate(instance.id, uid_base)
+        self.parts.containers.mount_root(instance.id, lower, uid_base)
+
+    @asynccontextmanager
+    async def mounted(self, instance_id: str, action: str) -> AsyncIterator[None]:
+        """The instance's file system is mounted, whether it runs or not."""
+        async with self.locks.hold(instance_id, action):
+            instance = self.parts.store.get(instance_id)
+            if instance is None:
+                raise NoSuchInstance(f"The instance {instance_id} is gone.")
+            if instance.state in LIVE:
+                yield
+                return
+            try:
+                await self.mount(instance)
+                yield
+            finally:
+                await self._anyway(self.release(instance_id))
+
+    async def release(self, instance_id: str) -> None:
+        """Give back what a running instance holds. Idempotent; nothing stops it half-way."""
+        parts = self.parts
+        steps: list[Coroutine[Any, Any, None]] = [
+            parts.network.unregister(instance_id),
+            parts.network.unpublish(instance_id),
+            parts.network.detach(instance_id),
+            parts.containers.teardown(instance_id),
+        ]
+        failures = []
+        for step in steps:
+            try:
+                await step
+            except (OSError, SubletError, TimeoutError) as error:
+                log.error("clean-up of %s: %s", instance_id, error)
+                failures.append(str(error))
+        parts.layers.release(instance_id)
+        if failures:
+            raise SubletError(f"{instance_id} could not be cleaned up: {'; '.join(failures)}")
+
+    # State
+
+    def move(self, instance: Instance, state: State, *, reason: str = "") -> Instance:
+        """Write the instance's row in its new state, and tell."""
+        check_transition(instance.name, instance.state, state)
+        if state not in LIVE:
+            instance = replace(instance, pid=0, pid_start=0, supervisor=0, supervisor_start=0)
+        instance = replace(instance, state=state, reason=reason)
+        self.parts.store.update(instance)
+        code = {} if instance.exit_code is None else {"exit_code": str(instance.exit_code)}
+        self.parts.events.publish(f"instance.{state}", instance.id, name=instance.name, **code)
+        return instance
+
+    def exit_future(self, instance_id: str) -> asyncio.Future[int] | None:
+        """What becomes the exit code when the instance has ended and is cleaned up."""
+        return self._exits.get(instance_id)
+
+    async def _anyway(self, work: Coroutine[Any, Any, None]) -> None:
+        """Finish `work` even if the caller is cancelled meanwhile."""
+        await asyncio.shield(self.parts.tasks.start("clean-up", work))

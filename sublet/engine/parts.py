@@ -1,0 +1,30 @@
+"""What the verbs work with: the drivers of one daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sublet.domain.capacity import Amount
+from sublet.domain.config import Config
+from sublet.drivers.container.containers import Containers
+from sublet.drivers.layers import Layers
+from sublet.drivers.network import Network
+from sublet.drivers.store.images import ImageStore
+from sublet.drivers.store.instances import InstanceStore
+from sublet.engine.events import Events
+from sublet.engine.tasks import Tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Built once by the daemon; `rentable` is what the host can sell."""
+
+    config: Config
+    rentable: Amount
+    store: InstanceStore
+    image_store: ImageStore
+    containers: Containers
+    layers: Layers
+    network: Network
+    events: Events
+    tasks: Tasks

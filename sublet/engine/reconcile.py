@@ -1,0 +1,90 @@
+"""What a new daemon does first: compare the rows with the host, and make both true.
+
+What lives is adopted, what was half done is finished, what belongs to nobody is removed.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sublet.domain.errors import SubletError
+from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.leftover import Leftover
+from sublet.drivers import processes
+from sublet.engine.images import Images
+from sublet.engine.lifecycle import Lifecycle
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Start-up recovery, and the audit that says what it would do now."""
+
+    def __init__(self, lifecycle: Lifecycle, images: Images) -> None:
+        self.lifecycle = lifecycle
+        self.parts = lifecycle.parts
+        self.images = images
+
+    async def recover(self) -> None:
+        """Bring every instance into a true state, then remove what belongs to nobody."""
+        instances = self.parts.store.all()
+        alive = [i for i in instances if self._alive(i)]
+        for instance in instances:
+            try:
+                if instance in alive:
+                    await self._adopt(instance)
+                else:
+                    await self._settle(instance)
+            except SubletError as error:
+                log.error("recovery of %s: %s", instance.name, error)
+        await self.fix()
+
+    @staticmethod
+    def _alive(instance: Instance) -> bool:
+        return instance.state in LIVE and processes.alive(
+            instance.supervisor, instance.supervisor_start
+        )
+
+    async def _adopt(self, instance: Instance) -> None:
+        parts = self.parts
+        parts.layers.adopt(self.lifecycle.image_file(instance.digest), instance.id)
+        address = parts.network.address(instance.slot)
+        await parts.network.register(instance.id, address, self.lifecycle.names(instance))
+        self.lifecycle.watch(instance)
+        parts.events.publish("instance.adopted", instance.id, name=instance.name)
+
+    async def _settle(self, instance: Instance) -> None:
+        """An instance without a process: finish what it was in the middle of."""
+        if instance.state in LIVE:
+            await self.lifecycle.finish(instance.id, self.parts.containers.exit_code(instance.id))
+        elif instance.state is State.PENDING:
+            await self.lifecycle.remove(instance)
+        elif instance.state is State.SHUTTING_DOWN:
+            await self.lifecycle.complete_removal(instance)
+        elif instance.state is State.STOPPED and instance.spec.remove:
+            await self.lifecycle.remove(instance)
+
+    async def audit(self) -> list[Leftover]:
+        """What is on the host and belongs to no instance, or to one that does not run."""
+        parts = self.parts
+        instances = parts.store.all()
+        known = {i.id for i in instances}
+        busy = {i.id for i in instances if self.lifecycle.locks.action(i.id)}
+        live = {i.id for i in instances if i.state in LIVE or i.state is State.PENDING} | busy
+        found = parts.containers.leftovers(known, live)
+        found += await parts.network.leftovers(live)
+        found += [Leftover("mount", str(parts.layers.mounts / k)) for k in parts.layers.unused()]
+        return found + await self.images.leftovers()
+
+    async def fix(self) -> list[Leftover]:
+        """Remove all that `audit` finds; what it found."""
+        found = await self.audit()
+        for owner in sorted({leftover.owner for leftover in found if leftover.owner}):
+            log.warning("removing what is left of %s", owner)
+            await self.lifecycle.release(owner)
+            if self.parts.store.get(owner) is None:
+                await self.parts.containers.delete(owner)
+        for key in self.parts.layers.unused():
+            self.parts.layers.drop(key)
+        await self.images.clean()
+        return found

@@ -1,0 +1,24 @@
+"""All verbs of one daemon, for whatever dialect of API comes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sublet.domain.config import Config
+from sublet.engine.events import Events
+from sublet.engine.images import Images
+from sublet.engine.instances import Instances
+from sublet.engine.operations import Operations
+from sublet.engine.reconcile import Reconciler
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """One object per noun."""
+
+    config: Config
+    instances: Instances
+    images: Images
+    operations: Operations
+    events: Events
+    reconciler: Reconciler

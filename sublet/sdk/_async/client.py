@@ -1,0 +1,319 @@
+"""The client: one method a verb.
+
+The blocking client is made from this file by `scripts/unasync.py`; edit this one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from sublet.domain.errors import NoSuchImage, NoSuchInstance, from_dict
+from sublet.sdk._async import wire
+from sublet.sdk._protocol import lost
+from sublet.sdk.results import ExecResult, exec_spec, instance_spec
+
+Progress = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Progress that nobody wants to see."""
+
+
+class AsyncClient:
+    """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
+
+    Without `socket` the daemon is started when none answers. Every method raises
+    SubletError or one of its kinds.
+    """
+
+    def __init__(self, socket: str = "") -> None:
+        self._path = socket
+
+    async def call(self, method: str, target: str, body: Any = None, **query: Any) -> Any:
+        """One request of the native API: the JSON answer, None where it has none."""
+        given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items()}
+        if given:
+            target += "?" + urlencode({k: v for k, v in given.items() if v is not None})
+        pieces = [p async for p in wire.stream(method, target, body, path=self._path)]
+        text = b"".join(pieces)
+        return json.loads(text) if text else None
+
+    async def _operate(self, target: str, body: Any, progress: Progress) -> dict[str, Any]:
+        """A long action: its lines go to `progress`; its result."""
+        async for message in wire.lines("POST", target, body, path=self._path):
+            if "line" in message:
+                progress(message["line"])
+            elif "error" in message:
+                raise from_dict(message["error"])
+            elif "result" in message:
+                return dict(message["result"])
+        raise lost()
+
+    # Instances
+
+    async def run(
+        self,
+        image: str,
+        command: Sequence[str] | None = None,
+        *,
+        progress: Progress = silent,
+        **options: Any,
+    ) -> AsyncInstance:
+        """Start an instance in the background; options as of `instance_spec`.
+
+        An image that is not on this host is fetched first. The instance is a context
+        manager that deletes it at the end.
+        """
+        spec = instance_spec(image, command, **options)
+        return AsyncInstance(self, await self.start(spec, progress))
+
+    async def start(self, spec: dict[str, Any], progress: Progress = silent) -> dict[str, Any]:
+        """As `run`, from a finished request; the new instance's `ps` entry."""
+        try:
+            return dict(await self.call("POST", "/v1/instances", spec))
+        except NoSuchImage:
+            await self.ensure(spec["image"], progress)
+            return dict(await self.call("POST", "/v1/instances", spec))
+
+    async def output(
+        self,
+        image: str,
+        command: Sequence[str] | None = None,
+        *,
+        input: bytes = b"",
+        progress: Progress = silent,
+        **options: Any,
+    ) -> ExecResult:
+        """Run an instance to its end, delete it, and give what it wrote."""
+        spec = instance_spec(image, command, remove=True, stdin=bool(input), **options)
+        session, _ = await self.foreground(spec, progress)
+        return await self._collect(session, input)
+
+    async def foreground(
+        self, spec: dict[str, Any], progress: Progress = silent
+    ) -> tuple[wire.AsyncSession, dict[str, Any]]:
+        """Start an instance with its streams: the session and the instance's `ps` entry."""
+        try:
+            return await self._session("/v1/run", spec)
+        except NoSuchImage:
+            await self.ensure(spec["image"], progress)
+            return await self._session("/v1/run", spec)
+
+    async def _session(
+        self, target: str, spec: dict[str, Any]
+    ) -> tuple[wire.AsyncSession, dict[str, Any]]:
+        session = await wire.AsyncSession.open(target, spec, path=self._path)
+        try:
+            first = await session.receive()
+            assert isinstance(first, dict)
+            return session, first.get("instance", {})
+        except BaseException:
+            await session.close()
+            raise
+
+    async def exec(
+        self, name: str, command: Sequence[str], *, input: bytes = b"", **options: Any
+    ) -> ExecResult:
+        """Run a further process in an instance to its end; options as of `exec_spec`."""
+        session = await self.exec_session(name, exec_spec(command, **options))
+        return await self._collect(session, input)
+
+    async def exec_session(self, name: str, spec: dict[str, Any]) -> wire.AsyncSession:
+        """Start a further process in an instance, with its streams."""
+        session, _ = await self._session(f"/v1/instances/{quote(name)}/exec", spec)
+        return session
+
+    async def _collect(self, session: wire.AsyncSession, input: bytes) -> ExecResult:
+        """Feed the process, gather its output, and wait for its end."""
+        written: dict[int, list[bytes]] = {1: [], 2: []}
+        try:
+            for start in range(0, len(input), 65536):
+                await session.send_input(input[start : start + 65536])
+            await session.close_input()
+            while True:
+                message = await session.receive()
+                if isinstance(message, bytes):
+                    written[message[0]].append(message[1:])
+                elif message["type"] == "exit":
+                    return ExecResult(
+                        int(message["code"]), b"".join(written[1]), b"".join(written[2])
+                    )
+        finally:
+            await session.close()
+
+    async def get(self, name: str) -> AsyncInstance:
+        """The instance of this name or id."""
+        return AsyncInstance(self, await self.inspect(name))
+
+    async def inspect(self, name: str) -> dict[str, Any]:
+        """All that is known of an instance."""
+        return dict(await self.call("GET", f"/v1/instances/{quote(name)}"))
+
+    async def ps(self, *, all: bool = False) -> list[dict[str, Any]]:
+        """The running instances, or all of them; the newest first."""
+        return list(await self.call("GET", "/v1/instances", all=all))
+
+    async def stop(self, name: str, timeout: float | None = None) -> None:
+        """Ask an instance to end, and end it after `timeout` seconds (default: its own, or 10)."""
+        await self.call("POST", f"/v1/instances/{quote(name)}/stop", timeout=timeout)
+
+    async def kill(self, name: str, signal: str = "SIGKILL") -> None:
+        """Send a signal to an instance's first process."""
+        await self.call("POST", f"/v1/instances/{quote(name)}/kill", signal=signal)
+
+    async def wait(self, name: str) -> int:
+        """Wait for an instance's end; its exit code."""
+        answer = await self.call("POST", f"/v1/instances/{quote(name)}/wait")
+        return int(answer["exit_code"])
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Delete an instance and all that it had."""
+        await self.call("DELETE", f"/v1/instances/{quote(name)}", force=force)
+
+    async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """What an instance wrote: `time`, `stream` (1 or 2) and `data`, bytes that are no UTF-8
+        as surrogates (PEP 383)."""
+        target = f"/v1/instances/{quote(name)}/logs?follow={str(follow).lower()}"
+        async for line in wire.lines("GET", target, path=self._path):
+            yield line
+
+    async def export(self, name: str) -> AsyncIterator[bytes]:
+        """An instance's file system as a tar stream."""
+        target = f"/v1/instances/{quote(name)}/export"
+        async for piece in wire.stream("GET", target, path=self._path):
+            yield piece
+
+    # Images
+
+    async def images(self) -> list[dict[str, Any]]:
+        """The images on this host."""
+        return list(await self.call("GET", "/v1/images"))
+
+    async def ensure(self, reference: str, progress: Progress = silent) -> dict[str, Any]:
+        """The image of this name, path or reference; fetched if it is not here."""
+        body = {"reference": reference}
+        return await self._operate("/v1/images/ensure", body, progress)
+
+    async def pull(self, reference: str, progress: Progress = silent) -> dict[str, Any]:
+        """Fetch an image from its registry, or make it from a Debian mirror."""
+        return await self._operate("/v1/images/pull", {"reference": reference}, progress)
+
+    async def build(
+        self, directory: str, *, name: str = "", file: str = "", progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Build the Containerfile in a directory of this host (absolute paths)."""
+        body = {"directory": directory, "name": name, "file": file}
+        return await self._operate("/v1/images/build", body, progress)
+
+    async def import_image(
+        self, path: str, *, name: str = "", trust: bool = False, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Take in a SIF file or a root file system's tar (absolute path)."""
+        body = {"path": path, "name": name, "trust": trust}
+        return await self._operate("/v1/images/import", body, progress)
+
+    async def pack(
+        self, source: str, output: str, *, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Write an image, a root file system or an OCI layout into one runnable file."""
+        body = {"source": source, "output": output}
+        return await self._operate("/v1/images/pack", body, progress)
+
+    async def remove_image(self, name: str, *, force: bool = False) -> None:
+        """Drop an image's name, and with the last name its file."""
+        await self.call("DELETE", "/v1/images", name=name, force=force)
+
+    # Host
+
+    async def host(self) -> dict[str, Any]:
+        """Capacity, kernel, cgroup layout, runtime."""
+        return dict(await self.call("GET", "/v1/host"))
+
+    async def version(self) -> dict[str, Any]:
+        """The daemon's version, pid and root directory."""
+        return dict(await self.call("GET", "/v1/version"))
+
+    async def shutdown(self) -> None:
+        """End the daemon; instances go on running."""
+        await self.call("POST", "/v1/shutdown")
+
+    async def audit(self, *, fix: bool = False) -> list[dict[str, str]]:
+        """What is left on the host and belongs to nobody; with `fix`, what was removed."""
+        if fix:
+            return list(await self.call("POST", "/v1/audit/fix"))
+        return list(await self.call("GET", "/v1/audit"))
+
+    async def events(
+        self, *, since: float = 0.0, follow: bool = False
+    ) -> AsyncIterator[dict[str, Any]]:
+        """What happened from `since` (seconds since the epoch) on."""
+        target = f"/v1/events?since={since}&follow={str(follow).lower()}"
+        async for line in wire.lines("GET", target, path=self._path):
+            yield line
+
+
+class AsyncInstance:
+    """One instance. As a context manager it is deleted at the end."""
+
+    def __init__(self, client: AsyncClient, data: dict[str, Any]) -> None:
+        self._client = client
+        self.id: str = data["id"]
+        self.name: str = data["name"]
+        self.image: str = data["image"]
+        self.ports: list[dict[str, Any]] = data["ports"]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} ({self.id})>"
+
+    async def __aenter__(self) -> AsyncInstance:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.remove(force=True)
+
+    async def exec(
+        self, command: Sequence[str], *, input: bytes = b"", **options: Any
+    ) -> ExecResult:
+        """Run a further process to its end; options as of `exec_spec`."""
+        return await self._client.exec(self.id, command, input=input, **options)
+
+    async def inspect(self) -> dict[str, Any]:
+        """All that is known of it: state, address, pid, limits."""
+        return await self._client.inspect(self.id)
+
+    async def address(self) -> str:
+        """Its address on the network."""
+        return str((await self.inspect())["address"])
+
+    async def logs(self, *, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """What it wrote."""
+        async for line in self._client.logs(self.id, follow=follow):
+            yield line
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Ask it to end, and end it after `timeout` seconds."""
+        await self._client.stop(self.id, timeout)
+
+    async def kill(self, signal: str = "SIGKILL") -> None:
+        """Send a signal to its first process."""
+        await self._client.kill(self.id, signal)
+
+    async def wait(self) -> int:
+        """Wait for its end; its exit code."""
+        return await self._client.wait(self.id)
+
+    async def remove(self, *, force: bool = False) -> None:
+        """Delete it and all that it had; one that is gone is fine with `force`."""
+        try:
+            await self._client.remove(self.id, force=force)
+        except NoSuchInstance:
+            if not force:
+                raise
+
+
+async def run(image: str, command: Sequence[str] | None = None, **options: Any) -> AsyncInstance:
+    """Start an instance with this environment's daemon; see `AsyncClient.run`."""
+    return await AsyncClient().run(image, command, **options)

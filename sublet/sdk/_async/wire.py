@@ -1,0 +1,99 @@
+"""Requests, streams and sessions over one connection each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sublet.domain.errors import from_dict
+from sublet.sdk._async.connection import AsyncConnection
+from sublet.sdk._protocol import Dialogue, Exchange, Lines, Reply, error_of, lost
+
+
+async def stream(
+    method: str, target: str, body: Any = None, *, path: str = ""
+) -> AsyncIterator[bytes]:
+    """The response's body, piece by piece. Raises the error that the daemon answers."""
+    connection = await AsyncConnection.open(path)
+    try:
+        exchange = Exchange()
+        await connection.send(exchange.request(method, target, body))
+        failure = b""
+        while not exchange.done:
+            for piece in exchange.feed(await connection.receive()):
+                if exchange.failed:
+                    failure += piece
+                else:
+                    yield piece
+        if exchange.failed:
+            raise error_of(exchange.status, failure)
+    finally:
+        await connection.close()
+
+
+async def lines(
+    method: str, target: str, body: Any = None, *, path: str = ""
+) -> AsyncIterator[dict[str, Any]]:
+    """The response's JSON lines."""
+    cutter = Lines()
+    async for piece in stream(method, target, body, path=path):
+        for line in cutter.feed(piece):
+            yield line
+
+
+class AsyncSession:
+    """The streams of a process, in the foreground of a `run` or of an `exec`."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+        self._dialogue = Dialogue()
+        self._messages: deque[bytes | dict[str, Any]] = deque()
+
+    @classmethod
+    async def open(cls, target: str, request: Any, *, path: str = "") -> AsyncSession:
+        """Begin: `request` is sent as the first message."""
+        session = cls(await AsyncConnection.open(path))
+        await session.connection.send(session._dialogue.open(target, request))
+        return session
+
+    async def receive(self) -> bytes | dict[str, Any]:
+        """The next message: output (its first byte names the stream) or a JSON object.
+
+        Raises the error that ended the session.
+        """
+        while not self._messages:
+            if self._dialogue.closed:
+                raise lost()
+            for message in self._dialogue.feed(await self.connection.receive()):
+                if isinstance(message, Reply):
+                    await self.connection.send(message)
+                else:
+                    self._messages.append(message)
+        message = self._messages.popleft()
+        if isinstance(message, dict) and message["type"] == "error":
+            raise from_dict(message["error"])
+        return message
+
+    def ready(self) -> bool:
+        """Whether `receive` has a message without waiting for the daemon."""
+        return bool(self._messages)
+
+    async def send_input(self, data: bytes) -> None:
+        """Write to the process's standard input."""
+        await self.connection.send(self._dialogue.binary(data))
+
+    async def close_input(self) -> None:
+        """Let the process read an end of file."""
+        await self.connection.send(self._dialogue.text(type="close-stdin"))
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Tell the process's terminal its size in characters."""
+        await self.connection.send(self._dialogue.text(type="resize", rows=rows, columns=columns))
+
+    async def signal(self, name: str) -> None:
+        """Send the process a signal, such as SIGINT."""
+        await self.connection.send(self._dialogue.text(type="signal", signal=name))
+
+    async def close(self) -> None:
+        await self.connection.close()

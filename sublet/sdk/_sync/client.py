@@ -1,0 +1,318 @@
+# Made from ../_async/client.py by scripts/unasync.py; edit that file.
+"""The client: one method a verb.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Callable, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from sublet.domain.errors import NoSuchImage, NoSuchInstance, from_dict
+from sublet.sdk._sync import wire
+from sublet.sdk._protocol import lost
+from sublet.sdk.results import ExecResult, exec_spec, instance_spec
+
+Progress = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Progress that nobody wants to see."""
+
+
+class Client:
+    """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
+
+    Without `socket` the daemon is started when none answers. Every method raises
+    SubletError or one of its kinds.
+    """
+
+    def __init__(self, socket: str = "") -> None:
+        self._path = socket
+
+    def call(self, method: str, target: str, body: Any = None, **query: Any) -> Any:
+        """One request of the native API: the JSON answer, None where it has none."""
+        given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items()}
+        if given:
+            target += "?" + urlencode({k: v for k, v in given.items() if v is not None})
+        pieces = [p for p in wire.stream(method, target, body, path=self._path)]
+        text = b"".join(pieces)
+        return json.loads(text) if text else None
+
+    def _operate(self, target: str, body: Any, progress: Progress) -> dict[str, Any]:
+        """A long action: its lines go to `progress`; its result."""
+        for message in wire.lines("POST", target, body, path=self._path):
+            if "line" in message:
+                progress(message["line"])
+            elif "error" in message:
+                raise from_dict(message["error"])
+            elif "result" in message:
+                return dict(message["result"])
+        raise lost()
+
+    # Instances
+
+    def run(
+        self,
+        image: str,
+        command: Sequence[str] | None = None,
+        *,
+        progress: Progress = silent,
+        **options: Any,
+    ) -> Instance:
+        """Start an instance in the background; options as of `instance_spec`.
+
+        An image that is not on this host is fetched first. The instance is a context
+        manager that deletes it at the end.
+        """
+        spec = instance_spec(image, command, **options)
+        return Instance(self, self.start(spec, progress))
+
+    def start(self, spec: dict[str, Any], progress: Progress = silent) -> dict[str, Any]:
+        """As `run`, from a finished request; the new instance's `ps` entry."""
+        try:
+            return dict(self.call("POST", "/v1/instances", spec))
+        except NoSuchImage:
+            self.ensure(spec["image"], progress)
+            return dict(self.call("POST", "/v1/instances", spec))
+
+    def output(
+        self,
+        image: str,
+        command: Sequence[str] | None = None,
+        *,
+        input: bytes = b"",
+        progress: Progress = silent,
+        **options: Any,
+    ) -> ExecResult:
+        """Run an instance to its end, delete it, and give what it wrote."""
+        spec = instance_spec(image, command, remove=True, stdin=bool(input), **options)
+        session, _ = self.foreground(spec, progress)
+        return self._collect(session, input)
+
+    def foreground(
+        self, spec: dict[str, Any], progress: Progress = silent
+    ) -> tuple[wire.Session, dict[str, Any]]:
+        """Start an instance with its streams: the session and the instance's `ps` entry."""
+        try:
+            return self._session("/v1/run", spec)
+        except NoSuchImage:
+            self.ensure(spec["image"], progress)
+            return self._session("/v1/run", spec)
+
+    def _session(
+        self, target: str, spec: dict[str, Any]
+    ) -> tuple[wire.Session, dict[str, Any]]:
+        session = wire.Session.open(target, spec, path=self._path)
+        try:
+            first = session.receive()
+            assert isinstance(first, dict)
+            return session, first.get("instance", {})
+        except BaseException:
+            session.close()
+            raise
+
+    def exec(
+        self, name: str, command: Sequence[str], *, input: bytes = b"", **options: Any
+    ) -> ExecResult:
+        """Run a further process in an instance to its end; options as of `exec_spec`."""
+        session = self.exec_session(name, exec_spec(command, **options))
+        return self._collect(session, input)
+
+    def exec_session(self, name: str, spec: dict[str, Any]) -> wire.Session:
+        """Start a further process in an instance, with its streams."""
+        session, _ = self._session(f"/v1/instances/{quote(name)}/exec", spec)
+        return session
+
+    def _collect(self, session: wire.Session, input: bytes) -> ExecResult:
+        """Feed the process, gather its output, and wait for its end."""
+        written: dict[int, list[bytes]] = {1: [], 2: []}
+        try:
+            for start in range(0, len(input), 65536):
+                session.send_input(input[start : start + 65536])
+            session.close_input()
+            while True:
+                message = session.receive()
+                if isinstance(message, bytes):
+                    written[message[0]].append(message[1:])
+                elif message["type"] == "exit":
+                    return ExecResult(
+                        int(message["code"]), b"".join(written[1]), b"".join(written[2])
+                    )
+        finally:
+            session.close()
+
+    def get(self, name: str) -> Instance:
+        """The instance of this name or id."""
+        return Instance(self, self.inspect(name))
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """All that is known of an instance."""
+        return dict(self.call("GET", f"/v1/instances/{quote(name)}"))
+
+    def ps(self, *, all: bool = False) -> list[dict[str, Any]]:
+        """The running instances, or all of them; the newest first."""
+        return list(self.call("GET", "/v1/instances", all=all))
+
+    def stop(self, name: str, timeout: float | None = None) -> None:
+        """Ask an instance to end, and end it after `timeout` seconds (default: its own, or 10)."""
+        self.call("POST", f"/v1/instances/{quote(name)}/stop", timeout=timeout)
+
+    def kill(self, name: str, signal: str = "SIGKILL") -> None:
+        """Send a signal to an instance's first process."""
+        self.call("POST", f"/v1/instances/{quote(name)}/kill", signal=signal)
+
+    def wait(self, name: str) -> int:
+        """Wait for an instance's end; its exit code."""
+        answer = self.call("POST", f"/v1/instances/{quote(name)}/wait")
+        return int(answer["exit_code"])
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Delete an instance and all that it had."""
+        self.call("DELETE", f"/v1/instances/{quote(name)}", force=force)
+
+    def logs(self, name: str, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+        """What an instance wrote: `time`, `stream` (1 or 2) and `data`, bytes that are no UTF-8
+        as surrogates (PEP 383)."""
+        target = f"/v1/instances/{quote(name)}/logs?follow={str(follow).lower()}"
+        for line in wire.lines("GET", target, path=self._path):
+            yield line
+
+    def export(self, name: str) -> Iterator[bytes]:
+        """An instance's file system as a tar stream."""
+        target = f"/v1/instances/{quote(name)}/export"
+        for piece in wire.stream("GET", target, path=self._path):
+            yield piece
+
+    # Images
+
+    def images(self) -> list[dict[str, Any]]:
+        """The images on this host."""
+        return list(self.call("GET", "/v1/images"))
+
+    def ensure(self, reference: str, progress: Progress = silent) -> dict[str, Any]:
+        """The image of this name, path or reference; fetched if it is not here."""
+        body = {"reference": reference}
+        return self._operate("/v1/images/ensure", body, progress)
+
+    def pull(self, reference: str, progress: Progress = silent) -> dict[str, Any]:
+        """Fetch an image from its registry, or make it from a Debian mirror."""
+        return self._operate("/v1/images/pull", {"reference": reference}, progress)
+
+    def build(
+        self, directory: str, *, name: str = "", file: str = "", progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Build the Containerfile in a directory of this host (absolute paths)."""
+        body = {"directory": directory, "name": name, "file": file}
+        return self._operate("/v1/images/build", body, progress)
+
+    def import_image(
+        self, path: str, *, name: str = "", trust: bool = False, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Take in a SIF file or a root file system's tar (absolute path)."""
+        body = {"path": path, "name": name, "trust": trust}
+        return self._operate("/v1/images/import", body, progress)
+
+    def pack(
+        self, source: str, output: str, *, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Write an image, a root file system or an OCI layout into one runnable file."""
+        body = {"source": source, "output": output}
+        return self._operate("/v1/images/pack", body, progress)
+
+    def remove_image(self, name: str, *, force: bool = False) -> None:
+        """Drop an image's name, and with the last name its file."""
+        self.call("DELETE", "/v1/images", name=name, force=force)
+
+    # Host
+
+    def host(self) -> dict[str, Any]:
+        """Capacity, kernel, cgroup layout, runtime."""
+        return dict(self.call("GET", "/v1/host"))
+
+    def version(self) -> dict[str, Any]:
+        """The daemon's version, pid and root directory."""
+        return dict(self.call("GET", "/v1/version"))
+
+    def shutdown(self) -> None:
+        """End the daemon; instances go on running."""
+        self.call("POST", "/v1/shutdown")
+
+    def audit(self, *, fix: bool = False) -> list[dict[str, str]]:
+        """What is left on the host and belongs to nobody; with `fix`, what was removed."""
+        if fix:
+            return list(self.call("POST", "/v1/audit/fix"))
+        return list(self.call("GET", "/v1/audit"))
+
+    def events(
+        self, *, since: float = 0.0, follow: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """What happened from `since` (seconds since the epoch) on."""
+        target = f"/v1/events?since={since}&follow={str(follow).lower()}"
+        for line in wire.lines("GET", target, path=self._path):
+            yield line
+
+
+class Instance:
+    """One instance. As a context manager it is deleted at the end."""
+
+    def __init__(self, client: Client, data: dict[str, Any]) -> None:
+        self._client = client
+        self.id: str = data["id"]
+        self.name: str = data["name"]
+        self.image: str = data["image"]
+        self.ports: list[dict[str, Any]] = data["ports"]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} ({self.id})>"
+
+    def __enter__(self) -> Instance:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove(force=True)
+
+    def exec(
+        self, command: Sequence[str], *, input: bytes = b"", **options: Any
+    ) -> ExecResult:
+        """Run a further process to its end; options as of `exec_spec`."""
+        return self._client.exec(self.id, command, input=input, **options)
+
+    def inspect(self) -> dict[str, Any]:
+        """All that is known of it: state, address, pid, limits."""
+        return self._client.inspect(self.id)
+
+    def address(self) -> str:
+        """Its address on the network."""
+        return str((self.inspect())["address"])
+
+    def logs(self, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+        """What it wrote."""
+        for line in self._client.logs(self.id, follow=follow):
+            yield line
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Ask it to end, and end it after `timeout` seconds."""
+        self._client.stop(self.id, timeout)
+
+    def kill(self, signal: str = "SIGKILL") -> None:
+        """Send a signal to its first process."""
+        self._client.kill(self.id, signal)
+
+    def wait(self) -> int:
+        """Wait for its end; its exit code."""
+        return self._client.wait(self.id)
+
+    def remove(self, *, force: bool = False) -> None:
+        """Delete it and all that it had; one that is gone is fine with `force`."""
+        try:
+            self._client.remove(self.id, force=force)
+        except NoSuchInstance:
+            if not force:
+                raise
+
+
+def run(image: str, command: Sequence[str] | None = None, **options: Any) -> Instance:
+    """Start an instance with this environment's daemon; see `Client.run`."""
+    return Client().run(image, command, **options)

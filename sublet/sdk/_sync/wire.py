@@ -1,0 +1,100 @@
+# Made from ../_async/wire.py by scripts/unasync.py; edit that file.
+"""Requests, streams and sessions over one connection each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from sublet.domain.errors import from_dict
+from sublet.sdk._sync.connection import Connection
+from sublet.sdk._protocol import Dialogue, Exchange, Lines, Reply, error_of, lost
+
+
+def stream(
+    method: str, target: str, body: Any = None, *, path: str = ""
+) -> Iterator[bytes]:
+    """The response's body, piece by piece. Raises the error that the daemon answers."""
+    connection = Connection.open(path)
+    try:
+        exchange = Exchange()
+        connection.send(exchange.request(method, target, body))
+        failure = b""
+        while not exchange.done:
+            for piece in exchange.feed(connection.receive()):
+                if exchange.failed:
+                    failure += piece
+                else:
+                    yield piece
+        if exchange.failed:
+            raise error_of(exchange.status, failure)
+    finally:
+        connection.close()
+
+
+def lines(
+    method: str, target: str, body: Any = None, *, path: str = ""
+) -> Iterator[dict[str, Any]]:
+    """The response's JSON lines."""
+    cutter = Lines()
+    for piece in stream(method, target, body, path=path):
+        for line in cutter.feed(piece):
+            yield line
+
+
+class Session:
+    """The streams of a process, in the foreground of a `run` or of an `exec`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._dialogue = Dialogue()
+        self._messages: deque[bytes | dict[str, Any]] = deque()
+
+    @classmethod
+    def open(cls, target: str, request: Any, *, path: str = "") -> Session:
+        """Begin: `request` is sent as the first message."""
+        session = cls(Connection.open(path))
+        session.connection.send(session._dialogue.open(target, request))
+        return session
+
+    def receive(self) -> bytes | dict[str, Any]:
+        """The next message: output (its first byte names the stream) or a JSON object.
+
+        Raises the error that ended the session.
+        """
+        while not self._messages:
+            if self._dialogue.closed:
+                raise lost()
+            for message in self._dialogue.feed(self.connection.receive()):
+                if isinstance(message, Reply):
+                    self.connection.send(message)
+                else:
+                    self._messages.append(message)
+        message = self._messages.popleft()
+        if isinstance(message, dict) and message["type"] == "error":
+            raise from_dict(message["error"])
+        return message
+
+    def ready(self) -> bool:
+        """Whether `receive` has a message without waiting for the daemon."""
+        return bool(self._messages)
+
+    def send_input(self, data: bytes) -> None:
+        """Write to the process's standard input."""
+        self.connection.send(self._dialogue.binary(data))
+
+    def close_input(self) -> None:
+        """Let the process read an end of file."""
+        self.connection.send(self._dialogue.text(type="close-stdin"))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the process's terminal its size in characters."""
+        self.connection.send(self._dialogue.text(type="resize", rows=rows, columns=columns))
+
+    def signal(self, name: str) -> None:
+        """Send the process a signal, such as SIGINT."""
+        self.connection.send(self._dialogue.text(type="signal", signal=name))
+
+    def close(self) -> None:
+        self.connection.close()
