@@ -14,7 +14,6 @@ zstd level 3: a 170 MB tree takes 1.0 s on 2 cores and gives 60.6 MB; level 9 ta
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from typing import Any, BinaryIO
 from sublet.domain.errors import CorruptImage, DiskFull, SubletError
 from sublet.drivers import run
 from sublet.drivers.confine import NOBODY, confined, limit
+from sublet.drivers.store import files
 from sublet.image import tarstream
 
 LEVEL = 3
@@ -167,7 +167,7 @@ async def _pack(source: int, output: Path, offset: int) -> None:
             raise full
         if problem or result.code != 0:
             raise problem or _unreadable(result)
-        await asyncio.to_thread(copy_range, plain, output, offset)
+        await asyncio.to_thread(_place, plain, output, offset)
     finally:
         plain.unlink(missing_ok=True)
 
@@ -184,23 +184,9 @@ def _filter(source: int, sink: int) -> CorruptImage | None:
     return None
 
 
-def copy_range(source: Path, target: Path, offset: int = 0, start: int = 0) -> None:
-    """Copy `source` from `start` on into `target` at `offset`; shared blocks where possible.
-
-    Raises DiskFull.
-    """
-    try:
-        with source.open("rb") as reader, target.open("r+b" if target.exists() else "wb") as writer:
-            left = os.fstat(reader.fileno()).st_size - start
-            while left > 0:
-                done = os.copy_file_range(reader.fileno(), writer.fileno(), left, start, offset)
-                if done == 0:
-                    raise CorruptImage(f"{source} became shorter while it was read.")
-                start, offset, left = start + done, offset + done, left - done
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DiskFull("No space left on the host for the image.") from error
-        raise
+def _place(plain: Path, output: Path, offset: int) -> None:
+    with plain.open("rb") as reader, output.open("wb") as writer:
+        files.copy(reader, writer, offset=offset)
 
 
 def _unreadable(result: run.Result) -> CorruptImage:

@@ -146,8 +146,14 @@ async def bootstrap(plan: Plan, output: Path, *, offset: int, report: Report) ->
             (extra / name).write_text(text)
             (extra / name).chmod(mode)
         argv = run.alone(bootstrap_argv(plan, keyring(plan.suite), extra))
+        extra.chmod(0o711)
+
+        def progress(line: str) -> None:
+            if line.startswith("I: ") and directory not in line:
+                report(line.removeprefix("I: "))
+
         # mmdebstrap unpacks the packages into TMPDIR: with the rest of what is temporary.
-        options = {"on_line": report, "env": {"LC_ALL": "C.UTF-8", "TMPDIR": directory}}
+        options = {"on_line": progress, "env": {"LC_ALL": "C.UTF-8", "TMPDIR": directory}}
         producer = squashfs.Producer(argv, _explain(plan, argv), options)
         await squashfs.pack_output(producer, output, offset=offset)
 

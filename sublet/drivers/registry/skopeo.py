@@ -15,6 +15,7 @@ from pathlib import Path
 from sublet.domain.errors import (
     CorruptImage,
     DiskFull,
+    InvalidArgument,
     NoSuchImage,
     ProcessFailed,
     PullFailed,
@@ -25,13 +26,20 @@ from sublet.drivers import run
 from sublet.drivers.registry import manifest
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import TEMPORARY, BuildStore
+from sublet.drivers.store import files
 
 Report = Callable[[str], None]
-ANSWER, TRANSFER = 10, 3600
+ANSWER, TRANSFER = 6, 3600
 """Seconds within which a registry has to answer, and to deliver."""
 
 _ABSENT = ("manifest unknown", "name unknown", "not found", "repository name not known")
 _DENIED = ("unauthorized", "denied", "authentication required")
+_UNREACHABLE = {
+    "no such host": "its name does not resolve",
+    "connection refused": "it refuses connections",
+    "network is unreachable": "the network is unreachable",
+    "no route to host": "there is no route to it",
+}
 _NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -95,15 +103,15 @@ async def load_layout(store: BuildStore, inside: Inside, layout: Path, report: R
     Raises CorruptImage for what is no sound layout.
     """
     try:
-        index = manifest.parse((layout / "index.json").read_bytes())
+        index = manifest.parse(_read(layout / "index.json"))
         entries = [item for item in index.get("manifests") or () if isinstance(item, dict)]
         digest = manifest.choose({"manifests": entries}, architecture())
         found = manifest.parse(_blob(layout, digest))
         if manifest.is_index(found):
             found = manifest.parse(_blob(layout, manifest.choose(found, architecture())))
         config, *_ = manifest.blobs(found)
-    except OSError as error:
-        raise CorruptImage(f"{layout} is no complete OCI layout: {error.strerror}.") from error
+    except InvalidArgument as error:
+        raise CorruptImage(f"{layout} is no complete OCI layout: {error.message}") from error
     # skopeo splits its argument at colons, which a path may hold.
     with tempfile.TemporaryDirectory(dir=store.temporary) as place:
         link = TEMPORARY / Path(place).name / "layout"
@@ -115,9 +123,15 @@ async def load_layout(store: BuildStore, inside: Inside, layout: Path, report: R
     return config.partition(":")[2]
 
 
+def _read(path: Path) -> bytes:
+    """A small file of a layout's; a FIFO in its place is not waited for."""
+    with files.open_regular(path) as file:
+        return file.read(manifest.MAX_MANIFEST + 1)
+
+
 def _blob(layout: Path, digest: str) -> bytes:
     algorithm, _, value = digest.partition(":")
-    data = (layout / "blobs" / algorithm / value).read_bytes()
+    data = _read(layout / "blobs" / algorithm / value)
     if algorithm == "sha256" and manifest.digest_of(data) != digest:
         raise CorruptImage(f"The OCI layout's blob {digest[:19]} does not have its digest.")
     return data
@@ -153,6 +167,9 @@ def _translated(stderr: str, reference: Reference) -> SubletError:
             f"The registry {registry} has no image {reference}, or wants a login for it.",
             hint="Log in with `skopeo login`, or check the name.",
         )
+    for sign, reason in _UNREACHABLE.items():
+        if sign in text:
+            return PullFailed(f"The registry {registry} cannot be reached: {reason}.")
     if "deadline exceeded" in text or "timeout" in text:
         return PullFailed(f"The registry {registry} did not answer within {ANSWER} s.")
     return PullFailed(f"The registry {registry} did not deliver {reference}: {_last(stderr)}")

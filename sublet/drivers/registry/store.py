@@ -39,6 +39,7 @@ class BuildStore:
         self.temporary = config.root / "tmp" / "build"
         self.cgroup = f"sublet-build-{hashlib.sha256(str(config.root).encode()).hexdigest()[:8]}"
         self._rooms = 0
+        self._gate = asyncio.Lock()
         self._stale = False
 
     def prepare(self) -> None:
@@ -78,8 +79,9 @@ class BuildStore:
     async def opened(self) -> AsyncIterator[Inside]:
         """A room to call the tools in. After a failure, what it left in the store is removed
         as soon as no other room is open."""
-        self.prepare()
-        self._rooms += 1
+        async with self._gate:  # not while another one's leftovers are removed
+            self.prepare()
+            self._rooms += 1
         try:
             async with self._room() as inside:
                 yield inside
@@ -122,10 +124,13 @@ class BuildStore:
             return []
 
     async def clean_leftovers(self) -> None:
-        """Remove what `leftovers` lists. Called when no build runs."""
-        if self._rooms or not self.graph.exists():
-            return
-        self._stale = False
+        """Remove what `leftovers` lists; nothing while a build runs."""
+        async with self._gate:
+            if not self._rooms and self.graph.exists():
+                self._stale = False
+                await self._clean()
+
+    async def _clean(self) -> None:
         if self._containers():
             self.prepare()
             with contextlib.suppress(SubletError):

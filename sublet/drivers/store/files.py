@@ -10,14 +10,16 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from sublet.domain.errors import DiskFull, InvalidArgument
+from sublet.domain.errors import CorruptImage, DiskFull, InvalidArgument
 from sublet.domain.image import ImageConfig
 from sublet.image import sif
+
+CHUNK = 1 << 30
 
 
 @contextmanager
@@ -55,8 +57,9 @@ class ImageFiles:
 
     def prepare(self) -> None:
         """Make the directories."""
-        for directory in (self.images, self.temporaries):
-            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.images.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Passable, not readable: apt fetches packages as a user of its own.
+        self.temporaries.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     def path(self, digest: str) -> Path:
         """Where the image of this digest lies."""
@@ -70,7 +73,7 @@ class ImageFiles:
         self._open.add(path)
         try:
             with translated():
-                path.mkdir(mode=0o700)
+                path.mkdir(mode=0o711)
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
@@ -109,18 +112,41 @@ class ImageFiles:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def copy(source: BinaryIO, target: BinaryIO, start: int = 0, length: int | None = None) -> None:
-    """Copy bytes of `source` to `target`'s beginning; shared blocks where possible."""
+def copy(
+    source: BinaryIO,
+    target: BinaryIO,
+    start: int = 0,
+    length: int | None = None,
+    *,
+    offset: int = 0,
+) -> None:
+    """Copy bytes of `source` from `start` on to `offset` in `target`.
+
+    Blocks are shared where the file system can. Raises DiskFull, CorruptImage.
+    """
     end = os.fstat(source.fileno()).st_size if length is None else start + length
-    offset = 0
+    move: Callable[[int, int, int, int, int], int] = os.copy_file_range
     with translated():
         while start < end:
-            done = os.copy_file_range(
-                source.fileno(), target.fileno(), min(end - start, 1 << 30), start, offset
-            )
+            try:
+                done = move(
+                    source.fileno(), target.fileno(), min(end - start, CHUNK), start, offset
+                )
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise
+                if move is _move:
+                    raise
+                move = _move  # between two file systems
+                continue
             if done == 0:
-                raise InvalidArgument("The file became shorter while it was read.")
+                raise CorruptImage("The file became shorter while it was read.")
             start, offset = start + done, offset + done
+
+
+def _move(source: int, target: int, count: int, start: int, offset: int) -> int:
+    data = os.pread(source, min(count, 1 << 20), start)
+    return os.pwrite(target, data, offset) if data else 0
 
 
 def copy_to(source: BinaryIO, target: Path, start: int = 0, length: int | None = None) -> None:

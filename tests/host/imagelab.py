@@ -1,0 +1,127 @@
+"""What the image tests share: a lab with its own roots, hand-made archives and layouts."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import socket
+import struct
+import subprocess
+import tarfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sublet.domain.config import Config
+from sublet.drivers.store.database import Database
+from sublet.drivers.store.images import ImageStore
+from sublet.engine.images import Images
+
+CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
+"""security.capability: cap_net_raw+ep (linux/capability.h, vfs_cap_data)."""
+
+
+class Lab:
+    """`Images` with a root of its own, and what was reported to it."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.root = root
+        self.run = Path("/run") / f"sublet-test-{uuid.uuid4().hex[:8]}"
+        self.database = Database(root / "sublet.db")
+        self.images = Images(Config(root=root, run=self.run), ImageStore(self.database))
+        self.lines: list[str] = []
+
+    def report(self, line: str) -> None:
+        self.lines.append(line)
+
+    async def assert_clean(self) -> None:
+        assert await self.images.leftovers() == []
+        assert [p for p in (self.root / "tmp").glob("*") if p.name != "build"] == []
+        mounts = Path("/proc/self/mountinfo").read_text()
+        assert str(self.root / "build") not in mounts
+        assert str(self.run) not in mounts
+
+    def close(self) -> None:
+        self.database.close()
+        shutil.rmtree(self.run, ignore_errors=True)
+
+
+def call(*argv: str | Path) -> str:
+    """The output of a tool that has to succeed."""
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{argv}: {done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def mounted(file: Path, offset: int, place: Path) -> Iterator[Path]:
+    """The squashfs of an image, mounted by the kernel."""
+    place.mkdir(exist_ok=True)
+    call("mount", "-t", "squashfs", "-o", f"loop,ro,offset={offset}", file, place)
+    try:
+        yield place
+    finally:
+        call("umount", place)
+
+
+def entry(name: str, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mtime = 1_700_000_000
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info, data
+
+
+def directory(name: str, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    return entry(name, type=tarfile.DIRTYPE, **{"mode": 0o755, **fields})
+
+
+def archive(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for info, data in entries:
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def make_layout(place: Path, *layers: bytes, **config: Any) -> Path:
+    """An OCI layout directory with these layers (tar archives)."""
+    blobs = place / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def add(data: bytes, kind: str) -> dict[str, Any]:
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        media = f"application/vnd.oci.image.{kind}"
+        return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(data)}
+
+    entries = [add(layer, "layer.v1.tar") for layer in layers]
+    outer = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "2026-01-01T00:00:00Z",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [e["digest"] for e in entries]},
+        "history": [{"created_by": "test"} for _ in entries],
+    }
+    made = add(json.dumps(outer).encode(), "config.v1+json")
+    manifest = {"schemaVersion": 2, "config": made, "layers": entries}
+    index = {
+        "schemaVersion": 2,
+        "manifests": [add(json.dumps(manifest).encode(), "manifest.v1+json")],
+    }
+    (place / "index.json").write_text(json.dumps(index))
+    (place / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    return place
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return int(opened.getsockname()[1])
