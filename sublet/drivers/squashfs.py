@@ -29,6 +29,7 @@ from sublet.image import tarstream
 
 LEVEL = 3
 TIMEOUT = 3600
+NEARLY_FULL = 1 << 20
 _MAGICS = {
     b"\x1f\x8b": ["gzip", "-dc"],
     b"\xfd7zXZ\0": ["xz", "-dc", "-T0", "-M", "1GiB"],
@@ -163,8 +164,8 @@ async def _pack(source: int, output: Path, offset: int) -> None:
         finally:
             os.close(reader)
             problem = await asyncio.shield(filtering)
-        if result.code != 0 and isinstance(full := run.failure(argv, result), DiskFull):
-            raise full
+        if result.code != 0 and _is_full(plain, run.failure(argv, result)):
+            raise DiskFull("No space left on the host for the image.")
         if problem or result.code != 0:
             raise problem or _unreadable(result)
         await asyncio.to_thread(_place, plain, output, offset)
@@ -184,6 +185,12 @@ def _filter(source: int, sink: int) -> CorruptImage | None:
     return None
 
 
+def _is_full(plain: Path, failure: SubletError) -> bool:
+    """Whether the packer failed for want of space, which tar2sqfs calls an I/O error."""
+    left = os.statvfs(plain)
+    return isinstance(failure, DiskFull) or left.f_bavail * left.f_frsize < NEARLY_FULL
+
+
 def _place(plain: Path, output: Path, offset: int) -> None:
     with plain.open("rb") as reader, output.open("wb") as writer:
         files.copy(reader, writer, offset=offset)
@@ -191,4 +198,6 @@ def _place(plain: Path, output: Path, offset: int) -> None:
 
 def _unreadable(result: run.Result) -> CorruptImage:
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-    return CorruptImage(f"The image's files cannot be read: {lines[-1] if lines else 'damaged'}.")
+    return CorruptImage(
+        f"The image's files cannot be read: {lines[-1] if lines else 'damaged'}".rstrip(".") + "."
+    )

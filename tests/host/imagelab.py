@@ -40,7 +40,8 @@ class Lab:
         self.lines.append(line)
 
     async def assert_clean(self) -> None:
-        assert await self.images.leftovers() == []
+        found = await self.images.leftovers()
+        assert found == [], found
         assert [p for p in (self.root / "tmp").glob("*") if p.name != "build"] == []
         mounts = Path("/proc/self/mountinfo").read_text()
         assert str(self.root / "build") not in mounts

@@ -144,7 +144,7 @@ class BuildStore:
             with contextlib.suppress(OSError):
                 group.rmdir()
         for path in self._temporaries():
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+            await asyncio.to_thread(_remove, path)
 
     def _mounts(self) -> list[str]:
         """Mount points below the store, the deepest first."""
@@ -162,3 +162,10 @@ class BuildStore:
     def _temporaries(self) -> list[Path]:
         places = (self.temporary, self.run / "runc")
         return [path for place in places if place.is_dir() for path in place.iterdir()]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
