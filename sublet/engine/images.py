@@ -95,11 +95,17 @@ class Images:
                 if suite is None:
                     raise
                 report(f"{missing.message} Taking it from the host's package mirror.")
-                return await self._from_mirror(suite, name, report)
+                try:
+                    return await self._from_mirror(suite, name, report)
+                except (NoSuchImage, PullFailed) as error:
+                    error.message = f"{missing.message} {error.message}"
+                    raise
 
     async def _from_registry(self, reference: Reference, report: Report) -> Image:
         async with self.builds.opened() as inside:
-            identity = await skopeo.pull(self.builds, inside, reference, report)
+            elsewhere = suites.suite_of(reference) is not None
+            answer = skopeo.QUICK_ANSWER if elsewhere else skopeo.ANSWER
+            identity = await skopeo.pull(self.builds, inside, reference, report, answer=answer)
             image = await self._packing.flatten(inside, identity, (str(reference),), report)
             await self.builds.remove_image(inside, skopeo.name_of(identity))
             return image

@@ -45,7 +45,8 @@ async def opened(binds: Mapping[str, Path]) -> AsyncIterator[Inside]:
 
         await run.run(inside(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(TOP)]))
         for name, path in binds.items():
-            await run.run(inside(["mount", "--mkdir", "--bind", str(path), str(TOP / name)]))
+            bind = ["mount", "-o", "bind,X-mount.mkdir", str(path), str(TOP / name)]
+            await run.run(inside(bind))
         yield inside
     finally:
         await run.end(holder)

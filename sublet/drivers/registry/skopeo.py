@@ -29,8 +29,9 @@ from sublet.drivers.registry.store import TEMPORARY, BuildStore
 from sublet.drivers.store import files
 
 Report = Callable[[str], None]
-ANSWER, TRANSFER = 6, 3600
-"""Seconds within which a registry has to answer, and to deliver."""
+ANSWER, QUICK_ANSWER, TRANSFER = 20, 6, 3600
+"""Seconds within which a registry has to answer (if the image can be had elsewhere as
+well), and to deliver."""
 
 _ABSENT = ("manifest unknown", "name unknown", "not found", "repository name not known")
 _DENIED = ("unauthorized", "denied", "authentication required")
@@ -58,8 +59,10 @@ def is_loopback(registry: str) -> bool:
         return False
 
 
-async def pull(store: BuildStore, inside: Inside, reference: Reference, report: Report) -> str:
-    """Copy the image into the store; its id there.
+async def pull(
+    store: BuildStore, inside: Inside, reference: Reference, report: Report, *, answer: int
+) -> str:
+    """Copy the image into the store; its id there. `answer`: seconds to wait for the registry.
 
     Raises NoSuchImage where the registry has no such image, PullFailed where it does not
     answer or deliver.
@@ -68,11 +71,11 @@ async def pull(store: BuildStore, inside: Inside, reference: Reference, report: 
     repository = reference.qualified.partition("@")[0]
     if not reference.digest:
         repository = repository.rpartition(":")[0]
-    data = await _raw(store, inside, reference, f"docker://{reference.qualified}")
+    data = await _raw(store, inside, reference, f"docker://{reference.qualified}", answer)
     found = manifest.parse(data)
     if manifest.is_index(found):
         digest = manifest.choose(found, architecture())
-        data = await _raw(store, inside, reference, f"docker://{repository}@{digest}")
+        data = await _raw(store, inside, reference, f"docker://{repository}@{digest}", answer)
         if manifest.digest_of(data) != digest:
             raise CorruptImage(f"{reference.registry} sent another manifest than it was asked for.")
         found = manifest.parse(data)
@@ -87,11 +90,13 @@ async def pull(store: BuildStore, inside: Inside, reference: Reference, report: 
     return identity
 
 
-async def _raw(store: BuildStore, inside: Inside, reference: Reference, source: str) -> bytes:
+async def _raw(
+    store: BuildStore, inside: Inside, reference: Reference, source: str, answer: int
+) -> bytes:
     tls = ["--tls-verify=false"] if is_loopback(reference.registry) else []
-    limit = f"--command-timeout={ANSWER}s"
+    limit = f"--command-timeout={answer}s"
     argv = inside(["skopeo", limit, "inspect", "--raw", *tls, source])
-    result = await run.run(argv, check=False, timeout=ANSWER + 5, env=store.environment)
+    result = await run.run(argv, check=False, timeout=answer + 5, env=store.environment)
     if result.code != 0:
         raise _translated(result.stderr, reference)
     return result.stdout
@@ -171,7 +176,7 @@ def _translated(stderr: str, reference: Reference) -> SubletError:
         if sign in text:
             return PullFailed(f"The registry {registry} cannot be reached: {reason}.")
     if "deadline exceeded" in text or "timeout" in text:
-        return PullFailed(f"The registry {registry} did not answer within {ANSWER} s.")
+        return PullFailed(f"The registry {registry} did not answer in time.")
     return PullFailed(f"The registry {registry} did not deliver {reference}: {_last(stderr)}")
 
 
