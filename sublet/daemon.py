@@ -74,14 +74,14 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     database = Database(config.root / "sublet.db")
     store, image_store = InstanceStore(database), ImageStore(database)
     tasks = Tasks()
-    cgroups = Cgroups(config.identity)
+    containers = Containers(config, Cgroups(config.identity))
     parts = Parts(
         config=config,
         rentable=rentable(os.cpu_count() or 1, host.memory(), config.overcommit, config.reserve),
         store=store,
         image_store=image_store,
-        containers=Containers(config, cgroups),
-        layers=Layers(config.run / "mnt" / "images", config.root / "unpacked"),
+        containers=containers,
+        layers=Layers(containers.mounts / "images", config.root / "unpacked"),
         network=Network(config, subnet=store.setting(SUBNET)),
         events=Events(store),
         tasks=tasks,
@@ -133,11 +133,16 @@ def listen(config: Config) -> socket.socket:
 
 async def serve(config: Config) -> None:
     """Recover, serve until SIGTERM or SIGINT, and leave the instances running."""
+    if sys.version_info < (3, 12):  # later versions do so by themselves, instead of threads
+        watcher = asyncio.PidfdChildWatcher()
+        watcher.attach_loop(asyncio.get_running_loop())
+        asyncio.set_child_watcher(watcher)
     verbs, parts = assemble(config)
     parts.containers.setup()
     await parts.network.up()
     parts.store.set_setting(SUBNET, parts.network.subnet)
     await verbs.reconciler.recover()
+    parts.tasks.start("network guard", verbs.reconciler.guard())
     server = Server(
         uvicorn.Config(
             native.build(verbs),
@@ -173,6 +178,7 @@ def main() -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("asyncio").setLevel(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         if os.geteuid() != 0:
             raise DaemonUnavailable("The daemon needs root.", hint="Start it with sudo.")

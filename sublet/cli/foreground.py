@@ -106,7 +106,7 @@ def _raw() -> Iterator[None]:
     """This terminal passes every key on; as before at the end (termios(3))."""
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
-    terminal.setraw(fd)
+    terminal.setraw(fd, termios.TCSADRAIN)  # what was typed ahead is kept
     try:
         yield
     finally:

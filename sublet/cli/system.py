@@ -19,6 +19,7 @@ from sublet.sdk import Client
 from sublet.sdk._launch import socket_path
 
 STOP_DEADLINE = 30.0
+FACTS = ("kernel", "architecture", "cgroup", "runtime", "layers")
 
 
 @click.command()

@@ -219,8 +219,8 @@ def _every(cls: type[SubletError]) -> list[type[SubletError]]:
 
 
 def all_errors() -> list[type[SubletError]]:
-    """Every error class, the base first."""
-    return _every(SubletError)
+    """Every error class that has a code of its own, the base first."""
+    return [cls for cls in _every(SubletError) if "code" in vars(cls)]
 
 
 def from_dict(data: dict[str, Any]) -> SubletError:

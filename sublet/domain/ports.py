@@ -1,4 +1,7 @@
-"""Published ports: `8080:80`, `127.0.0.1:8080:80/udp`, `8000-8010:80-90`, `80`."""
+"""Published ports: `8080:80`, `127.0.0.1:8080:80/udp`, `8000-8010:80-90`, `80`.
+
+A host port that is 0, empty or left out is for the host to choose.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 
 from sublet.domain.errors import InvalidArgument
 
-_RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HINT = "Write [HOST-IP:]HOST-PORT:PORT[/tcp|/udp], such as 8080:80 or 127.0.0.1:5432:5432."
 
 
@@ -38,7 +41,8 @@ def parse_ports(text: str) -> list[Port]:
     if not 1 <= len(fields) <= 3:
         raise InvalidArgument(f"'{text}' is not a port to publish.", hint=_HINT)
     inner = _range(text, fields[-1])
-    outer = _range(text, fields[-2]) if len(fields) > 1 and fields[-2] else [0] * len(inner)
+    chosen = len(fields) > 1 and fields[-2] not in ("", "0")
+    outer = _range(text, fields[-2]) if chosen else [0] * len(inner)
     if len(inner) != len(outer):
         raise InvalidArgument(f"'{text}': the two port ranges differ in length.", hint=_HINT)
     host_ip = _address(text, fields[0]) if len(fields) == 3 and fields[0] else "0.0.0.0"

@@ -50,7 +50,7 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> Reference:
         """The reference that `text` names, tag `latest` if it names none."""
-        name, _, digest = text.partition("@")
+        name, at, digest = text.partition("@")
         repository, colon, tag = name.rpartition(":")
         if not colon or "/" in tag:
             repository, tag = name, "latest"
@@ -60,7 +60,7 @@ class Reference:
             len(repository) <= 255
             and _NAME.fullmatch(repository)
             and _TAG.fullmatch(tag)
-            and (not digest or _DIGEST.fullmatch(digest))
+            and (not at or _DIGEST.fullmatch(digest))
         )
         if not valid:
             raise InvalidArgument(f"'{text}' is not an image reference.", hint=_HINT)

@@ -9,7 +9,7 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import GIB, MIB
 
 MINIMUM_MEMORY = 6 * MIB
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)x([0-9]+(?:\.[0-9]+)?)")
 
 
 @dataclass(frozen=True, slots=True)

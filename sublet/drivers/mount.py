@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 from pathlib import Path
 
 from sublet.drivers import linux
@@ -39,6 +40,16 @@ def unmount_below(directory: Path) -> None:
     """Unmount everything at or below `directory`."""
     for point in mounts_below(directory):
         unmount(point)
+
+
+def base(run: Path, identity: str) -> Path:
+    """Where a daemon's mounts go: `run/mnt`, or below /run where `run` is closed to others.
+
+    A container's root is an unprivileged user of the host, and must be able to walk
+    to its files.
+    """
+    reachable = all(step.stat().st_mode & stat.S_IXOTH for step in (run, *run.parents))
+    return run / "mnt" if reachable else Path("/run") / f"{identity}.mnt"
 
 
 def share(directory: Path) -> None:

@@ -9,9 +9,8 @@ import signal
 import time
 from collections.abc import AsyncIterator
 
-from sublet.domain import capacity
+from sublet.domain import capacity, slots
 from sublet.domain.errors import (
-    InsufficientCapacity,
     InvalidArgument,
     NoSuchImage,
     NoSuchInstance,
@@ -41,7 +40,6 @@ from sublet.engine.lifecycle import LOST, Lifecycle
 
 STOP_TIMEOUT = 10.0
 KILL_DEADLINE = 30.0
-MAXIMUM_SLOT = 4000
 
 
 class Instances:
@@ -51,6 +49,7 @@ class Instances:
         self.lifecycle = lifecycle
         self.parts = lifecycle.parts
         self.images = images
+        self._slot = 0
 
     def list(self, *, all: bool = False) -> list[Instance]:
         """The running instances, or all; the newest first."""
@@ -91,16 +90,14 @@ class Instances:
 
     def _new(self, spec: InstanceSpec, digest: str) -> Instance:
         instance_id = secrets.token_hex(6)
-        slot = self.parts.store.free_slot()
-        if slot > MAXIMUM_SLOT:
-            raise InsufficientCapacity(f"This host holds {MAXIMUM_SLOT} instances at most.")
+        self._slot = slots.following(self._slot, self.parts.store.slots())
         return Instance(
             id=instance_id,
             name=spec.name or friendly_name(instance_id),
             image=spec.image,
             digest=digest,
             spec=spec,
-            slot=slot,
+            slot=self._slot,
             state=State.PENDING,
             created=time.time(),
         )

@@ -54,6 +54,9 @@ class Lifecycle:
         async with self.locks.hold(instance.id, "start"):
             try:
                 instance, streams = await self._bring_up(instance, attach)
+            except BaseExceptionGroup as group:
+                await self._anyway(self._abandon(instance, group.exceptions[0]))
+                raise group.exceptions[0] from None
             except BaseException as error:
                 await self._anyway(self._abandon(instance, error))
                 raise
@@ -73,13 +76,17 @@ class Lifecycle:
         )
         namespace = await parts.containers.isolate(instance.id, uid_base)
         await parts.network.attach(instance.id, namespace, address)
-        ports = await parts.network.publish(instance.id, address, list(instance.spec.ports))
-        instance = replace(instance, spec=replace(instance.spec, ports=tuple(ports)))
         file = self.image_file(instance.digest)
         lower = await parts.layers.acquire(file, image.offset, image.length, instance.id)
-        created = await parts.containers.create(what, lower)
+        async with asyncio.TaskGroup() as group:
+            publishing = group.create_task(
+                parts.network.publish(instance.id, address, instance.spec.ports)
+            )
+            creating = group.create_task(parts.containers.create(what, lower))
+        created = creating.result()
         instance = replace(
             instance,
+            spec=replace(instance.spec, ports=tuple(publishing.result())),
             pid=created.pid,
             pid_start=processes.start_time(created.pid),
             supervisor=created.supervisor,
@@ -196,22 +203,19 @@ class Lifecycle:
     async def release(self, instance_id: str) -> None:
         """Give back what a running instance holds. Idempotent; nothing stops it half-way."""
         parts = self.parts
-        steps: list[Coroutine[Any, Any, None]] = [
+        outcomes = await asyncio.gather(
             parts.network.unregister(instance_id),
             parts.network.unpublish(instance_id),
             parts.network.detach(instance_id),
             parts.containers.teardown(instance_id),
-        ]
-        failures = []
-        for step in steps:
-            try:
-                await step
-            except (OSError, SubletError, TimeoutError) as error:
-                log.error("clean-up of %s: %s", instance_id, error)
-                failures.append(str(error))
+            return_exceptions=True,
+        )
+        failures = [error for error in outcomes if isinstance(error, BaseException)]
         parts.layers.release(instance_id)
         if failures:
-            raise SubletError(f"{instance_id} could not be cleaned up: {'; '.join(failures)}")
+            raise SubletError(
+                f"{instance_id} could not be cleaned up: {'; '.join(map(repr, failures))}."
+            )
 
     # State
 

@@ -5,16 +5,21 @@ What lives is adopted, what was half done is finished, what belongs to nobody is
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from sublet.domain.errors import SubletError
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.leftover import Leftover
 from sublet.drivers import processes
+from sublet.drivers.network import Endpoint
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
 
 log = logging.getLogger(__name__)
+
+GUARD_INTERVAL = 5.0
+"""Seconds between looks at whether bridge, rules and resolver are still there."""
 
 
 class Reconciler:
@@ -63,6 +68,31 @@ class Reconciler:
             await self.lifecycle.complete_removal(instance)
         elif instance.state is State.STOPPED and instance.spec.remove:
             await self.lifecycle.remove(instance)
+
+    async def guard(self) -> None:
+        """Bring the network back whenever something else removed it: a firewall's reload, say."""
+        while True:
+            await asyncio.sleep(GUARD_INTERVAL)
+            try:
+                if not await self.parts.network.healthy():
+                    log.warning("the network was damaged from outside; repairing it")
+                    await self.parts.network.repair(self._endpoints())
+            except (OSError, SubletError) as error:
+                log.error("the network could not be repaired: %s", error)
+
+    def _endpoints(self) -> list[Endpoint]:
+        parts = self.parts
+        return [
+            Endpoint(
+                instance_id=instance.id,
+                address=parts.network.address(instance.slot),
+                ports=instance.spec.ports,
+                names=tuple(self.lifecycle.names(instance)),
+                netns=parts.containers.places(instance.id).network_namespace,
+            )
+            for instance in parts.store.all()
+            if instance.state in LIVE
+        ]
 
     async def audit(self) -> list[Leftover]:
         """What is on the host and belongs to no instance, or to one that does not run."""

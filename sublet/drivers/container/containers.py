@@ -1,7 +1,7 @@
 """Containers on this host: what is made for one, and how all of it is taken away again.
 
-Everything is found from the instance's id: `RUN/mnt/<id>` holds its mounts and
-namespaces, `RUN/instances/<id>` what its supervisor needs, `ROOT/instances/<id>` its
+Everything is found from the instance's id: `RUN/mnt/<id>` (mount.base) holds its mounts
+and namespaces, `RUN/instances/<id>` what its supervisor needs, `ROOT/instances/<id>` its
 writable layer and its log.
 """
 
@@ -78,13 +78,14 @@ class Containers:
     def __init__(self, config: Config, cgroups: Cgroups) -> None:
         self.config = config
         self.cgroups = cgroups
+        config.run.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.mounts = mount.base(config.run, config.identity)
         self.supervisor = Supervisor(config.run / "runtime", unified=cgroups.unified)
         self.capabilities = oci.given_capabilities(Path("/proc/self/status").read_text())
 
     def setup(self) -> None:
         """Make the directories and cgroups that all containers share. Idempotent."""
-        self.config.run.mkdir(mode=0o711, parents=True, exist_ok=True)
-        mount.share(self.config.run / "mnt")
+        mount.share(self.mounts)
         for directory in (self.config.run / "runtime", self.config.run / "instances"):
             directory.mkdir(mode=0o711, exist_ok=True)
         (self.config.root / "instances").mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ class Containers:
         return Places(
             self.config.root / "instances" / instance_id,
             self.config.run / "instances" / instance_id,
-            self.config.run / "mnt" / instance_id,
+            self.mounts / instance_id,
         )
 
     async def isolate(self, instance_id: str, uid_base: int) -> Path:
@@ -194,7 +195,7 @@ class Containers:
         )
 
     def _file(self, at: Places, plan: Plan, name: str) -> Mount:
-        path = at.run / name
+        path = at.mounts / name
         path.write_text(plan.files[name])
         os.chown(path, plan.uid_base, plan.uid_base)
         os.chmod(path, 0o644)
@@ -232,7 +233,7 @@ class Containers:
             *self._strays("directory", config.root / "instances", known),
             *self._strays("directory", config.run / "instances", live),
             *self._strays("directory", config.run / "runtime", live),
-            *self._strays("mount", config.run / "mnt", live | {RESERVED}),
+            *self._strays("mount", self.mounts, live | {RESERVED}),
         ]
         strays = sorted(self.cgroups.ids() - live)
         return found + [Leftover("cgroup", f"{self.cgroups.parent}/{i}", i) for i in strays]
@@ -246,7 +247,8 @@ class Containers:
 
     def close(self) -> None:
         """Remove what `setup` made, when no container is left."""
-        mount.unmount_below(self.config.run / "mnt")
-        for name in ("mnt", "runtime", "instances"):
-            shutil.rmtree(self.config.run / name, ignore_errors=True)
+        mount.unmount_below(self.mounts)
+        run = self.config.run
+        for directory in (self.mounts, run / "runtime", run / "instances"):
+            shutil.rmtree(directory, ignore_errors=True)
         self.cgroups.teardown()

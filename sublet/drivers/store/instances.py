@@ -67,13 +67,10 @@ class InstanceStore:
         rows = self._db.connection.execute("SELECT * FROM instances ORDER BY created, rowid")
         return [_instance(row) for row in rows]
 
-    def free_slot(self) -> int:
-        """The smallest slot number, from 1, that no instance has."""
-        (slot,) = self._db.connection.execute(
-            "SELECT min(candidate) FROM (SELECT 1 AS candidate UNION ALL "
-            "SELECT slot + 1 FROM instances) WHERE candidate NOT IN (SELECT slot FROM instances)"
-        ).fetchone()
-        return int(slot)
+    def slots(self) -> set[int]:
+        """The slot numbers that instances have."""
+        rows = self._db.connection.execute("SELECT slot FROM instances")
+        return {int(row["slot"]) for row in rows}
 
     def add_event(self, event: Event) -> None:
         self._db.connection.execute(

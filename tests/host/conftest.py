@@ -1,0 +1,160 @@
+"""The host tier: a real daemon with a root and a run directory of its own, real containers.
+
+Nothing here is skipped: where this tier cannot run, it fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BASE = "debian:bookworm"
+SUBLET = str(Path(sys.executable).parent / "sublet")
+DEADLINE = 120.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Sublet:
+    """The command line, as a user would call it, with directories of its own."""
+
+    home: Path
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def run_dir(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def root(self) -> Path:
+        return self.home / "root"
+
+    @property
+    def env(self) -> dict[str, str]:
+        own = {"SUBLET_ROOT": str(self.root), "SUBLET_RUN": str(self.run_dir)}
+        path = f"{Path(SUBLET).parent}:{os.environ['PATH']}"
+        return {**os.environ, **own, **self.extra, "PATH": path}
+
+    def __call__(self, *args: str, input: str | None = None, timeout: float = DEADLINE) -> Outcome:
+        """Run one command to its end."""
+        done = subprocess.run(
+            [SUBLET, *args],
+            env=self.env,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *args: str, input: str | None = None, timeout: float = DEADLINE) -> str:
+        """Run one command that must succeed; its standard output, stripped."""
+        outcome = self(*args, input=input, timeout=timeout)
+        assert outcome.code == 0, f"{args}: {outcome}"
+        return outcome.out.strip()
+
+    def json(self, *args: str) -> Any:
+        return json.loads(self.ok(*args))
+
+    def spawn(self, *args: str, **options: Any) -> subprocess.Popen[str]:
+        """Start one command in a process group of its own."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
+        options = {"stderr": subprocess.PIPE, "start_new_session": True, **options}
+        return subprocess.Popen([SUBLET, *args], env=self.env, text=True, **options)
+
+    def daemon_pid(self) -> int:
+        return int(self.json("version", "--json")["daemon"]["pid"])
+
+    def kill_daemon(self) -> None:
+        """SIGKILL, as at a crash; returns when it is gone."""
+        pid = self.daemon_pid()
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not Path(f"/proc/{pid}").exists() or zombie(pid), "daemon gone")
+
+    def clean(self) -> None:
+        """Delete every instance, and assert that nothing is left of any."""
+        ids = self.ok("ps", "-aq").split()
+        if ids:
+            self.ok("rm", "-f", *ids)
+        found = self("audit", "--json")
+        assert (found.code, json.loads(found.out)) == (0, [])
+
+    def close(self) -> None:
+        """Stop the daemon and assert that it took everything with it."""
+        self.ok("daemon", "--stop")
+        with open("/proc/self/mountinfo") as mounts:
+            assert str(self.home) not in mounts.read()
+        shutil.rmtree(self.home)
+
+
+def zombie(pid: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+
+
+def eventually(condition: Callable[[], object], what: str, deadline: float = 30.0) -> None:
+    """Wait until the condition holds; says what it waited for when it never does."""
+    until = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < until, f"not within {deadline:g} s: {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Sublet]:
+    """One daemon for all tests that do not kill it, with the base image."""
+    assert os.geteuid() == 0, "the host tier needs root"
+    sublet = Sublet(Path(tempfile.mkdtemp(prefix="sublet-")))
+    sublet.ok("pull", BASE, timeout=600)
+    yield sublet
+    sublet.clean()
+    sublet.close()
+
+
+@pytest.fixture
+def sublet(shared: Sublet) -> Iterator[Sublet]:
+    """The command line; afterwards nothing may be left."""
+    yield shared
+    shared.clean()
+
+
+@pytest.fixture(scope="session")
+def base_file(shared: Sublet) -> Path:
+    """The base image as a packed file."""
+    file = shared.home / "base.sif"
+    shared.ok("pack", BASE, "-o", str(file))
+    return file
+
+
+@pytest.fixture
+def own(base_file: Path) -> Iterator[Sublet]:
+    """A daemon of the test's own, which it may kill, with the base image."""
+    sublet = Sublet(Path(tempfile.mkdtemp(prefix="sublet-")))
+    sublet.ok("import", str(base_file), "--trust", "-t", BASE)
+    yield sublet
+    sublet.clean()
+    sublet.close()
