@@ -161,11 +161,11 @@ async def serve(config: Config) -> None:
     with listen(config) as listener:
         log.info("serving %s", config.socket)
         await server.serve(sockets=[listener])
-    config.socket.unlink(missing_ok=True)
     await parts.tasks.close()
     if not any(instance.state in LIVE for instance in parts.store.all()):
         await parts.network.down()
         parts.containers.close()
+    config.socket.unlink(missing_ok=True)  # last: who waits for it finds everything gone
 
 
 def main() -> None:

@@ -80,14 +80,20 @@ def delete(identity: Identity, names: Iterable[str]) -> None:
 
 
 def owned(identity: Identity) -> list[str]:
-    """The names of this daemon's cables."""
-    names = []
-    for _, name in socket.if_nameindex():
-        with contextlib.suppress(OSError, ValueError):
-            group = int(Path("/sys/class/net", name, "netdev_group").read_text())
-            if group in (identity.group, identity.group + 1) and name != identity.bridge:
-                names.append(name)
-    return names
+    """The names of this daemon's cables: of its group, or plugged into its bridge."""
+    names = [name for _, name in socket.if_nameindex() if name != identity.bridge]
+    return [name for name in names if _belongs(name, identity)]
+
+
+def _belongs(name: str, identity: Identity) -> bool:
+    link = Path("/sys/class/net", name)
+    try:
+        group = int((link / "netdev_group").read_text())
+    except (OSError, ValueError):
+        return False
+    if group in (identity.group, identity.group + 1):
+        return True
+    return (link / "master").exists() and (link / "master").resolve().name == identity.bridge
 
 
 def _cable(plan: Plan, name: str, netns: int, address: IPv4Address) -> Request:
