@@ -159,7 +159,7 @@ class Lifecycle:
         instance = replace(instance, exit_code=code, finished=time.time())
         instance = self.move(instance, State.STOPPED, reason=reason)
         if instance.spec.remove:
-            await self.remove(instance)
+            await self._delete(self.move(instance, State.SHUTTING_DOWN))
 
     async def remove(self, instance: Instance) -> None:
         """Take away an instance that has no process any more, and all that it had."""

@@ -120,6 +120,8 @@ class Network:
         Raises PortInUse, InvalidArgument (an address that is not the host's); then none
         of them is published.
         """
+        if not ports:
+            return []
         await self.unpublish(instance_id)
         with contextlib.ExitStack() as sockets:
             bound = []
