@@ -1,0 +1,138 @@
+"""The OCI configuration, the seccomp filter, users: plain data from plain data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sublet.domain.errors import CommandNotExecutable, CommandNotFound, InvalidArgument, StartFailed
+from sublet.drivers.container import seccomp
+from sublet.drivers.container.logs import parse_line
+from sublet.drivers.container.rootfs import find_user
+from sublet.drivers.container.spec import (
+    CAPABILITIES,
+    ContainerSpec,
+    Process,
+    config,
+    given_capabilities,
+)
+from sublet.drivers.container.supervisor import Supervision, conmon_argv, explain
+
+PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/srv:/bin/sh\nbad\n:x:y:z\n7:x:9:9::/:\n"
+GROUP = "root:x:0:\nweb:x:33:app,other\ndisk:x:6:root,app\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", (0, 0, (6,), "/root")),
+        ("app", (1000, 1001, (33, 6), "/srv")),
+        ("1000", (1000, 1001, (33, 6), "/srv")),
+        ("app:web", (1000, 33, (), "/srv")),
+        ("4242", (4242, 0, (), "/")),
+        ("4242:17", (4242, 17, (), "/")),
+        ("7", (9, 9, (), "/")),
+    ],
+)
+def test_users(text: str, expected: tuple[Any, ...]) -> None:
+    user = find_user(text, PASSWD, GROUP)
+    assert (user.uid, user.gid, user.groups, user.home) == expected
+
+
+@pytest.mark.parametrize("text", ["nobody-here", "app:nogroup", "70000", "-1"])
+def test_unknown_users(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        find_user(text, PASSWD, GROUP)
+
+
+def test_configuration_is_strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seccomp, "profile", lambda _: {"defaultAction": "SCMP_ACT_ERRNO"})
+    spec = ContainerSpec(
+        process=Process(("true",), ("A=1",), "/", uid=5),
+        rootfs=Path("/r"),
+        hostname="h",
+        user_namespace=Path("/n/user"),
+        network_namespace=Path("/n/net"),
+        uid_base=1 << 29,
+        mounts=(),
+        memory=1 << 20,
+    )
+    made = config(spec, CAPABILITIES)
+    assert made["process"]["noNewPrivileges"] is True
+    held = made["process"]["capabilities"]
+    assert held["inheritable"] == held["ambient"] == held["effective"] == []
+    assert {n["type"] for n in made["linux"]["namespaces"]} == {
+        *("pid", "ipc", "uts", "mount", "cgroup", "user", "network")
+    }
+    assert made["linux"]["uidMappings"] == [{"containerID": 0, "hostID": 1 << 29, "size": 65536}]
+    by_place = {mount["destination"]: mount["options"] for mount in made["mounts"]}
+    assert "ro" in by_place["/sys"]
+    assert "ro" in by_place["/sys/fs/cgroup"]
+    assert "size=1048576" in by_place["/dev/shm"]
+
+
+def test_only_capabilities_that_the_host_has() -> None:
+    assert given_capabilities("CapBnd:\t000001ffffffffff\n") == CAPABILITIES
+    assert given_capabilities("CapBnd:\t0000000000000001\n") == ("CAP_CHOWN",)
+    assert given_capabilities("") == ()
+
+
+PROFILE = {
+    "defaultAction": "SCMP_ACT_ERRNO",
+    "defaultErrnoRet": 38,
+    "syscalls": [
+        {"names": ["read", "socketcall"], "action": "SCMP_ACT_ALLOW", "args": None},
+        {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": None},
+        {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
+        {"names": ["mount"], "action": "SCMP_ACT_ERRNO", "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
+        {"names": ["arm_call"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["arm64"]}},
+    ],
+}
+
+
+def test_seccomp_profile_is_resolved() -> None:
+    found = seccomp.resolve(PROFILE, frozenset({"CAP_AUDIT_WRITE"}), "x86_64")
+    rules = [(rule["names"], rule["action"]) for rule in found["syscalls"]]
+    assert (["read"], "SCMP_ACT_ALLOW") in rules
+    assert (["mount"], "SCMP_ACT_ERRNO") in rules
+    assert (["mount"], "SCMP_ACT_ALLOW") not in rules
+    assert not any("arm_call" in names or "socketcall" in names for names, _ in rules)
+    families = [
+        rule["args"][0]["value"] for rule in found["syscalls"] if rule["names"] == ["socket"]
+    ]
+    assert families == [1, 2, 10, 16]  # unix, inet, inet6, netlink: not AF_ALG (38)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("executable file `x` not found in $PATH: No such file or directory", CommandNotFound),
+        ("open executable: Permission denied", CommandNotExecutable),
+        ("exec container process `/x`: Exec format error", CommandNotExecutable),
+        ("mount `proc` to `proc`: Operation not permitted", StartFailed),
+        ("", StartFailed),
+    ],
+)
+def test_complaints_of_the_runtime(text: str, kind: type) -> None:
+    assert type(explain(text)) is kind
+
+
+def test_supervisor_command_line() -> None:
+    spec = Supervision("0123456789ab", Path("/run/i"), Path("/log"), True, False, [])
+    argv = conmon_argv(spec, "/usr/bin/crun", ["--root", "/run/r"])
+    assert argv[0] == "conmon"
+    assert "-t" in argv
+    assert "-i" not in argv
+    assert argv[argv.index("--runtime-arg") + 1] == "--root"
+
+
+def test_log_lines() -> None:
+    full = parse_line(b"2026-01-01T00:00:00Z stderr F a b \n")
+    partial = parse_line(b"2026-01-01T00:00:00Z stdout P a\n")
+    assert full is not None
+    assert partial is not None
+    assert (full.stream, full.data) == (2, b"a b \n")
+    assert (partial.stream, partial.data) == (1, b"a")
+    assert parse_line(b"nonsense\n") is None
