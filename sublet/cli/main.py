@@ -49,6 +49,10 @@ def _guarded(args: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"sublet: {error.strerror or error}{where}.", file=sys.stderr)
+        return ENGINE_ERROR if verb == "run" else 1
 
 
 def exit_code(verb: str, error: SubletError) -> int:

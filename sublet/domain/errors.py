@@ -7,6 +7,7 @@ from this file), the status is the API's, the exit code is the CLI's.
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -37,6 +38,7 @@ class InvalidArgument(SubletError):
     code = "invalid-argument"
     status = 400
     exit_code = 125
+    default_hint = "`--help` after the command says what it takes."
 
 
 class NoSuchInstance(SubletError):
@@ -114,6 +116,7 @@ class CommandNotFound(SubletError):
     code = "command-not-found"
     status = 400
     exit_code = 127
+    default_hint = "Mend its spelling, or give its whole path in the image."
 
 
 class CommandNotExecutable(SubletError):
@@ -122,6 +125,7 @@ class CommandNotExecutable(SubletError):
     code = "command-not-executable"
     status = 400
     exit_code = 126
+    default_hint = "Make it executable in the image (`chmod +x`), or name its interpreter first."
 
 
 class StartFailed(SubletError):
@@ -130,6 +134,7 @@ class StartFailed(SubletError):
     code = "start-failed"
     status = 500
     exit_code = 125
+    default_hint = "Look at working directory, user and mounts; the daemon's log says more."
 
 
 class InsufficientCapacity(SubletError):
@@ -155,6 +160,7 @@ class BuildFailed(SubletError):
 
     code = "build-failed"
     status = 400
+    default_hint = "Mend that step of the Containerfile; the lines above tell what it did."
 
 
 class PullFailed(SubletError):
@@ -163,6 +169,7 @@ class PullFailed(SubletError):
     code = "pull-failed"
     status = 502
     exit_code = 125
+    default_hint = "Look at the name and the network; `sublet images` lists what is here already."
 
 
 class DiskFull(SubletError):
@@ -212,6 +219,17 @@ class ProcessFailed(SubletError):
 
     code = "process-failed"
     status = 500
+
+
+def unexpected(error: BaseException, what: str = "The daemon") -> SubletError:
+    """What to tell a user of an error that nobody translated: the disk is full, or `what` has
+    a fault."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "disk is full" in str(error):  # the latter is SQLite's
+        return DiskFull("No space left on the host.")
+    return SubletError(
+        f"{what} failed unexpectedly: {error!r}.", hint="The daemon's log says more; report it."
+    )
 
 
 def _every(cls: type[SubletError]) -> list[type[SubletError]]:

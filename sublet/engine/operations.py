@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sublet.domain.errors import Cancelled, NoSuchOperation, SubletError
+from sublet.domain.errors import Cancelled, NoSuchOperation, SubletError, unexpected
 from sublet.engine.tasks import Tasks
 
 Report = Callable[[str], None]
@@ -93,8 +93,7 @@ class Operations:
             cancelled = Cancelled(f"The {operation.kind} was cancelled; what it had made is gone.")
             operation.finish(Progress.CANCELLED, error=cancelled)
         except BaseException as error:
-            internal = SubletError(f"The {operation.kind} failed: {error!r}.")
-            operation.finish(Progress.FAILED, error=internal)
+            operation.finish(Progress.FAILED, error=unexpected(error, f"The {operation.kind}"))
             raise
         else:
             operation.finish(Progress.DONE, result=result)

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 import sublet
 from sublet.api.native import images, instances, sessions, system
-from sublet.domain.errors import InvalidArgument, SubletError
+from sublet.domain.errors import InvalidArgument, SubletError, unexpected
 from sublet.engine.verbs import Verbs
 
 MAXIMUM_BODY = 4 << 20
@@ -35,10 +35,7 @@ def build(verbs: Verbs) -> Any:
 
     @app.exception_handler(Exception)
     async def unknown(_: Request, error: Exception) -> JSONResponse:
-        problem = SubletError(
-            f"Something unexpected happened in the daemon: {error!r}.",
-            hint="Its log says more; please report it.",
-        )
+        problem = unexpected(error)
         return JSONResponse(problem.to_dict(), status_code=problem.status)
 
     return _limited(app)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -19,12 +20,13 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
 
 from sublet.api.native import render
-from sublet.domain.errors import InvalidArgument, SubletError
+from sublet.domain.errors import InvalidArgument, SubletError, unexpected
 from sublet.domain.instance import ExecSpec, InstanceSpec
 from sublet.drivers.container.streams import Emit, Streams
 from sublet.engine.instances import signal_number
 from sublet.engine.verbs import Verbs
 
+log = logging.getLogger(__name__)
 _SPEC = TypeAdapter(InstanceSpec)
 _EXEC = TypeAdapter(ExecSpec)
 Signal = Callable[[int], None]
@@ -54,6 +56,11 @@ async def _session(socket: WebSocket, work: Callable[[], Awaitable[int]]) -> Non
             message = {"type": "exit", "code": await work()}
         except SubletError as error:
             message = {"type": "error", "error": error.to_dict()}
+        except (WebSocketDisconnect, RuntimeError):
+            raise
+        except Exception as error:
+            log.exception("a session failed")
+            message = {"type": "error", "error": unexpected(error).to_dict()}
         await socket.send_text(json.dumps(message))
         await socket.close()
 

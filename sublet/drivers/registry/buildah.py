@@ -121,7 +121,7 @@ def _failed(lines: list[str], error: ProcessFailed) -> BuildFailed:
     why = found.removeprefix("Error: ") or (lines[-1] if lines else error.message)
     noise = ("Error: ", "error ", "STEP ", "[", ": exit status")
     before = [line for line in lines if not line.startswith(noise)]
-    hint = f"The last output was: {before[-1]}" if before else ""
+    hint = f"The last output was: {before[-1]}" if before else None
     return BuildFailed(f"The build failed: {why}", hint=hint)
 
 
