@@ -88,7 +88,7 @@ def _environment(options: Options) -> list[str]:
     """NAME=VALUE as given; NAME alone with this process's value, or not at all."""
     found = []
     for entry in options.get("env") or ():
-        if "=" in entry:
+        if "=" in entry or not entry:  # the empty name is refused with the others
             found.append(entry)
         elif entry in os.environ:
             found.append(f"{entry}={os.environ[entry]}")
@@ -105,6 +105,6 @@ def _terminal(options: Options) -> bool:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise InvalidArgument(f"'{text}' is not a number of processes.", hint="Write 100.")
     return int(text)

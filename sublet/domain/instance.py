@@ -48,6 +48,10 @@ LIVE = frozenset({State.RUNNING, State.PAUSED, State.STOPPING})
 """States in which the instance has a process."""
 
 
+MAXIMUM_PIDS = 1 << 22
+"""The most pids that Linux has (PID_MAX_LIMIT, proc(5), pid_max)."""
+
+
 def check_transition(name: str, old: State, new: State) -> None:
     """Raises WrongState unless `new` may follow `old`."""
     if new not in TRANSITIONS[old]:
@@ -155,8 +159,11 @@ def check_spec(spec: InstanceSpec) -> None:
         validate_hostname(spec.hostname)
     _check_process((*(spec.entrypoint or ()), *spec.command), spec)
     _ = spec.size  # raises InvalidArgument itself
-    if spec.pids_limit < 1:
-        raise InvalidArgument("--pids-limit must be at least 1.")
+    if not 1 <= spec.pids_limit <= MAXIMUM_PIDS:
+        raise InvalidArgument(
+            f"{spec.pids_limit} is not a number of processes.",
+            hint=f"Give --pids-limit from 1 to {MAXIMUM_PIDS}.",
+        )
     for port in spec.ports:
         if not (1 <= port.container_port <= 65535 and 0 <= port.host_port <= 65535):
             raise InvalidArgument(f"{port}: ports go from 1 to 65535.")
@@ -176,7 +183,9 @@ def _check_process(command: tuple[str, ...], spec: InstanceSpec | ExecSpec) -> N
         raise InvalidArgument("A value holds a zero byte.")
     for entry in spec.env:
         if not entry.partition("=")[0]:
-            raise InvalidArgument(f"'{entry}' is not NAME=VALUE.")
+            raise InvalidArgument(
+                f"'{entry}' is not a variable.", hint="Write NAME=VALUE, or NAME for this shell's."
+            )
     if spec.working_dir:
         check_working_dir(spec.working_dir)
 

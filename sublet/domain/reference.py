@@ -56,8 +56,10 @@ class Reference:
             repository, tag = name, "latest"
         for prefix in ("docker.io/library/", "docker.io/"):
             repository = repository.removeprefix(prefix)
+        short = cls(repository).registry == "docker.io"
         valid = (
             len(repository) <= 255
+            and not (short and repository != repository.lower())
             and _NAME.fullmatch(repository)
             and _TAG.fullmatch(tag)
             and (not at or _DIGEST.fullmatch(digest))

@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import GIB, MIB
 
-MINIMUM_MEMORY = 6 * MIB
+MINIMUM_CPUS, MINIMUM_MEMORY = 0.01, 6 * MIB
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)x([0-9]+(?:\.[0-9]+)?)")
+
+
+def check_memory(count: int) -> int:
+    """`count` bytes, if a process can start with them; else raises InvalidArgument."""
+    if count < MINIMUM_MEMORY:
+        raise InvalidArgument(
+            f"{count} bytes of memory are too few to start a process.", hint="Give at least 6m."
+        )
+    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +33,11 @@ class Size:
     disk: int = 0
 
     def __post_init__(self) -> None:
-        if self.cpus <= 0:
-            raise InvalidArgument("A size needs more than 0 vCPUs.")
-        if self.memory < MINIMUM_MEMORY:
+        if self.cpus < MINIMUM_CPUS:  # the least that the kernel can limit to (CFS bandwidth)
             raise InvalidArgument(
-                f"{self.memory} bytes of memory are too few to start a process.",
-                hint="Give at least 6m.",
+                f"{self.cpus:g} vCPUs are too few.", hint=f"Give at least {MINIMUM_CPUS}."
             )
+        check_memory(self.memory)
 
     def __str__(self) -> str:
         return f"{self.cpus:g}x{self.memory / GIB:.4g}"

@@ -9,6 +9,7 @@ from typing import Any
 from sublet.domain.instance import ExecSpec, InstanceSpec
 from sublet.domain.mounts import parse_mount
 from sublet.domain.ports import parse_ports
+from sublet.domain.size import check_memory
 from sublet.domain.units import parse_cpus, parse_memory
 
 Environment = Mapping[str, str] | Iterable[str]
@@ -68,7 +69,7 @@ def instance_spec(
         ports=tuple(port for text in ports for port in parse_ports(text)),
         mounts=tuple(parse_mount(text) for text in volumes),
         cpus=0.0 if cpus is None else parse_cpus(str(cpus)),
-        memory=0 if memory is None else parse_memory(str(memory)),
+        memory=0 if memory is None else check_memory(parse_memory(str(memory))),
         pids_limit=pids_limit,
         stop_timeout=stop_timeout,
         tty=tty,

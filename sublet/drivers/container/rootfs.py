@@ -118,7 +118,7 @@ def find_user(text: str, passwd: str, group: str) -> User:
         found = _entry(group, group_name, 4)
         gid = int(found[2]) if found else _number(group_name, "group")
         return User(uid, gid, (), home)
-    gid = int(entry[3]) if entry and entry[3].isdigit() else 0
+    gid = int(entry[3]) if entry and entry[3].isdecimal() else 0
     member = entry[0] if entry else ""
     return User(uid, gid, _groups_of(group, member), home)
 
@@ -126,13 +126,13 @@ def find_user(text: str, passwd: str, group: str) -> User:
 def _entry(text: str, key: str, width: int) -> list[str] | None:
     """The first well-formed line whose name, or else whose number, is `key`."""
     lines = [line.split(":") for line in text.splitlines()]
-    rows = [row for row in lines if len(row) >= width and row[2].isdigit()]
+    rows = [row for row in lines if len(row) >= width and row[2].isdecimal()]
     by_name = next((row for row in rows if row[0] == key), None)
     return by_name or next((row for row in rows if row[2] == key), None)
 
 
 def _number(text: str, kind: str) -> int:
-    if not text.isdigit() or int(text) >= 65536:
+    if not text.isdecimal() or int(text) >= 65536:
         raise InvalidArgument(
             f"The image has no {kind} '{text}'.", hint="Give a name of the image, or a number."
         )
@@ -146,5 +146,5 @@ def _groups_of(text: str, member: str) -> tuple[int, ...]:
     return tuple(
         int(row[2])
         for row in rows
-        if len(row) >= 4 and row[2].isdigit() and member in row[3].split(",")
+        if len(row) >= 4 and row[2].isdecimal() and member in row[3].split(",")
     )

@@ -28,7 +28,10 @@ from sublet.drivers import linux, run
 
 CREATE_DEADLINE = 60.0
 _MISSING = ("No such file or directory", "not found in $PATH", "no such file")
-_REFUSED = ("Permission denied", "permission denied", "Exec format error", "Is a directory")
+_REFUSED = (
+    *("Permission denied", "permission denied", "Exec format error", "Is a directory"),
+    "open executable: Operation not permitted",  # crun's word for a directory
+)
 
 
 @dataclass(frozen=True, slots=True)
