@@ -44,8 +44,8 @@ from sublet.engine.verbs import Verbs
 
 log = logging.getLogger("sublet")
 
-SUBNET = "subnet"
-"""The setting that remembers the subnet which was chosen at the first start."""
+SUBNET, REGION = "subnet", "region"
+"""The settings that remember which subnet and region of user ids were chosen."""
 
 
 class Server(uvicorn.Server):
@@ -73,7 +73,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     """Drivers, then the engine on top of them."""
     database = Database(config.root / "sublet.db")
     store, image_store = InstanceStore(database), ImageStore(database)
-    tasks = Tasks()
+    tasks, region = Tasks(), store.setting(REGION)
     containers = Containers(config, Cgroups(config.identity))
     parts = Parts(
         config=config,
@@ -82,7 +82,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         image_store=image_store,
         containers=containers,
         layers=Layers(containers.mounts / "images", config.root / "unpacked"),
-        network=Network(config, subnet=store.setting(SUBNET)),
+        network=Network(config, store.setting(SUBNET), int(region) if region else None),
         events=Events(store),
         tasks=tasks,
     )
@@ -141,6 +141,7 @@ async def serve(config: Config) -> None:
     parts.containers.setup()
     await parts.network.up()
     parts.store.set_setting(SUBNET, parts.network.subnet)
+    parts.store.set_setting(REGION, str(parts.network.region))
     await verbs.reconciler.recover()
     parts.tasks.start("network guard", verbs.reconciler.guard())
     server = Server(

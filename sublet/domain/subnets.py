@@ -2,7 +2,8 @@
 
 A daemon has one /16. Its place in the pool is also the daemon's *region* of user ids, so
 that two daemons on one host share neither addresses nor ids. Within the daemon each
-instance has a slot from 1 to SLOTS.
+instance has a slot (slots.py). The region is kept for good, because files have those ids; the
+subnet may change when another takes it while the daemon is away.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import hashlib
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
+from sublet.domain import slots
 from sublet.domain.errors import InvalidArgument
 
 POOL = tuple(IPv4Network(f"10.{second}.0.0/16") for second in range(208, 222))
 """The subnets that a daemon chooses from, in this order."""
 
-SLOTS = 4000
 IDS = 65536
 """User ids of an instance."""
 
@@ -71,9 +72,9 @@ def region(subnet: IPv4Network) -> int:
     return int.from_bytes(digest[:4], "big") % len(POOL)
 
 
-def uid_base(subnet: IPv4Network, slot: int) -> int:
+def uid_base(region: int, slot: int) -> int:
     """The first of the IDS user ids (and group ids) of the instance in `slot`."""
-    return _FIRST_ID + (region(subnet) * _REGION_SLOTS + _checked(slot)) * IDS
+    return _FIRST_ID + (region * _REGION_SLOTS + _checked(slot)) * IDS
 
 
 def mac(ip: IPv4Address) -> str:
@@ -82,6 +83,6 @@ def mac(ip: IPv4Address) -> str:
 
 
 def _checked(slot: int) -> int:
-    if not 1 <= slot <= SLOTS:
-        raise InvalidArgument(f"slot {slot}: slots go from 1 to {SLOTS}.")
+    if not 1 <= slot <= slots.COUNT:
+        raise InvalidArgument(f"slot {slot}: slots go from 1 to {slots.COUNT}.")
     return slot

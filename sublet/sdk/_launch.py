@@ -93,14 +93,18 @@ class Launch:
         return f"{run_directory()}/daemon.log"
 
     def _tail(self) -> str:
+        """What the daemon said last: its error, if it ended with one."""
         try:
             with open(self._log(), errors="replace") as file:
-                return "".join(file.readlines()[-3:]).strip()
+                text = file.read()[-4096:]
         except OSError:
             return ""
+        _, prefix, error = text.rpartition("\nsublet: ")
+        lines = (error if prefix else text).removeprefix("sublet: ").strip().splitlines()
+        return " ".join(lines if prefix else lines[-1:])
 
     def _failure(self, what: str) -> DaemonUnavailable:
         return DaemonUnavailable(
-            f"The daemon was started but {what}: {self._tail() or 'it left no word'}.",
+            f"The daemon was started but {what}. {self._tail()}".strip(),
             hint=f"Its log is {self._log()}; `sublet daemon` runs it in the foreground.",
         )

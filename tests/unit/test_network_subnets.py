@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from sublet.domain import subnets
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.slots import COUNT
 
-slots = st.integers(1, subnets.SLOTS)
+slots = st.integers(1, COUNT)
 pool = st.sampled_from(subnets.POOL)
 
 
@@ -21,7 +22,10 @@ def test_no_two_slots_share_ids_or_addresses(
 ) -> None:
     if (one, i) == (two, j):
         return
-    assert abs(subnets.uid_base(one, i) - subnets.uid_base(two, j)) >= subnets.IDS
+    assert (
+        abs(subnets.uid_base(subnets.region(one), i) - subnets.uid_base(subnets.region(two), j))
+        >= subnets.IDS
+    )
     assert subnets.address(one, i) != subnets.address(two, j)
 
 
@@ -30,7 +34,7 @@ def test_a_slot_is_within_bounds(subnet: IPv4Network, slot: int) -> None:
     address = subnets.address(subnet, slot)
     assert address in subnet
     assert address not in (subnets.gateway(subnet), subnet[0], subnet[-1])
-    base = subnets.uid_base(subnet, slot)
+    base = subnets.uid_base(subnets.region(subnet), slot)
     assert base > 0x2000_0000
     assert base + subnets.IDS < 2**32
 
@@ -48,7 +52,7 @@ def test_slots_beyond_the_range_are_refused(slot: int) -> None:
     with pytest.raises(InvalidArgument):
         subnets.address(subnets.POOL[0], slot)
     with pytest.raises(InvalidArgument):
-        subnets.uid_base(subnets.POOL[0], slot)
+        subnets.uid_base(0, slot)
 
 
 @pytest.mark.parametrize(

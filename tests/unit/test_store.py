@@ -74,8 +74,13 @@ def test_rows(tmp_path: Path) -> None:
 def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
     database = Database(tmp_path / "x.db")
     store = InstanceStore(database)
-    with pytest.raises(ZeroDivisionError), database.transaction():
-        store.set_setting("a", "1")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with database.transaction():
+            store.set_setting("a", "1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert store.setting("a") == ""
     database.close()

@@ -19,14 +19,15 @@ _LOCKED, _DEADLINE = "/run", 10.0
 """The directory that daemons lock while they choose, and how long one waits, in seconds."""
 
 
-def raise_bridge(identity: Identity, wanted: str) -> Plan:
-    """The bridge stands, in `wanted`, else in the subnet that it has, else in a free one.
+def raise_bridge(identity: Identity, wanted: str, preferred: str) -> Plan:
+    """The bridge stands, in `wanted`, else in the subnet that it has, else in `preferred` if it
+    is free, else in a free one.
 
     A bridge that has cables keeps its subnet whatever is wanted. Raises InvalidArgument
     when the subnet is another's, or none is free.
     """
     with _locked():
-        plan = Plan(identity, _subnet(identity, wanted))
+        plan = Plan(identity, _subnet(identity, wanted, preferred))
         links.ensure_bridge(plan)
     return plan
 
@@ -49,16 +50,18 @@ def host_resolv_conf() -> str:
         return ""
 
 
-def _subnet(identity: Identity, wanted: str) -> IPv4Network:
+def _subnet(identity: Identity, wanted: str, preferred: str) -> IPv4Network:
     standing = links.bridge_subnet(identity)
     if standing and (wanted in ("", str(standing)) or cables.owned(identity)):
         return standing
     if standing:
         links.delete_all(identity)
     taken = links.taken() + resolvers(host_resolv_conf())
-    if not wanted:
-        return subnets.choose(taken)
-    return subnets.check(IPv4Network(wanted), taken)
+    if wanted:
+        return subnets.check(IPv4Network(wanted), taken)
+    if preferred and IPv4Network(preferred) not in taken:
+        return IPv4Network(preferred)
+    return subnets.choose(taken)
 
 
 @contextlib.contextmanager

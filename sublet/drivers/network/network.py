@@ -27,12 +27,15 @@ from sublet.drivers.network.unplug import Unplugger
 class Network:
     """Everything here is idempotent, and removal succeeds for what is gone.
 
-    `subnet` is the one that this daemon chose before, if it is known.
+    `subnet` and `region` (of user ids) are those that this daemon chose before, if they
+    are known: the region stays, the subnet stays while nobody else has it.
     """
 
-    def __init__(self, config: Config, subnet: str = "") -> None:
+    def __init__(self, config: Config, subnet: str = "", region: int | None = None) -> None:
         self.identity = Identity.of(config.run)
-        self._wanted = config.subnet or subnet
+        self._wanted = config.subnet
+        self._preferred = subnet
+        self._region = region
         self._plan: Plan | None = None
         self._table = Table(self.identity)
         self._unplugger = Unplugger(self.identity)
@@ -61,7 +64,12 @@ class Network:
 
     def uid_base(self, slot: int) -> int:
         """The first user id of the instance in the slot."""
-        return subnets.uid_base(self.plan.subnet, slot)
+        return subnets.uid_base(self.region, slot)
+
+    @property
+    def region(self) -> int:
+        """The region of user ids, to be handed to the constructor next time."""
+        return subnets.region(self.plan.subnet) if self._region is None else self._region
 
     def resolv_conf(self) -> str:
         """What instances get as /etc/resolv.conf."""
@@ -175,7 +183,9 @@ class Network:
     async def _raise(self) -> None:
         wanted = str(self._plan.subnet) if self._plan else self._wanted
         try:
-            self._plan = await finish(foundation.raise_bridge, self.identity, wanted)
+            self._plan = await finish(
+                foundation.raise_bridge, self.identity, wanted, self._preferred
+            )
         except OSError as error:
             raise SubletError(f"The bridge cannot be set up: {error}.") from error
         await finish(self._table.ensure, self._plan)

@@ -71,6 +71,7 @@ class Database:
     """A connection with the current schema. Used from one thread, the event loop's."""
 
     def __init__(self, path: Path) -> None:
+        path.touch(mode=0o600)  # what tenants put into their environment is in here
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.row_factory = sqlite3.Row
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
