@@ -76,7 +76,10 @@ def _spec(options: Options, args: list[str]) -> dict[str, Any]:
 
 def _image(text: str) -> str:
     """A path to a file becomes absolute: the daemon has another working directory."""
-    return os.path.abspath(text) if text.startswith(("./", "../", "/")) else text
+    is_path = text.startswith(("./", "../", "/")) or (
+        text.endswith(".sif") and os.path.isfile(text)
+    )
+    return os.path.abspath(text) if is_path else text
 
 
 def _volume(text: str) -> str:

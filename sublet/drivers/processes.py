@@ -52,7 +52,9 @@ async def ended(pid: int, started: int) -> None:
 
 
 def send(pid: int, started: int, number: int) -> bool:
-    """Send a signal to that process; False when it is gone."""
+    """Send a signal to that process; False when it is gone, or was never there."""
+    if pid <= 0:
+        return False
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:

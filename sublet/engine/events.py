@@ -14,11 +14,16 @@ BACKLOG = 1000
 """Events that a listener may lag behind before it loses the oldest."""
 
 
+KEPT_FOR = 30 * 86400.0
+"""Seconds that events are kept."""
+
+
 class Events:
     """Publishes events; each listener has a queue of its own."""
 
     def __init__(self, store: InstanceStore) -> None:
         self._store = store
+        store.forget_events(time.time() - KEPT_FOR)
         self._queues: set[asyncio.Queue[Event]] = set()
 
     def publish(self, kind: str, instance: str = "", **detail: str) -> None:

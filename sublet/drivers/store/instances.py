@@ -78,6 +78,10 @@ class InstanceStore:
             (event.time, event.type, event.instance, json.dumps(dict(event.detail))),
         )
 
+    def forget_events(self, before: float) -> None:
+        """Delete the events that are older than `before` (seconds since the epoch)."""
+        self._db.connection.execute("DELETE FROM events WHERE time < ?", (before,))
+
     def events(self, since: float) -> list[Event]:
         """Events from `since` (seconds since the epoch) on, the oldest first."""
         rows = self._db.connection.execute(
