@@ -163,7 +163,9 @@ class Lifecycle:
 
     async def remove(self, instance: Instance) -> None:
         """Take away an instance that has no process any more, and all that it had."""
-        await self.complete_removal(self.move(instance, State.SHUTTING_DOWN))
+        if instance.state is not State.SHUTTING_DOWN:  # it is where an earlier try ended early
+            instance = self.move(instance, State.SHUTTING_DOWN)
+        await self.complete_removal(instance)
 
     async def complete_removal(self, instance: Instance) -> None:
         """The rest of a removal, also of one that a crash interrupted."""

@@ -40,9 +40,12 @@ class Reconciler:
                     await self._adopt(instance)
                 else:
                     await self._settle(instance)
-            except SubletError as error:
-                log.error("recovery of %s: %s", instance.name, error)
-        await self.fix()
+            except Exception:  # one broken instance must not keep the daemon from all others
+                log.exception("%s could not be recovered", instance.name)
+        try:
+            await self.fix()
+        except Exception:
+            log.exception("not everything that belongs to nobody could be removed")
 
     @staticmethod
     def _alive(instance: Instance) -> bool:

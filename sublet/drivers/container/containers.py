@@ -20,7 +20,7 @@ from sublet.domain.errors import HostUnsupported, InvalidArgument
 from sublet.domain.leftover import Leftover
 from sublet.domain.mounts import Mount
 from sublet.domain.size import Size
-from sublet.drivers import mount, namespaces
+from sublet.drivers import mount, namespaces, run
 from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container import spec as oci
 from sublet.drivers.container.rootfs import Root
@@ -223,8 +223,16 @@ class Containers:
         await self.supervisor.delete(instance_id)
 
     async def delete(self, instance_id: str) -> None:
-        """Remove what is left of a torn-down instance: writable layer and log. Idempotent."""
-        await asyncio.to_thread(shutil.rmtree, self.places(instance_id).state, ignore_errors=True)
+        """Remove what is left of a torn-down instance: writable layer and log. Idempotent.
+
+        A tenant may have made directories deeper than Python's recursion (and more of them
+        open at once than a process may have files): what it cannot remove, rm(1) can.
+        """
+        state = self.places(instance_id).state
+        with contextlib.suppress(RecursionError):
+            await asyncio.to_thread(shutil.rmtree, state, ignore_errors=True)
+        if state.exists():
+            await run.run(["rm", "--recursive", "--force", "--one-file-system", "--", str(state)])
 
     def leftovers(self, known: set[str], live: set[str]) -> list[Leftover]:
         """Resources of instances that do not exist (`known`) or do not run (`live`)."""
