@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import struct
+from pathlib import Path
+
+import pytest
 from conftest import BASE, Sublet, eventually
 
 DEEP = 'for (1..3000) { mkdir "d"; chdir "d" or die }; open F, ">", "/deep"; sleep 60'
 """A directory 3000 levels deep: deeper than Python's recursion."""
+
+CLONE_NEWUSER = 0x10000000
 
 
 def test_directories_too_deep_for_python_are_removed(own: Sublet) -> None:
@@ -18,3 +25,50 @@ def test_directories_too_deep_for_python_are_removed(own: Sublet) -> None:
     assert own.json("ps", "--json")[0]["name"] == "again"
     own.ok("rm", "-f", "again")
     assert list((own.root / "instances").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "arguments"),
+    [
+        (102, (38, 5, 0)),  # socketcall: AF_ALG
+        (102, (40, 1, 0)),  # socketcall: AF_VSOCK
+        (359, (38, 5, 0)),  # socket: AF_ALG
+        (310, (CLONE_NEWUSER, 0, 0)),  # unshare
+    ],
+)
+def test_32_bit_system_calls_are_filtered_too(
+    sublet: Sublet, tmp_path: Path, number: int, arguments: tuple[int, int, int]
+) -> None:
+    program = tmp_path / "gate"
+    program.write_bytes(gate(number, arguments))
+    program.chmod(0o755)
+    code = sublet("run", "--rm", "-v", f"{program}:/gate:ro", BASE, "/gate").code
+    assert code in (errno.EPERM, errno.ENOSYS)
+
+
+def test_no_namespaces_mounts_or_keyrings_inside(sublet: Sublet) -> None:
+    calls = {"unshare": f"272, {CLONE_NEWUSER}", "clone": f"56, {CLONE_NEWUSER | 17}, 0, 0, 0, 0"}
+    calls |= {"mount": "165, $n, $m, $t, 0, 0", "keyctl": "250, 0, -3, 0, 0, 0"}
+    calls |= {"clone3": "435, 0, 0", "io_uring": "425, 8, 0"}
+    script = '$n = "n"; $m = "/mnt"; $t = "tmpfs";'
+    script += "".join(f"print 0 + $!, chr 10 if syscall({c}) == -1;" for c in calls.values())
+    found = sublet.ok("run", "--rm", BASE, "perl", "-e", script).split()
+    assert len(found) == len(calls)
+    assert set(found) <= {str(errno.EPERM), str(errno.ENOSYS)}
+
+
+def gate(number: int, arguments: tuple[int, int, int]) -> bytes:
+    """A 32-bit ELF program that makes one system call and exits with its errno.
+
+    `socketcall` gets the arguments in memory, the others in registers.
+    """
+    base, header = 0x08048000, 52 + 32
+    one, two, three = (1, base + header, 0) if number == 102 else arguments
+    move = [(0xB8, number), (0xBB, one), (0xB9, two), (0xBA, three)]  # eax, ebx, ecx, edx
+    code = b"".join(struct.pack("<BI", opcode, value & 0xFFFFFFFF) for opcode, value in move)
+    code += bytes.fromhex("cd80 f7d8 89c3 b801000000 cd80")  # int 0x80; exit(-eax)
+    body = struct.pack("<3I", *arguments) + code
+    size, entry = header + len(body), base + header + 12
+    start = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
+    start += struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, entry, 52, 0, 0, 52, 32, 1, 40, 0, 0)
+    return start + struct.pack("<8I", 1, 0, base, base, size, size, 5, 4096) + body

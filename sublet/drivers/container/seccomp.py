@@ -7,6 +7,7 @@ specification, `config-linux.md`, Seccomp).
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
 from functools import cache
@@ -23,6 +24,15 @@ _ARCHITECTURES = {
 }
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET = 1, 2, 10, 16, 17
 _NETLINK_AUDIT = 9
+
+_CLONE_NEW = 0x7E020000
+"""All CLONE_NEW* flags of clone(2)."""
+
+_ALLOWED_BY_ARGUMENTS = {"clone", "clone3", "socket"}
+_FOR_ADMINISTRATORS = set(
+    "add_key fsconfig fsmount fsopen fspick keyctl mount mount_setattr move_mount open_tree "
+    "pivot_root request_key setns umount umount2 unshare".split()
+)
 
 
 @cache
@@ -41,7 +51,12 @@ def resolve(data: dict[str, Any], capabilities: frozenset[str], machine: str) ->
     """The rules of the profile `data` that hold on `machine` with these capabilities.
 
     Sockets are allowed by family, not all but one: AF_ALG (CVE-2026-31431) and other
-    rarely used families are refused, and so is `socketcall`, which would go around that.
+    rarely used families are refused. So is `socketcall`, and by a rule of its own: the rules
+    for `socket` make libseccomp allow it to 32-bit programs, with every family.
+
+    As in Docker's profile, and not as in containers-common's, nobody makes user namespaces,
+    mounts or keyrings inside: with a user namespace come all capabilities in it, and with
+    them most of the kernel that a tenant should not reach.
     """
     name, architectures = _ARCHITECTURES[machine]
     rules = [
@@ -49,14 +64,34 @@ def resolve(data: dict[str, Any], capabilities: frozenset[str], machine: str) ->
         for entry in data["syscalls"]
         if entry["names"] != ["socket"] and _applies(entry, capabilities, name)
     ]
+    refused = {"socketcall"}
+    if "CAP_SYS_ADMIN" not in capabilities:
+        refused |= _FOR_ADMINISTRATORS
     for rule in rules:
-        rule["names"] = [n for n in rule["names"] if n not in ("socket", "socketcall")]
+        rule["names"] = [n for n in rule["names"] if n not in refused | _ALLOWED_BY_ARGUMENTS]
     return {
         "defaultAction": data["defaultAction"],
         "defaultErrnoRet": data.get("defaultErrnoRet", 1),
         "architectures": architectures,
-        "syscalls": [rule for rule in rules if rule["names"]] + _sockets(capabilities),
+        "syscalls": [
+            *(rule for rule in rules if rule["names"]),
+            *_sockets(capabilities),
+            *_threads(capabilities),
+            {"names": sorted(refused), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM},
+        ],
     }
+
+
+def _threads(capabilities: frozenset[str]) -> list[dict[str, Any]]:
+    """`clone` without flags that make namespaces; `clone3`, whose flags a filter cannot see,
+    is not there (ENOSYS), so that the C library takes `clone`."""
+    if "CAP_SYS_ADMIN" in capabilities:
+        return [{"names": ["clone", "clone3"], "action": "SCMP_ACT_ALLOW"}]
+    plain = {"index": 0, "value": _CLONE_NEW, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    return [
+        {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [plain]},
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
+    ]
 
 
 def _applies(entry: dict[str, Any], capabilities: frozenset[str], arch: str) -> bool:
