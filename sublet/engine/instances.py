@@ -225,7 +225,7 @@ class Instances:
 
 def signal_number(text: str) -> int:
     """`SIGTERM`, `TERM`, `15`: the number. Raises InvalidArgument."""
-    if text.isdecimal() and 0 < int(text) < 65:
+    if text.isdecimal() and len(text) < 3 and 0 < int(text) < 65:
         return int(text)
     name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
     try:

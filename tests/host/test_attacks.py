@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,37 @@ def test_no_namespaces_mounts_or_keyrings_inside(sublet: Sublet) -> None:
     found = sublet.ok("run", "--rm", BASE, "perl", "-e", script).split()
     assert len(found) == len(calls)
     assert set(found) <= {str(errno.EPERM), str(errno.ENOSYS)}
+
+
+def test_ids_that_no_instance_has_are_refused(sublet: Sublet, tmp_path: Path) -> None:
+    """setresuid(2) takes -1 for "leave it": the process would run as root."""
+    file = pack(sublet, tmp_path, {"etc/passwd": "minus:x:4294967295:4294967295::/:/sh\n"})
+    outcome = sublet("run", "--rm", "-u", "minus", file, "/sh", "-c", "echo up")
+    assert (outcome.code, outcome.out) == (125, "")
+    assert "no user 'minus'" in outcome.err
+
+
+def test_a_directory_where_a_file_belongs(sublet: Sublet, tmp_path: Path) -> None:
+    file = pack(sublet, tmp_path, {"etc/hosts/below": ""})
+    outcome = sublet("run", "--rm", file, "/sh", "-c", "echo up")
+    assert (outcome.code, outcome.out) == (125, "")
+    assert "/etc/hosts" in outcome.err
+
+
+def pack(sublet: Sublet, place: Path, files: dict[str, str]) -> str:
+    """An image with a shell at /sh, and these files."""
+    tree = place / "tree"
+    linked = subprocess.run(["ldd", "/bin/dash"], capture_output=True, text=True, check=True)
+    needed = [word for word in linked.stdout.split() if word.startswith("/")]
+    for source, target in [("/bin/dash", "sh"), *((path, path[1:]) for path in needed)]:
+        (tree / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, tree / target)
+    for name, text in files.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+    file = place / "image.sif"
+    sublet.ok("pack", str(tree), "-o", str(file))
+    return str(file)
 
 
 def gate(number: int, arguments: tuple[int, int, int]) -> bytes:

@@ -41,7 +41,10 @@ def test_users(text: str, expected: tuple[Any, ...]) -> None:
     assert (user.uid, user.gid, user.groups, user.home) == expected
 
 
-@pytest.mark.parametrize("text", ["nobody-here", "app:nogroup", "70000", "-1"])
+@pytest.mark.parametrize(
+    "text",
+    ["nobody-here", "app:nogroup", "70000", "-1", "minus", "wide", "long", "\xb2", "9" * 5000],
+)
 def test_unknown_users(text: str) -> None:
     with pytest.raises(InvalidArgument):
         find_user(text, PASSWD, GROUP)

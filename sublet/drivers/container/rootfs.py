@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sublet.domain.errors import InvalidArgument
 from sublet.drivers import linux
+from sublet.drivers.namespaces import ID_COUNT
 
 _LIMIT = 1 << 20
 _SYSTEM_DIRECTORIES = ("dev", "etc", "proc", "sys")
@@ -85,6 +86,11 @@ class Root:
     def _file(self, parent: int, name: str) -> None:
         if self._is(parent, name, stat.S_ISREG):
             return
+        if self._is(parent, name, stat.S_ISDIR):
+            raise InvalidArgument(
+                f"The image has a directory at /etc/{name}, where a file belongs.",
+                hint="Build it again without that directory.",
+            )
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=parent)
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
@@ -109,32 +115,41 @@ class Root:
 
 
 def find_user(text: str, passwd: str, group: str) -> User:
-    """Who `user[:group]` is by the text of passwd(5) and group(5)."""
+    """Who `user[:group]` is by the text of passwd(5) and group(5).
+
+    Lines with ids that no instance has do not count: 4294967295 (-1) would leave the process
+    with the ids that it has.
+    """
     name, _, group_name = text.partition(":")
-    entry = _entry(passwd, name or "0", 7)
+    entry = _entry(passwd, name or "0", 7, (2, 3))
     uid = int(entry[2]) if entry else _number(name or "0", "user")
     home = (entry[5] if entry else "") or "/"
     if group_name:
-        found = _entry(group, group_name, 4)
+        found = _entry(group, group_name, 4, (2,))
         gid = int(found[2]) if found else _number(group_name, "group")
         return User(uid, gid, (), home)
-    gid = int(entry[3]) if entry and entry[3].isdecimal() else 0
+    gid = int(entry[3]) if entry else 0
     member = entry[0] if entry else ""
     return User(uid, gid, _groups_of(group, member), home)
 
 
-def _entry(text: str, key: str, width: int) -> list[str] | None:
+def _entry(text: str, key: str, width: int, ids: tuple[int, ...]) -> list[str] | None:
     """The first well-formed line whose name, or else whose number, is `key`."""
     lines = [line.split(":") for line in text.splitlines()]
-    rows = [row for row in lines if len(row) >= width and row[2].isdecimal()]
+    rows = [row for row in lines if len(row) >= width and all(_is_id(row[n]) for n in ids)]
     by_name = next((row for row in rows if row[0] == key), None)
     return by_name or next((row for row in rows if row[2] == key), None)
 
 
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) < ID_COUNT
+
+
 def _number(text: str, kind: str) -> int:
-    if not text.isdecimal() or int(text) >= 65536:
+    if not _is_id(text):
         raise InvalidArgument(
-            f"The image has no {kind} '{text}'.", hint="Give a name of the image, or a number."
+            f"The image has no {kind} '{text}'.",
+            hint=f"Give a name of the image, or a number below {ID_COUNT}.",
         )
     return int(text)
 
@@ -146,5 +161,5 @@ def _groups_of(text: str, member: str) -> tuple[int, ...]:
     return tuple(
         int(row[2])
         for row in rows
-        if len(row) >= 4 and row[2].isdecimal() and member in row[3].split(",")
+        if len(row) >= 4 and _is_id(row[2]) and member in row[3].split(",")
     )
