@@ -142,8 +142,8 @@ class Lifecycle:
         try:
             async with self.locks.hold(instance.id, "exit"):
                 await self.finish(instance.id, code)
-        except SubletError as error:
-            log.error("%s has ended but is not cleaned up: %s", instance.name, error)
+        except Exception:  # whatever it is: who waits for the end must hear of it
+            log.exception("%s has ended but is not cleaned up", instance.name)
         future = self._exits[instance.id]
         if not future.done():
             future.set_result(LOST if code is None else code)

@@ -6,6 +6,8 @@ power cut may lose the last ones, never the file's soundness (sqlite.org/wal.htm
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +69,20 @@ MIGRATIONS: tuple[str, ...] = (
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 
 
+HEADROOM = 8 << 20
+"""Bytes that are set aside for the log of changes: twice what it grows to before it is
+emptied (1000 pages)."""
+
+
+def _set_aside(log: Path) -> None:
+    """Give the log its room, so that instances can be stopped and removed on a full disk.
+
+    SQLite ignores what follows the last valid frame (sqlite.org/fileformat2.html, 4.3).
+    """
+    with log.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, HEADROOM)
+
+
 class Database:
     """A connection with the current schema. Used from one thread, the event loop's."""
 
@@ -77,6 +93,8 @@ class Database:
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             self.connection.execute(f"PRAGMA {pragma}")
         self._migrate()
+        with contextlib.suppress(OSError):  # a full disk, now: nothing can be set aside
+            _set_aside(path.with_name(f"{path.name}-wal"))
 
     def _migrate(self) -> None:
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
