@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
-import time
 from typing import Any
 
 import click
@@ -91,15 +91,17 @@ def daemon(stop: bool, verbose: bool) -> None:
         os.execv(sys.executable, argv)
     client = Client(socket_path())
     try:
+        process = os.pidfd_open(client.version()["pid"])
         client.shutdown()
-    except DaemonUnavailable:
+    except (DaemonUnavailable, ProcessLookupError):
         print("No daemon is running.", file=sys.stderr)
         return
-    until = time.monotonic() + STOP_DEADLINE
-    while os.path.exists(socket_path()):
-        if time.monotonic() > until:
-            raise DaemonUnavailable(f"The daemon did not end within {STOP_DEADLINE:g} s.")
-        time.sleep(0.02)
+    ended, _, _ = select.select([process], [], [], STOP_DEADLINE)
+    os.close(process)
+    if not ended:
+        raise DaemonUnavailable(
+            f"The daemon did not end within {STOP_DEADLINE:g} s.", hint="Its log may say why."
+        )
 
 
 @click.command()
