@@ -150,6 +150,16 @@ def base_file(shared: Sublet) -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def small_file(shared: Sublet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed file of 2 MB, with a shell and little else."""
+    from clilab import small_tree
+
+    place = tmp_path_factory.mktemp("small")
+    shared.ok("pack", str(small_tree(place / "tree")), "-o", str(place / "small.sif"))
+    return place / "small.sif"
+
+
 @pytest.fixture
 def own(base_file: Path) -> Iterator[Sublet]:
     """A daemon of the test's own, which it may kill, with the base image."""
