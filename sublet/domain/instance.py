@@ -168,7 +168,7 @@ def check_spec(spec: InstanceSpec) -> None:
         if not (1 <= port.container_port <= 65535 and 0 <= port.host_port <= 65535):
             raise InvalidArgument(f"{port}: ports go from 1 to 65535.")
     for mount in spec.mounts:
-        parse_mount(f"{mount.source}:{mount.destination}")
+        parse_mount(f"{mount.source}:{mount.destination}:{'ro' if mount.read_only else 'rw'}")
 
 
 def check_exec(spec: ExecSpec) -> None:

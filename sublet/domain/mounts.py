@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sublet.domain.errors import InvalidArgument
@@ -28,7 +29,22 @@ def parse_mount(text: str) -> Mount:
     for path in (source, destination):
         if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
             raise InvalidArgument(f"'{text}': '{path}' is not an absolute path.", hint=_HINT)
-    destination = posixpath.normpath(destination)
-    if destination == "/" or destination.split("/")[1] in ("proc", "sys", "dev"):
+    destination = normal(destination)
+    if is_system(destination):
         raise InvalidArgument(f"'{text}': nothing may be mounted over '{destination}'.", hint=_HINT)
-    return Mount(posixpath.normpath(source), destination, fields[-1] == "ro")
+    return Mount(normal(source), destination, fields[-1] == "ro")
+
+
+def normal(path: str) -> str:
+    """The absolute path without needless slashes; POSIX would keep two at the beginning."""
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def is_system(path: str) -> bool:
+    """Whether a normal path is the root, or lies where the kernel's file systems are."""
+    return path.split("/")[1] in ("", "proc", "sys", "dev")
+
+
+def in_order(mounts: Iterable[Mount]) -> list[Mount]:
+    """Outer ones before those that lie in them; otherwise as they came."""
+    return sorted(mounts, key=lambda mount: mount.destination.count("/"))

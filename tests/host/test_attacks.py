@@ -74,6 +74,28 @@ def test_a_directory_where_a_file_belongs(sublet: Sublet, tmp_path: Path) -> Non
     assert "/etc/hosts" in outcome.err
 
 
+@pytest.mark.parametrize("link", ["/proc", "/proc/sys", "../dev", "/nowhere/to/be/found"])
+def test_an_image_cannot_lead_a_mount_elsewhere(sublet: Sublet, tmp_path: Path, link: str) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/data").symlink_to(link)
+    (tmp_path / "volume").mkdir()
+    file = pack(sublet, tmp_path, {})
+    for destination in ("/data", "/data/kernel"):
+        outcome = sublet("run", "--rm", "-v", f"{tmp_path}/volume:{destination}", file, "/sh")
+        assert (outcome.code, "'/data'" in outcome.err or link in outcome.err) == (125, True)
+
+
+def test_mounts_over_system_directories_and_in_each_other(sublet: Sublet, tmp_path: Path) -> None:
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner/file").touch()
+    for destination in ("//proc", "//dev/x", "///sys", "//"):
+        assert sublet("run", "--rm", "-v", f"{tmp_path}:{destination}", BASE, "true").code == 125
+    assert sublet("run", "--rm", "-v", f"{tmp_path}:/etc/passwd/x", BASE, "true").code == 125
+    volumes = ["-v", f"{tmp_path}/inner:/data/in", "-v", f"{tmp_path}/outer:/data"]
+    assert sublet.ok("run", "--rm", *volumes, BASE, "ls", "/data/in") == "file"
+
+
 def pack(sublet: Sublet, place: Path, files: dict[str, str]) -> str:
     """An image with a shell at /sh, and these files."""
     tree = place / "tree"

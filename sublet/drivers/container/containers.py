@@ -18,7 +18,7 @@ from pathlib import Path
 from sublet.domain.config import Config
 from sublet.domain.errors import HostUnsupported, InvalidArgument
 from sublet.domain.leftover import Leftover
-from sublet.domain.mounts import Mount
+from sublet.domain.mounts import Mount, in_order
 from sublet.domain.size import Size
 from sublet.drivers import mount, namespaces, run
 from sublet.drivers.cgroup import Cgroups
@@ -109,7 +109,7 @@ class Containers:
         """Create the container on the image shown at `lower`, up to just before its command."""
         at = self.places(plan.instance_id)
         self.mount_root(plan.instance_id, lower, plan.uid_base)
-        binds = tuple(self._bind(at, number, bind) for number, bind in enumerate(plan.mounts))
+        binds = tuple(self._bind(at, n, bind) for n, bind in enumerate(in_order(plan.mounts)))
         for directory in (at.run, at.run / "exit"):
             directory.mkdir(mode=0o700, exist_ok=True)
         process = self._prepare(at, plan)
@@ -182,6 +182,8 @@ class Containers:
         """Make the root safe to mount on, and the process one that the image knows."""
         with Root(at.rootfs, plan.uid_base) as root:
             root.make_safe()
+            for bind in plan.mounts:
+                root.check_destination(bind.destination)
             user = root.user(plan.user)
         home = (
             () if any(e.startswith("HOME=") for e in plan.process.env) else (f"HOME={user.home}",)

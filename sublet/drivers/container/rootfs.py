@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.mounts import is_system, normal
 from sublet.drivers import linux
 from sublet.drivers.namespaces import ID_COUNT
 
@@ -74,6 +75,44 @@ class Root:
                 self._file(etc, name)
         finally:
             os.close(etc)
+
+    def check_destination(self, path: str) -> None:
+        """Raises InvalidArgument where the image's symbolic links lead a mount to the kernel's
+        file systems, or to what is not there yet."""
+        try:
+            while not self._leads_aside(path):
+                if path == "/" or self._exists(path):
+                    return
+                path = os.path.dirname(path)
+        except OSError as error:
+            why = error.strerror
+        else:
+            why = "in this image that is a link to elsewhere"
+        raise InvalidArgument(
+            f"Nothing may be mounted at '{path}': {why}.", hint="Mount at another path."
+        )
+
+    def _leads_aside(self, path: str) -> bool:
+        """Whether the path is the kernel's, or a link that leads nowhere."""
+        try:
+            return path != "/" and is_system(self._resolved(path, os.O_PATH))
+        except FileNotFoundError:
+            return self._exists(path)
+
+    def _exists(self, path: str) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return bool(self._resolved(path, os.O_PATH | os.O_NOFOLLOW))
+        return False
+
+    def _resolved(self, path: str, flags: int) -> str:
+        """The path inside to which `path` leads; FileNotFoundError where to nothing."""
+        fd = linux.openat2(self._fd, path, flags)
+        try:
+            found = os.readlink(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+        root = os.readlink(f"/proc/self/fd/{self._fd}")
+        return normal(found.removeprefix(root))
 
     def _directory(self, parent: int, name: str) -> None:
         if self._is(parent, name, stat.S_ISDIR):
