@@ -122,9 +122,17 @@ class Instances:
             raise WrongState(f"{instance.name} is {instance.state}, not running.")
         return instance
 
+    async def _started(self, text: str) -> Instance:
+        """The instance, once it is not about to start any more: it runs then, or is gone."""
+        instance = self.get(text)
+        if instance.state is State.PENDING:
+            async with self.lifecycle.locks.hold(instance.id, "start"):
+                instance = self.get(instance.id)
+        return instance
+
     async def stop(self, text: str, timeout: float | None = None) -> None:
         """Ask the instance to end; kill it after `timeout` seconds. A stopped one is fine."""
-        instance = self.get(text)
+        instance = await self._started(text)
         if instance.state not in LIVE:
             return
         if timeout is None:
@@ -161,7 +169,7 @@ class Instances:
         """The exit code, when the instance has ended and is cleaned up."""
         future = self.lifecycle.exit_future(text)
         if future is None:
-            instance = self.get(text)
+            instance = await self._started(text)
             future = self.lifecycle.exit_future(instance.id)
             if future is None or instance.state not in LIVE:
                 return LOST if instance.exit_code is None else instance.exit_code

@@ -96,6 +96,26 @@ def test_mounts_over_system_directories_and_in_each_other(sublet: Sublet, tmp_pa
     assert sublet.ok("run", "--rm", *volumes, BASE, "ls", "/data/in") == "file"
 
 
+@pytest.mark.parametrize("verb", ["stop", "wait"])
+def test_stop_and_wait_while_the_instance_starts(sublet: Sublet, verb: str) -> None:
+    with sublet.spawn("run", "--name", "early", BASE, "sh", "-c", "sleep 1; exit 7") as starting:
+        eventually(lambda: sublet("inspect", "early").code == 0, "the instance is there")
+        out = sublet.ok(verb, *(["-t", "0"] if verb == "stop" else []), "early")
+        assert starting.wait(60) == (137 if verb == "stop" else 7)
+    assert out == ("early" if verb == "stop" else "7")
+
+
+def test_run_directory_gone_under_the_resolver(own: Sublet) -> None:
+    """As a tidy-up of temporary files would: dnsmasq lives on, without its directory."""
+    own.ok("run", "-d", "--rm", BASE, "sleep", "60")
+    own.clean()
+    shutil.rmtree(own.run_dir / "dns")
+    (own.run_dir / "dns.pid").unlink()
+    own.kill_daemon()
+    own.ok("run", "-d", "--name", "target", BASE, "sleep", "60")
+    own.ok("run", "--rm", BASE, "getent", "hosts", "target")
+
+
 def pack(sublet: Sublet, place: Path, files: dict[str, str]) -> str:
     """An image with a shell at /sh, and these files."""
     tree = place / "tree"
