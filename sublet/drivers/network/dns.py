@@ -122,14 +122,15 @@ class Names:
 
     def stop(self) -> None:
         """The process and its files are gone. Blocks, DEADLINE at most."""
-        pid = self._find()
-        if pid:
+        for pid in self._strays():
             _end(pid)
         self._pid = 0
         shutil.rmtree(self._directory, ignore_errors=True)
         self._pid_file.unlink(missing_ok=True)
 
     async def _start(self) -> None:
+        for stray in self._strays():  # its pid file went, with the directory that it watched
+            await asyncio.to_thread(_end, stray)
         user = "nobody" if _open_to_all(self._directory) else "root"
         argv = command(self._directory, self._pid_file, self._gateway, user)
         await run.run(argv, timeout=DEADLINE)
@@ -142,12 +143,19 @@ class Names:
             return pid if self._ours(pid) else 0
         return 0
 
+    def _strays(self) -> list[int]:
+        """Every dnsmasq that is ours, whether or not a file names it."""
+        pids = map(int, filter(str.isdigit, os.listdir("/proc")))
+        return [pid for pid in pids if self._ours(pid)]
+
     def _ours(self, pid: int) -> bool:
         if not pid:
             return False
         with contextlib.suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            return f"--hostsdir={self._directory}".encode() in words
+            process = Path(f"/proc/{pid}")
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            named = (process / "comm").read_text() == "dnsmasq\n"
+            return named and f"--hostsdir={self._directory}".encode() in words
         return False
 
 
