@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import shutil
@@ -24,7 +25,7 @@ from sublet.drivers.container.streams import (
 )
 from sublet.drivers.container.supervisor import explain
 
-TERMINAL_DEADLINE = 20.0
+START_DEADLINE, TERMINAL_DEADLINE = 10.0, 20.0
 
 
 class Execution:
@@ -65,15 +66,28 @@ class Execution:
 
     def signal(self, number: int) -> None:
         """Send a signal to the process."""
+        if pid := self._pid():
+            processes.send(pid, processes.start_time(pid), number)
+
+    def _pid(self) -> int:
+        """The process's pid on the host, 0 as long as the runtime has not left it."""
         try:
-            pid = int((self._directory / "pid").read_text())
+            return int((self._directory / "pid").read_text())
         except (FileNotFoundError, ValueError):
-            return
-        processes.send(pid, processes.start_time(pid), number)
+            return 0
+
+    async def _started(self) -> None:
+        """Wait until the runtime has left the process's pid, or has ended: without it, the
+        process would outlive the runtime."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_DEADLINE):
+                while self._process.returncode is None and not self._pid():  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
 
     async def close(self) -> None:
         """End the process if it still runs, and remove what was made for it."""
         if self._process.returncode is None:
+            await self._started()
             self.signal(9)
         await run.end(self._process)
         if hasattr(self, "streams"):
