@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from sublet.cli import flags
-from sublet.cli.main import ENGINE_ERROR, INTERRUPTED
+from sublet.cli.main import ENGINE_ERROR
 
 COMMANDS = {
     "run": ("hot", "Run an instance of an image"),
@@ -73,7 +73,7 @@ def invoke(args: list[str]) -> int:
         error.show()
         return ENGINE_ERROR if args[:1] == ["run"] else 1
     except click.Abort:
-        return INTERRUPTED
+        raise KeyboardInterrupt from None  # as it was before Click
     return result if isinstance(result, int) else 0
 
 

@@ -6,10 +6,11 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from sublet.api.native import render
+from sublet.api.native.streaming import unless_gone
 from sublet.domain.instance import InstanceSpec
 from sublet.engine.instances import signal_number
 from sublet.engine.verbs import Verbs
@@ -25,8 +26,8 @@ def router(verbs: Verbs) -> APIRouter:
         return [render.instance(row) for row in instances.list(all=all)]
 
     @routes.post("", status_code=201)
-    async def run_instance(spec: InstanceSpec) -> dict[str, Any]:
-        instance, _ = await instances.run(spec)
+    async def run_instance(spec: InstanceSpec, request: Request) -> dict[str, Any]:
+        instance, _ = await unless_gone(request.receive, instances.run(spec))
         return render.instance(instance)
 
     @routes.get("/{name}")

@@ -20,6 +20,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
 
 from sublet.api.native import render
+from sublet.api.native.streaming import unless_gone
 from sublet.domain.errors import InvalidArgument, SubletError, unexpected
 from sublet.domain.instance import ExecSpec, InstanceSpec
 from sublet.drivers.container.streams import Emit, Streams
@@ -67,7 +68,7 @@ async def _session(socket: WebSocket, work: Callable[[], Awaitable[int]]) -> Non
 
 async def _run(socket: WebSocket, verbs: Verbs) -> int:
     spec = await _request(socket, _SPEC)
-    instance, streams = await _unless_gone(socket, verbs.instances.run(spec, attach=True))
+    instance, streams = await unless_gone(socket.receive, verbs.instances.run(spec, attach=True))
     assert streams is not None
     try:
         await _say(socket, type="created", instance=render.instance(instance))
@@ -131,22 +132,6 @@ def _control(message: dict[str, Any], streams: Streams, signal: Signal) -> None:
     elif kind == "signal":
         with contextlib.suppress(SubletError):  # it may have ended just now
             signal(signal_number(str(message["signal"])))
-
-
-async def _unless_gone(socket: WebSocket, work: Any) -> Any:
-    """The outcome of `work`, cancelled if the client goes away before."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(socket.receive())
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():  # the client says nothing before `created`: it has gone
-            task.cancel()
-        return await task
-    except asyncio.CancelledError:
-        raise WebSocketDisconnect(1006) from None
-    finally:
-        gone.cancel()
-        await asyncio.gather(gone, return_exceptions=True)
 
 
 async def _request(socket: WebSocket, adapter: TypeAdapter[Any]) -> Any:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
+from sublet.domain.errors import Cancelled
 from sublet.engine.operations import Operation, Operations, Report, Work
 
+T = TypeVar("T")
 _LOOK = 0.5
 """Seconds between looks at whether the client is still there."""
 
@@ -56,8 +58,31 @@ async def _lines(
         await asyncio.shield(operations.cancel(operation.id))
 
 
+async def unless_gone(receive: Callable[[], Awaitable[Any]], work: Coroutine[Any, Any, T]) -> T:
+    """The outcome of `work`; Cancelled if the client goes away before.
+
+    `receive` is ASGI's: all that a client says meanwhile means that it has gone.
+    """
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+        return await task
+    except asyncio.CancelledError:
+        raise Cancelled("The start was cancelled; what it had made is gone.") from None
+    finally:
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+
+
+async def _gone(receive: Callable[[], Awaitable[Any]]) -> None:
+    while (await receive())["type"] == "http.request":  # the end of its body
+        pass
+
+
 def _line(data: dict[str, Any]) -> bytes:
     return json.dumps(data).encode() + b"\n"
 
 
-__all__ = ["Report", "respond"]
+__all__ = ["Report", "respond", "unless_gone"]
