@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from conftest import Outcome, Sublet, eventually
@@ -101,18 +101,24 @@ def processes(text: str) -> dict[int, str]:
     return found
 
 
-def of_root(sublet: Sublet) -> Iterator[str]:
-    """Command lines of programs that work for this daemon: by argument, or by environment."""
-    marks = [f"SUBLET_ROOT={sublet.root}".encode(), str(sublet.home).encode()]
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (path / "cmdline").read_bytes()
-            text = line + (path / "environ").read_bytes()
-        except OSError:
-            continue
-        ours = line and "sublet.daemon" not in line.decode(errors="replace")
-        if ours and int(path.name) != os.getpid() and any(mark in text for mark in marks):
-            yield line.replace(b"\0", b" ").decode(errors="replace")
+def of_root(sublet: Sublet) -> list[str]:
+    """Command lines of programs that work for this daemon: by argument, environment or file."""
+    return [line for pid, line in _everything().items() if _works_for(sublet, pid, line)]
+
+
+def _everything() -> dict[int, str]:
+    return {pid: line for pid, line in processes("").items() if pid != os.getpid() and line}
+
+
+def _works_for(sublet: Sublet, pid: int, line: str) -> bool:
+    place, home = Path("/proc", str(pid)), str(sublet.home)
+    if any(own in line for own in ("sublet.daemon", "dnsmasq")):
+        return False
+    with contextlib.suppress(OSError):
+        if home in line or home in (place / "environ").read_text(errors="replace"):
+            return True
+        return any(home in os.readlink(fd) for fd in (place / "fd").iterdir())
+    return False
 
 
 def assert_nothing_left(sublet: Sublet) -> None:
@@ -120,12 +126,7 @@ def assert_nothing_left(sublet: Sublet) -> None:
     assert sublet.json("ps", "-a", "--json") == []
     found = sublet("audit", "--json")
     assert (found.code, json.loads(found.out)) == (0, [])
-    resolver = "dnsmasq"
-    eventually(
-        lambda: not [line for line in of_root(sublet) if resolver not in line],
-        f"programs end: {list(of_root(sublet))}",
-        10,
-    )
+    eventually(lambda: not of_root(sublet), "its programs end", 10)
     assert temporaries(sublet) == []
     own = str(sublet.root)
     mounts = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
@@ -139,19 +140,28 @@ def temporaries(sublet: Sublet) -> list[Path]:
     return [path for path in found if path != sublet.root / "tmp" / "build"]
 
 
-def interrupt(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Ctrl-C, to the whole process group, as a terminal sends it; how the command ended."""
-    return end(process, signal.SIGINT)
-
-
 def end(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:
-    """Send a signal to the command's process group; how it ended."""
-    os.killpg(process.pid, number)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+    """Send a signal to the command's process group, as a terminal does; how it ended.
+
+    A command that ignores Ctrl-C gets it again, as from an impatient user.
+    """
+    while True:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            out, err = process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            assert number == signal.SIGINT, "the command does not end"
+        else:
+            return process.returncode, out, err
 
 
-def until(process: subprocess.Popen[str], condition: Callable[[], object], what: str) -> None:
-    """Wait for the condition, while the command runs."""
-    eventually(lambda: condition() or process.poll() is not None, what, 60)
-    assert condition(), f"ended before {what}: {process.communicate(timeout=10)}"
+def seen(process: subprocess.Popen[str], text: str) -> None:
+    """Read the command's standard error until it says `text`."""
+    assert process.stderr is not None
+    lines = []
+    while line := process.stderr.readline():
+        lines.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"it never said {text!r}: {lines}")

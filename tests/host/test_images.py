@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 import sys
 import tarfile
 import time
@@ -624,28 +623,6 @@ def write(path: Path, data: bytes) -> Path:
 
 
 # Registries
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[str]:
-    """A registry on loopback, without TLS; its host and port."""
-    port = free_port()
-    (tmp_path / "registry.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"
-    )
-    process = subprocess.Popen(
-        ["docker-registry", "serve", str(tmp_path / "registry.yml")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    for _ in range(100):
-        if subprocess.run(["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}"]).returncode == 0:
-            break
-        time.sleep(0.05)
-    yield f"localhost:{port}"
-    process.terminate()
-    process.wait()
 
 
 async def test_pull(lab: Lab, tmp_path: Path, registry: str) -> None:
