@@ -86,7 +86,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         events=Events(store),
         tasks=tasks,
     )
-    images = Images(config, image_store)
+    images = Images(config, image_store, gone=lambda file: parts.layers.drop(file.stem))
     lifecycle = Lifecycle(parts)
     verbs = Verbs(
         config=config,

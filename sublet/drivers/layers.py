@@ -1,18 +1,23 @@
 """The images that are mounted: each once, shared by all instances made of it.
 
 Where the kernel cannot map the ids of a mounted SquashFS (before Linux 6.2), the image
-is unpacked once instead, onto the host's file system; everything else stays the same.
+is unpacked once instead, onto the host's file system, for as long as the image is there;
+everything else stays the same.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from sublet.drivers import disk, linux, mount, namespaces, run
+
+_PARTIAL = ".partial"
 
 
 class Layers:
@@ -24,6 +29,7 @@ class Layers:
         self.unpacked = unpacked
         self.mapped = mapped
         self._users: dict[str, set[str]] = {}
+        self._unpacking: dict[str, asyncio.Lock] = {}
 
     async def acquire(self, file: Path, offset: int, length: int, user: str) -> Path:
         """The directory that shows the image in `file`, for the instance `user`."""
@@ -46,34 +52,48 @@ class Layers:
         for key, users in list(self._users.items()):
             users.discard(user)
             if not users:
-                self.drop(key)
+                self._unmount(key)
 
     def drop(self, key: str) -> None:
-        """Unmount the image and remove what was unpacked. Idempotent."""
+        """Unmount the image and remove what was unpacked of it. Idempotent."""
+        self._unmount(key)
+        self._unpacking.pop(key, None)
+        shutil.rmtree(self.unpacked / key, ignore_errors=True)
+
+    def unused(self, images: Collection[str]) -> list[str]:
+        """Keys of mounts that no instance uses, and of copies whose image is not in `images`."""
+        mounted, copies = set(_entries(self.mounts)), set(_entries(self.unpacked))
+        under_way = {key + _PARTIAL for key, lock in self._unpacking.items() if lock.locked()}
+        return sorted((mounted | copies.difference(images, under_way)) - set(self._users))
+
+    def _unmount(self, key: str) -> None:
         self._users.pop(key, None)
         target = self.mounts / key
         mount.unmount(str(target))
         with contextlib.suppress(FileNotFoundError):
             target.rmdir()
-        shutil.rmtree(self.unpacked / key, ignore_errors=True)
-
-    def unused(self) -> list[str]:
-        """Keys of mounted or unpacked images that no instance uses."""
-        found: set[str] = set()
-        for directory in (self.mounts, self.unpacked):
-            with contextlib.suppress(FileNotFoundError):
-                found.update(os.listdir(directory))
-        return sorted(found - set(self._users))
 
     async def _unpack(self, mounted: Path) -> Path:
         target = self.unpacked / mounted.name
-        if not target.exists():
-            self.unpacked.mkdir(mode=0o700, parents=True, exist_ok=True)
-            partial = self.unpacked / f"{mounted.name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            await run.run(["cp", "--archive", "--reflink=auto", str(mounted), str(partial)])
-            partial.rename(target)
+        async with self._unpacking.setdefault(mounted.name, asyncio.Lock()):
+            if not target.exists():
+                partial = self.unpacked / f"{mounted.name}{_PARTIAL}"
+                shutil.rmtree(partial, ignore_errors=True)
+                self.unpacked.mkdir(mode=0o700, parents=True, exist_ok=True)
+                try:
+                    await run.run(["cp", "--archive", "--reflink=auto", str(mounted), str(partial)])
+                    await run.run(["sync", "--file-system", str(partial)])
+                    partial.rename(target)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
         return target
+
+
+def _entries(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
 
 
 def can_map(directory: Path) -> bool:

@@ -41,11 +41,19 @@ def silent(_line: str) -> None:
     """A report that nobody reads."""
 
 
+def ignore(_file: Path) -> None:
+    """A `gone` that nobody needs."""
+
+
 class Images:
     """The images of one daemon."""
 
-    def __init__(self, config: Config, store: ImageStore) -> None:
+    def __init__(
+        self, config: Config, store: ImageStore, *, gone: Callable[[Path], None] = ignore
+    ) -> None:
+        """`gone` is called with the file of every image that is removed."""
         self._config = config
+        self._gone = gone
         self._store = store
         self._shelf = Shelf(config.root, store)
         self.files = self._shelf.files
@@ -206,6 +214,7 @@ class Images:
     async def _delete(self, image: Image) -> None:
         sources = self._store.sources_of(image.digest)
         self._shelf.delete(image)
+        self._gone(self.files.path(image.digest))
         built = [source.partition(" ")[2] for source in sources if source.startswith("store ")]
         if self.builds.graph.exists():
             async with self.builds.opened() as inside:

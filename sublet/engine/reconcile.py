@@ -106,7 +106,7 @@ class Reconciler:
         live = {i.id for i in instances if i.state in LIVE or i.state is State.PENDING} | busy
         found = parts.containers.leftovers(known, live)
         found += await parts.network.leftovers(live)
-        found += [Leftover("mount", str(parts.layers.mounts / k)) for k in parts.layers.unused()]
+        found += [Leftover("mount", str(parts.layers.mounts / k)) for k in self._unused_layers()]
         return found + await self.images.leftovers()
 
     async def fix(self) -> list[Leftover]:
@@ -117,7 +117,11 @@ class Reconciler:
             await self.lifecycle.release(owner)
             if self.parts.store.get(owner) is None:
                 await self.parts.containers.delete(owner)
-        for key in self.parts.layers.unused():
+        for key in self._unused_layers():
             self.parts.layers.drop(key)
         await self.images.clean()
         return found
+
+    def _unused_layers(self) -> list[str]:
+        images = {self.lifecycle.image_file(image.digest).stem for image in self.images.all()}
+        return self.parts.layers.unused(images)

@@ -50,4 +50,6 @@ async def test_a_container_on_either_kind_of_layer(
         layers.release(INSTANCE)
         assert containers.leftovers(set(), set()) == []
         containers.close()
+    assert layers.unused({base_file.stem}) == []
+    layers.drop(base_file.stem)
     assert not list((config.root / "unpacked").glob("*"))
