@@ -75,13 +75,26 @@ class Reconciler:
     async def guard(self) -> None:
         """Bring the network back whenever something else removed it: a firewall's reload, say."""
         while True:
-            await asyncio.sleep(GUARD_INTERVAL)
             try:
                 if not await self.parts.network.healthy():
                     log.warning("the network was damaged from outside; repairing it")
                     await self.parts.network.repair(self._endpoints())
+                for endpoint in self._endpoints():
+                    await self._forward(endpoint)
             except (OSError, SubletError) as error:
                 log.error("the network could not be repaired: %s", error)
+            await asyncio.sleep(GUARD_INTERVAL)
+
+    async def _forward(self, endpoint: Endpoint) -> None:
+        """Start forwarders that are gone; systemd ends them with the daemon's unit, say."""
+        network, instance_id = self.parts.network, endpoint.instance_id
+        if network.forwards(endpoint) or self.lifecycle.locks.action(instance_id):
+            return
+        async with self.lifecycle.locks.hold(instance_id, "port repair"):
+            instance = self.parts.store.get(instance_id)
+            if instance and instance.state in LIVE:
+                log.warning("forwarders of %s are gone; starting them", instance.name)
+                await network.repair_ports(endpoint)
 
     def _endpoints(self) -> list[Endpoint]:
         parts = self.parts
@@ -100,23 +113,31 @@ class Reconciler:
     async def audit(self) -> list[Leftover]:
         """What is on the host and belongs to no instance, or to one that does not run."""
         parts = self.parts
-        instances = parts.store.all()
-        known = {i.id for i in instances}
-        busy = {i.id for i in instances if self.lifecycle.locks.action(i.id)}
-        live = {i.id for i in instances if i.state in LIVE or i.state is State.PENDING} | busy
+        known, live = {i.id for i in parts.store.all()}, self._live()
         found = parts.containers.leftovers(known, live)
         found += await parts.network.leftovers(live)
         found += [Leftover("mount", str(parts.layers.mounts / k)) for k in self._unused_layers()]
-        return found + await self.images.leftovers()
+        found += await self.images.leftovers()
+        started = self._live()  # while all this was looked at
+        return [leftover for leftover in found if leftover.owner not in started]
+
+    def _live(self) -> set[str]:
+        """The ids of instances that run, or are about to, or have something done to them."""
+        rows = self.parts.store.all()
+        busy = {i.id for i in rows if self.lifecycle.locks.action(i.id)}
+        return busy | {i.id for i in rows if i.state in LIVE or i.state is State.PENDING}
 
     async def fix(self) -> list[Leftover]:
         """Remove all that `audit` finds; what it found."""
         found = await self.audit()
         for owner in sorted({leftover.owner for leftover in found if leftover.owner}):
+            if owner in self._live():
+                continue
             log.warning("removing what is left of %s", owner)
-            await self.lifecycle.release(owner)
-            if self.parts.store.get(owner) is None:
-                await self.parts.containers.delete(owner)
+            async with self.lifecycle.locks.hold(owner, "clean-up"):
+                await self.lifecycle.release(owner)
+                if self.parts.store.get(owner) is None:
+                    await self.parts.containers.delete(owner)
         for key in self._unused_layers():
             self.parts.layers.drop(key)
         await self.images.clean()

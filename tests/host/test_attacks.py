@@ -6,6 +6,7 @@ import errno
 import shutil
 import struct
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,17 @@ def test_stop_and_wait_while_the_instance_starts(sublet: Sublet, verb: str) -> N
         out = sublet.ok(verb, *(["-t", "0"] if verb == "stop" else []), "early")
         assert starting.wait(60) == (137 if verb == "stop" else 7)
     assert out == ("early" if verb == "stop" else "7")
+
+
+def test_fixing_leaves_alone_what_starts_meanwhile(sublet: Sublet) -> None:
+    def run(_: int) -> str:
+        return sublet.ok("run", "--rm", BASE, "sh", "-c", "sleep 0.1; echo up")
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(run, number) for number in range(24)]
+        while not all(each.done() for each in runs):
+            assert sublet.json("audit", "--fix", "--json") == []
+        assert {each.result() for each in runs} == {"up"}
 
 
 def test_run_directory_gone_under_the_resolver(own: Sublet) -> None:
