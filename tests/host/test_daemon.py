@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 from conftest import BASE, Sublet, eventually
@@ -38,6 +42,33 @@ def test_an_orderly_stop_leaves_instances_running(own: Sublet) -> None:
     pid = own.json("inspect", "kept")["pid"]
     own.ok("daemon", "--stop")
     assert own.json("inspect", "kept")["pid"] == pid
+
+
+def test_forwarders_that_ended_with_the_daemon_come_back(own: Sublet) -> None:
+    """As when systemd ends a unit that the daemon is in."""
+    instance = own.ok("run", "-d", "--name", "kept", "-p", "127.0.0.1:0:80", BASE, "sleep", "100")
+    port = own.json("inspect", "kept")["ports"][0]["host_port"]
+
+    def forwarders() -> list[int]:
+        found = []
+        for directory in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (
+                    (directory / "cmdline")
+                    .read_bytes()
+                    .startswith(f"socat\0TCP4-LISTEN:{port},".encode())
+                ):
+                    found.append(int(directory.name))
+        return found
+
+    own.kill_daemon()
+    [forwarder] = forwarders()
+    os.kill(forwarder, signal.SIGKILL)
+    eventually(lambda: not forwarders(), "the forwarder's end")
+    assert own.json("inspect", "kept")["id"] == instance
+    eventually(forwarders, "a new forwarder")
+    own.ok("rm", "-f", "kept")
+    eventually(lambda: not forwarders(), "the forwarder's end")
 
 
 def test_remove_on_exit_holds_across_a_crash(own: Sublet) -> None:

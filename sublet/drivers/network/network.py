@@ -103,9 +103,20 @@ class Network:
         await self._raise()
         for endpoint in endpoints:
             await finish(self._repair_cable, endpoint)
-            await self._repair_ports(endpoint)
+            await self.repair_ports(endpoint)
             if endpoint.names:
                 await self._names.add(endpoint.instance_id, endpoint.address, list(endpoint.names))
+
+    def forwards(self, endpoint: Endpoint) -> bool:
+        """Whether the forwarders of all the instance's ports run; if not, call `repair_ports`."""
+        return self._forwarders.alive(endpoint.instance_id, len(endpoint.ports))
+
+    async def repair_ports(self, endpoint: Endpoint) -> None:
+        """Bring back the published ports of an instance that is up."""
+        if self.forwards(endpoint):
+            await self._translate(endpoint.instance_id, endpoint.address, endpoint.ports)
+        else:
+            await self.publish(endpoint.instance_id, endpoint.address, endpoint.ports)
 
     async def attach(self, instance_id: str, netns: int | Path, address: str) -> None:
         """The instance's network namespace has eth0 with the address, on this network.
@@ -212,12 +223,6 @@ class Network:
             self._table.add([rules.endpoint(endpoint.instance_id, address)])
         elif endpoint.netns:
             self._plug(endpoint.instance_id, endpoint.netns, address)
-
-    async def _repair_ports(self, endpoint: Endpoint) -> None:
-        if self._forwarders.alive(endpoint.instance_id, len(endpoint.ports)):
-            await self._translate(endpoint.instance_id, endpoint.address, endpoint.ports)
-        else:
-            await self.publish(endpoint.instance_id, endpoint.address, endpoint.ports)
 
     def _leftovers(self, known: set[str]) -> list[Leftover]:
         links_ = [Leftover("link", name, owner(name)) for name in cables.owned(self.identity)]
