@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from enum import StrEnum
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.mounts import Mount, parse_mount
 from sublet.domain.names import validate_hostname, validate_name
-from sublet.domain.ports import Port
+from sublet.domain.ports import Port, check_port
 from sublet.domain.size import Size
 
 
@@ -153,6 +154,7 @@ class Instance:
 
 def check_spec(spec: InstanceSpec) -> None:
     """Raises InvalidArgument where a value of the request is malformed or out of range."""
+    _check_texts(spec.image, spec.stop_signal)
     if spec.name:
         validate_name(spec.name)
     if spec.hostname:
@@ -165,8 +167,11 @@ def check_spec(spec: InstanceSpec) -> None:
             hint=f"Give --pids-limit from 1 to {MAXIMUM_PIDS}.",
         )
     for port in spec.ports:
-        if not (1 <= port.container_port <= 65535 and 0 <= port.host_port <= 65535):
-            raise InvalidArgument(f"{port}: ports go from 1 to 65535.")
+        check_port(port)
+    if spec.isolation is not Isolation.CONTAINER:  # never less isolation than was asked for
+        raise InvalidArgument("This version runs containers only.", hint="Leave --isolation out.")
+    if spec.stop_timeout is not None and not 0 <= spec.stop_timeout < math.inf:
+        raise InvalidArgument(f"{spec.stop_timeout} is not a number of seconds to wait.")
     for mount in spec.mounts:
         parse_mount(f"{mount.source}:{mount.destination}:{'ro' if mount.read_only else 'rw'}")
 
@@ -179,8 +184,7 @@ def check_exec(spec: ExecSpec) -> None:
 
 
 def _check_process(command: tuple[str, ...], spec: InstanceSpec | ExecSpec) -> None:
-    if any("\0" in text for text in (*command, *spec.env, spec.user, spec.working_dir)):
-        raise InvalidArgument("A value holds a zero byte.")
+    _check_texts(*command, *spec.env, spec.user, spec.working_dir)
     for entry in spec.env:
         if not entry.partition("=")[0]:
             raise InvalidArgument(
@@ -188,6 +192,13 @@ def _check_process(command: tuple[str, ...], spec: InstanceSpec | ExecSpec) -> N
             )
     if spec.working_dir:
         check_working_dir(spec.working_dir)
+
+
+def _check_texts(*texts: str) -> None:
+    if any("\0" in text for text in texts):
+        raise InvalidArgument("A value holds a zero byte.")
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        raise InvalidArgument("A value is not valid Unicode.")
 
 
 def check_working_dir(path: str) -> None:

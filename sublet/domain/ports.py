@@ -52,6 +52,15 @@ def parse_ports(text: str) -> list[Port]:
     ]
 
 
+def check_port(port: Port) -> None:
+    """Raises InvalidArgument where a port, its address or its protocol is none."""
+    if not (1 <= port.container_port <= 65535 and 0 <= port.host_port <= 65535):
+        raise InvalidArgument(f"{port}: ports go from 1 to 65535.")
+    if port.protocol not in ("tcp", "udp"):
+        raise InvalidArgument(f"{port}: the protocol is neither tcp nor udp.")
+    _address(str(port), port.host_ip)
+
+
 def _range(text: str, field: str) -> list[int]:
     match = _RANGE.fullmatch(field)
     if not match:

@@ -33,11 +33,13 @@ class Size:
     disk: int = 0
 
     def __post_init__(self) -> None:
-        if self.cpus < MINIMUM_CPUS:  # the least that the kernel can limit to (CFS bandwidth)
+        if not self.cpus >= MINIMUM_CPUS:  # the least that the kernel can limit to (CFS bandwidth)
             raise InvalidArgument(
                 f"{self.cpus:g} vCPUs are too few.", hint=f"Give at least {MINIMUM_CPUS}."
             )
         check_memory(self.memory)
+        if self.disk < 0:
+            raise InvalidArgument(f"{self.disk} bytes are no size of a disk.")
 
     def __str__(self) -> str:
         return f"{self.cpus:g}x{self.memory / GIB:.4g}"

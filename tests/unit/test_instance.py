@@ -1,15 +1,27 @@
-"""The states of an instance."""
+"""The states of an instance, and what may be asked for."""
 
 from __future__ import annotations
 
 import itertools
+import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublet.domain.errors import WrongState
-from sublet.domain.instance import LIVE, TRANSITIONS, State, check_transition
+from sublet.domain.errors import InvalidArgument, WrongState
+from sublet.domain.instance import (
+    LIVE,
+    TRANSITIONS,
+    InstanceSpec,
+    Isolation,
+    State,
+    check_spec,
+    check_transition,
+)
+from sublet.domain.mounts import Mount
+from sublet.domain.ports import Port
 
 states = st.sampled_from(State)
 
@@ -62,3 +74,26 @@ def test_the_end_is_the_end() -> None:
 @pytest.mark.parametrize("state", sorted(LIVE))
 def test_what_has_a_process_can_lose_it(state: State) -> None:
     assert State.STOPPED in TRANSITIONS[state]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"cpus": math.nan},
+        {"disk": -1},
+        {"stop_timeout": math.nan},
+        {"stop_timeout": -1.0},
+        {"isolation": Isolation.VM},
+        {"ports": (Port(80, host_ip="0.0.0.0 } ; flush ruleset"),)},
+        {"ports": (Port(80, protocol="icmp"),)},
+        {"command": ("\ud800",)},
+        {"env": ("A=\udcff",)},
+        {"image": "\ud800"},
+        {"mounts": (Mount("/a", "/b:ro"),)},
+        {"mounts": (Mount("/a", "//proc"),)},
+    ],
+)
+def test_values_that_only_the_api_can_give(values: dict[str, Any]) -> None:
+    spec = InstanceSpec(**{"image": "x", "cpus": 1.0, "memory": 1 << 30, **values})
+    with pytest.raises(InvalidArgument):
+        check_spec(spec)
