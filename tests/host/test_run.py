@@ -285,3 +285,12 @@ def test_export(sublet: Sublet, tmp_path: Path) -> None:
             assert (member.uid, member.gid, member.size) == (7, 8, 3)
             assert tar.getmember("./etc/passwd").uid == 0
         sublet.ok("stop", "-t", "0", "box")
+
+
+@pytest.mark.parametrize("user", ["root", "daemon"])
+def test_streams_can_be_opened_by_their_names(sublet: Sublet, user: str) -> None:
+    script = "echo out > /dev/stdout; echo err > /dev/stderr"
+    sublet.ok("run", "-d", "--name", "box", BASE, "sleep", "100")
+    for verb in (("run", "--rm", "-u", user, BASE), ("exec", "-u", user, "box")):
+        outcome = sublet(*verb, "sh", "-c", script)
+        assert (outcome.code, outcome.out, outcome.err) == (0, "out\n", "err\n")

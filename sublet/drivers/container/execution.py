@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import shutil
 from dataclasses import replace
@@ -115,16 +116,24 @@ async def execute(
         )
         data = oci.process(process, containers.capabilities)
         (directory / "process.json").write_text(json.dumps(data))
-        return await _launch(containers, instance_id, directory, tty=process.tty)
+        owner = uid_base + process.uid
+        return await _launch(containers, instance_id, directory, owner, tty=process.tty)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
 
 
 async def _launch(
-    containers: Containers, instance_id: str, directory: Path, *, tty: bool
+    containers: Containers, instance_id: str, directory: Path, owner: int, *, tty: bool
 ) -> Execution:
     supervisor = containers.supervisor
+    enter = supervisor.entering(containers.cgroups.procs_files(instance_id))
+
+    def prepare() -> None:
+        for stream in (0, 1, 2):  # the process may open /dev/stdout and its like anew
+            os.fchown(stream, owner, owner)
+        enter()
+
     argv = [supervisor.runtime, *supervisor.options, "--log", str(directory / "errors")]
     argv += ["exec", "--process", str(directory / "process.json")]
     argv += ["--pid-file", str(directory / "pid")]
@@ -135,7 +144,7 @@ async def _launch(
     try:
         child = await run.spawn(
             [*argv, instance_id],
-            before_exec=supervisor.entering(containers.cgroups.procs_files(instance_id)),
+            before_exec=prepare,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
