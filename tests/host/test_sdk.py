@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import tarfile
+import time
 
 import pytest
 from conftest import BASE
@@ -17,6 +20,7 @@ from sublet.domain.errors import (
     NameInUse,
     NoSuchInstance,
 )
+from sublet.sdk.results import instance_spec
 
 
 @pytest.fixture
@@ -113,3 +117,78 @@ async def test_a_cancelled_call_lets_go(here: CommandLine) -> None:
     await session.close()
     assert (await client.inspect("cancelled"))["state"] == "running"
     await client.remove("cancelled", force=True)
+
+
+async def test_much_in_both_directions_at_once(here: CommandLine) -> None:
+    data = os.urandom(3 << 20)
+    client = sublet.AsyncClient()
+    async with await client.run(BASE, ["sleep", "60"]) as box:
+        both = await box.exec(["tee", "/dev/stderr"], input=data)
+        assert (both.exit_code, both.stdout_bytes) == (0, data)
+        assert both.stderr_bytes == data
+        unread = await box.exec(["true"], input=data)
+        assert (unread.exit_code, unread.stdout) == (0, "")
+
+
+async def test_logs_and_events_follow(here: CommandLine) -> None:
+    client = sublet.AsyncClient()
+    script = "echo one; read line; echo two >&2"
+    async with await client.run(BASE, ["sh", "-c", script], stdin=True) as box:
+        seen = []
+        async for line in box.logs(follow=True):
+            seen.append((line["stream"], line["data"]))
+            await box.kill()
+        assert seen == [(1, "one\n")]
+        assert await box.wait() == 137
+        await box.remove()
+    types = [e["type"] async for e in client.events() if e["instance"] == box.id]
+    assert types[-1] == "instance.terminated"
+
+
+async def test_it_is_deleted_when_the_task_is_cancelled(here: CommandLine) -> None:
+    client, begun = sublet.AsyncClient(), asyncio.Event()
+
+    async def work() -> None:
+        async with await client.run(BASE, ["sleep", "60"]):
+            begun.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await client.ps(all=True) == []
+
+
+def test_stop_waits_as_long_as_it_is_told(here: CommandLine) -> None:
+    stubborn = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"]
+    with sublet.run(BASE, stubborn) as box:
+        next(box.logs(follow=True))
+        began = time.monotonic()
+        box.stop(timeout=0.5)
+        assert 0.5 <= time.monotonic() - began < 5
+        assert box.wait() == 137
+        box.remove()
+    box.remove(force=True)
+    with pytest.raises(NoSuchInstance):
+        box.remove()
+
+
+def test_a_process_in_dialogue(here: CommandLine) -> None:
+    client = sublet.Client()
+    session, instance = client.foreground(instance_spec(BASE, ["cat"], stdin=True, remove=True))
+    for word in (b"first\n", b"second\n"):
+        session.send_input(word)
+        assert session.receive() == b"\x01" + word
+    session.close_input()
+    assert session.receive() == {"type": "exit", "code": 0}
+    session.close()
+    assert instance["id"] not in [row["id"] for row in client.ps(all=True)]
+
+
+def test_a_file_system_as_a_stream(here: CommandLine) -> None:
+    with sublet.run(BASE, ["sleep", "60"]) as box:
+        data = io.BytesIO(b"".join(sublet.Client().export(box.id)))
+    with tarfile.open(fileobj=data) as tar:
+        assert "./etc/debian_version" in tar.getnames()
