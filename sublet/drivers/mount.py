@@ -57,10 +57,13 @@ def share(directory: Path) -> None:
 
     Supervisors keep mount namespaces of their own; only from a shared mount does an
     unmount reach their copies, so that nothing stays pinned (mount_namespaces(7)).
+    It is not noexec, as /run is: runc cannot keep that on what it binds from here.
     """
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     if str(directory) not in mounts_below(directory):
         linux.mount(str(directory), str(directory), flags=linux.MS_BIND)
+        flags = linux.MS_BIND | linux.MS_REMOUNT | linux.MS_NOSUID | linux.MS_NODEV
+        linux.mount("", str(directory), flags=flags)
         linux.mount("", str(directory), flags=linux.MS_SHARED)
 
 
