@@ -86,7 +86,7 @@ def program(
             argv,
             cwd=cwd,
             capture_output=True,
-            stdin=subprocess.DEVNULL,
+            input=b"",  # a pipe: the runtimes give their standard input to the container's root
             timeout=timeout,
             preexec_fn=(lambda: enter(inside)) if inside else None,
         )

@@ -114,9 +114,12 @@ class Lifecycle:
 
     @staticmethod
     def names(instance: Instance) -> list[str]:
-        """The names by which others on the network find the instance."""
+        """The names by which others on the network find the instance.
+
+        Single labels only: with a dot, a tenant could take a name of the internet for itself.
+        """
         found = [instance.name, instance.id, instance.spec.hostname]
-        return list(dict.fromkeys(name for name in found if name))
+        return list(dict.fromkeys(name for name in found if name and "." not in name))
 
     async def _abandon(self, instance: Instance, error: BaseException) -> None:
         log.info("start of %s failed: %s", instance.name, error)

@@ -95,10 +95,13 @@ class Sublet:
         eventually(lambda: not Path(f"/proc/{pid}").exists() or zombie(pid), "daemon gone")
 
     def clean(self) -> None:
-        """Delete every instance, and assert that nothing is left of any."""
+        """Delete every instance and nameless image, and assert that nothing is left of any."""
         ids = self.ok("ps", "-aq").split()
         if ids:
             self.ok("rm", "-f", *ids)
+        nameless = [row["digest"] for row in self.json("images", "--json") if not row["names"]]
+        if nameless:
+            self.ok("rmi", *nameless)
         found = self("audit", "--json")
         assert (found.code, json.loads(found.out)) == (0, [])
 
