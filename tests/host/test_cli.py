@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from clilab import small_tree
+from clilab import made_foreign, small_tree
 from conftest import BASE, SUBLET, Sublet
 
 PS = {
@@ -154,3 +154,29 @@ def test_completion_in_bash(sublet: Sublet) -> None:
 
 def test_a_listing_of_nothing_is_an_empty_array(sublet: Sublet) -> None:
     assert json.loads(sublet("ps", "-a", "--json").out) == []
+
+
+def test_an_image_in_use_loses_its_name_by_force(sublet: Sublet, small_file: Path) -> None:
+    digest = sublet.ok("import", str(small_file), "-t", "used")
+    sublet.ok("run", "-d", "--name", "user", "used", "sleep", "60")
+    sublet.ok("rmi", "-f", "used")
+    assert "used" not in sublet.ok("images")
+    assert digest in sublet.ok("images", "-q")
+    assert sublet.ok("exec", "user", "echo", "works") == "works"
+    assert sublet("rmi", digest).code == 1
+    sublet.ok("rm", "-f", "user")
+    sublet.ok("rmi", digest)
+    assert digest not in sublet.ok("images", "-q")
+
+
+def test_progress_is_on_standard_error(sublet: Sublet, tmp_path: Path, small_file: Path) -> None:
+    foreign = made_foreign(small_file, tmp_path / "foreign.sif")
+    taken = sublet("import", str(foreign), "-t", "foreign")
+    assert taken.out.startswith("sha256:")
+    assert taken.out.count("\n") == 1
+    assert "Packing the image again" in taken.err
+    sublet.ok("rmi", "foreign")
+    tree = small_tree(tmp_path / "tree")
+    packed = sublet("pack", str(tree), "-o", str(tmp_path / "x.sif"))
+    assert (packed.code, packed.out.count("\n")) == (0, 1)
+    assert f"Packing {tree}" in packed.err
