@@ -191,14 +191,18 @@ class Lifecycle:
 
     @asynccontextmanager
     async def mounted(self, instance_id: str, action: str) -> AsyncIterator[None]:
-        """The instance's file system is mounted, whether it runs or not."""
+        """The instance's file system is mounted, whether it runs or not.
+
+        A running one is not locked: whoever reads slowly must not keep it from ending.
+        """
+        current = self.parts.store.get(instance_id)
+        if current is not None and current.state in LIVE:
+            yield
+            return
         async with self.locks.hold(instance_id, action):
             instance = self.parts.store.get(instance_id)
             if instance is None:
                 raise NoSuchInstance(f"The instance {instance_id} is gone.")
-            if instance.state in LIVE:
-                yield
-                return
             try:
                 await self.mount(instance)
                 yield

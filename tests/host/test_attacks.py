@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import socket
 import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -159,3 +160,15 @@ def gate(number: int, arguments: tuple[int, int, int]) -> bytes:
     start = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
     start += struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, entry, 52, 0, 0, 52, 32, 1, 40, 0, 0)
     return start + struct.pack("<8I", 1, 0, base, base, size, size, 5, 4096) + body
+
+
+def test_a_reader_that_stalls_does_not_keep_an_instance_from_ending(sublet: Sublet) -> None:
+    """An export that nobody reads holds nothing but itself."""
+    sublet.ok("run", "-d", "--name", "box", BASE, "sleep", "100")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(str(sublet.run_dir / "sublet.sock"))
+        client.sendall(b"GET /v1/instances/box/export HTTP/1.1\r\nHost: sublet\r\n\r\n")
+        client.settimeout(20)
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+        sublet.ok("rm", "-f", "box", timeout=20)
+    eventually(lambda: sublet("audit").code == 0, "the audit is clean")
