@@ -17,6 +17,7 @@ from sublet.drivers.container import spec as oci
 from sublet.drivers.container.containers import Containers
 from sublet.drivers.container.rootfs import Root
 from sublet.drivers.container.streams import (
+    STDERR,
     STDOUT,
     ConsoleSocket,
     Emit,
@@ -27,6 +28,9 @@ from sublet.drivers.container.streams import (
 from sublet.drivers.container.supervisor import explain
 
 START_DEADLINE, TERMINAL_DEADLINE = 10.0, 20.0
+_COMPLAINTS = (b"executable file ", b"open executable")
+_PATIENCE = 1.0
+"""How the runtime's own complaints begin, and how long it has to end after one, in seconds."""
 
 
 class Execution:
@@ -60,10 +64,16 @@ class Execution:
         """Hand the process's output to `emit`, but not what the runtime complains of."""
 
         async def own(stream: int, data: bytes) -> None:
+            if stream == STDERR and data.startswith(_COMPLAINTS):
+                await asyncio.wait([ended], timeout=_PATIENCE)  # it logs what it also prints
             if stream == STDOUT or not self._complaint():
                 await emit(stream, data)
 
-        await self.streams.pump(own)
+        ended = asyncio.ensure_future(self._process.wait())
+        try:
+            await self.streams.pump(own)
+        finally:
+            ended.cancel()
 
     def signal(self, number: int) -> None:
         """Send a signal to the process."""
