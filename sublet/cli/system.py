@@ -35,9 +35,7 @@ def host(as_json: bool) -> None:
         "cpus": str(data["cpus"]),
         "memory": format_bytes(data["memory"]),
         **amounts,
-        **{
-            key: str(data[key]) for key in ("kernel", "architecture", "cgroup", "runtime", "layers")
-        },
+        **{key: str(data[key]) for key in FACTS},
         "acceleration": "{kind}: {reason}".format(**data["acceleration"]),
     }
     width = max(map(len, shown))

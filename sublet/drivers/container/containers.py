@@ -23,7 +23,7 @@ from sublet.domain.size import Size
 from sublet.drivers import mount, namespaces, run
 from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container import spec as oci
-from sublet.drivers.container.rootfs import Root
+from sublet.drivers.container.rootfs import Root, User
 from sublet.drivers.container.supervisor import Created, Supervision, Supervisor
 
 RESERVED = "images"
@@ -70,6 +70,13 @@ class Plan:
     mounts: tuple[Mount, ...]
     files: dict[str, str]
     stdin: bool
+
+
+def as_user(process: oci.Process, user: User) -> oci.Process:
+    """`process` run by `user`, whose home directory it gets unless it names one."""
+    named = any(entry.startswith("HOME=") for entry in process.env)
+    env = process.env if named else (*process.env, f"HOME={user.home}")
+    return replace(process, uid=user.uid, gid=user.gid, groups=user.groups, env=env)
 
 
 class Containers:
@@ -185,16 +192,7 @@ class Containers:
             for bind in plan.mounts:
                 root.check_destination(bind.destination)
             user = root.user(plan.user)
-        home = (
-            () if any(e.startswith("HOME=") for e in plan.process.env) else (f"HOME={user.home}",)
-        )
-        return replace(
-            plan.process,
-            uid=user.uid,
-            gid=user.gid,
-            groups=user.groups,
-            env=plan.process.env + home,
-        )
+        return as_user(plan.process, user)
 
     def _file(self, at: Places, plan: Plan, name: str) -> Mount:
         path = at.mounts / name

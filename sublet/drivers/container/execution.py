@@ -8,13 +8,12 @@ import json
 import os
 import secrets
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from sublet.domain.errors import StartFailed, SubletError
 from sublet.drivers import processes, run
 from sublet.drivers.container import spec as oci
-from sublet.drivers.container.containers import Containers
+from sublet.drivers.container.containers import Containers, as_user
 from sublet.drivers.container.rootfs import Root
 from sublet.drivers.container.streams import (
     STDERR,
@@ -115,15 +114,7 @@ async def execute(
     directory.mkdir(mode=0o700)
     try:
         with Root(at.rootfs, uid_base) as root:
-            found = root.user(user)
-        home = () if any(e.startswith("HOME=") for e in process.env) else (f"HOME={found.home}",)
-        process = replace(
-            process,
-            uid=found.uid,
-            gid=found.gid,
-            groups=found.groups,
-            env=process.env + home,
-        )
+            process = as_user(process, root.user(user))
         data = oci.process(process, containers.capabilities)
         (directory / "process.json").write_text(json.dumps(data))
         owner = uid_base + process.uid
