@@ -24,6 +24,7 @@ from sublet.domain.capacity import rentable
 from sublet.domain.config import Config
 from sublet.domain.errors import DaemonUnavailable, InvalidArgument, SubletError
 from sublet.domain.instance import LIVE
+from sublet.drivers import trace
 from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container.containers import Containers
 from sublet.drivers.layers import Layers
@@ -137,6 +138,7 @@ async def serve(config: Config) -> None:
         watcher = asyncio.PidfdChildWatcher()
         watcher.attach_loop(asyncio.get_running_loop())
         asyncio.set_child_watcher(watcher)
+    trace.start(config.run)
     verbs, parts = assemble(config)
     parts.containers.setup()
     await parts.network.up()

@@ -29,7 +29,7 @@ from sublet.domain.instance import (
     check_working_dir,
 )
 from sublet.domain.names import friendly_name
-from sublet.drivers import processes
+from sublet.drivers import processes, trace
 from sublet.drivers.container import archive, logs
 from sublet.drivers.container.execution import Execution, execute
 from sublet.drivers.container.spec import Process
@@ -75,16 +75,23 @@ class Instances:
         Raises NoSuchImage unless the image is on this host (the caller fetches it),
         NameInUse, PortInUse, InsufficientCapacity, CommandNotFound and the like.
         """
+        with trace.request("start"):
+            return await self._run(spec, attach)
+
+    async def _run(self, spec: InstanceSpec, attach: bool) -> tuple[Instance, Streams | None]:
         spec = spec.with_defaults(self.parts.config.default_size)
         check_spec(spec)
         image = self.images.local(spec.image)
         if image is None:
             raise NoSuchImage(f"The image '{spec.image}' is not on this host.")
-        capacity.admit(spec.size, self.free())
-        instance = self._new(spec, image.digest)
+        with trace.step("admit"):
+            capacity.admit(spec.size, self.free())
+            instance = self._new(spec, image.digest)
+        trace.about(instance.id)
         plan.arguments(instance, image.config)
-        self.parts.store.add(instance)
-        self.parts.events.publish("instance.pending", instance.id, name=instance.name)
+        with trace.step("row"):
+            self.parts.store.add(instance)
+            self.parts.events.publish("instance.pending", instance.id, name=instance.name)
         streams = await self.lifecycle.launch(instance, attach=attach)
         return self.parts.store.get(instance.id) or instance, streams
 
@@ -189,7 +196,8 @@ class Instances:
         async with self.lifecycle.locks.hold(instance.id, "remove"):
             current = self.parts.store.get(instance.id)
             if current is not None:
-                await self.lifecycle.remove(current)
+                with trace.request("remove", instance.id):
+                    await self.lifecycle.remove(current)
 
     def logs(self, text: str, *, follow: bool) -> AsyncIterator[logs.Entry]:
         """What the instance wrote, and with `follow` what it goes on to write."""

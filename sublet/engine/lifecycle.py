@@ -20,7 +20,7 @@ from typing import Any
 from sublet.domain.errors import NoSuchImage, NoSuchInstance, SubletError
 from sublet.domain.image import Image
 from sublet.domain.instance import LIVE, Instance, State, check_transition
-from sublet.drivers import processes
+from sublet.drivers import processes, trace
 from sublet.drivers.container.streams import Attachment, Streams
 from sublet.engine import plan
 from sublet.engine.locks import Locks
@@ -74,10 +74,13 @@ class Lifecycle:
             uid_base=uid_base,
             resolv_conf=parts.network.resolv_conf(),
         )
-        namespace = await parts.containers.isolate(instance.id, uid_base)
-        await parts.network.attach(instance.id, namespace, address)
-        file = self.image_file(instance.digest)
-        lower = await parts.layers.acquire(file, image.offset, image.length, instance.id)
+        with trace.step("namespaces"):
+            namespace = await parts.containers.isolate(instance.id, uid_base)
+        with trace.step("network"):
+            await parts.network.attach(instance.id, namespace, address)
+        with trace.step("image mount"):
+            file = self.image_file(instance.digest)
+            lower = await parts.layers.acquire(file, image.offset, image.length, instance.id)
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(
                 parts.network.publish(instance.id, address, instance.spec.ports)
@@ -92,10 +95,12 @@ class Lifecycle:
             supervisor=created.supervisor,
             supervisor_start=processes.start_time(created.supervisor),
         )
-        await parts.network.register(instance.id, address, self.names(instance))
+        with trace.step("names"):
+            await parts.network.register(instance.id, address, self.names(instance))
         streams = Attachment(parts.containers.places(instance.id).run) if attach else None
         try:
-            await parts.containers.start(instance.id)
+            with trace.step("start"):
+                await parts.containers.start(instance.id)
         except BaseException:
             if streams:
                 streams.close()
@@ -143,8 +148,9 @@ class Lifecycle:
         await processes.ended(instance.supervisor, instance.supervisor_start)
         code = self.parts.containers.exit_code(instance.id)
         try:
-            async with self.locks.hold(instance.id, "exit"):
-                await self.finish(instance.id, code)
+            with trace.request("end", instance.id):
+                async with self.locks.hold(instance.id, "exit"):
+                    await self.finish(instance.id, code)
         except Exception:  # whatever it is: who waits for the end must hear of it
             log.exception("%s has ended but is not cleaned up", instance.name)
         future = self._exits[instance.id]
@@ -176,7 +182,8 @@ class Lifecycle:
         await self._delete(instance)
 
     async def _delete(self, instance: Instance) -> None:
-        await self.parts.containers.delete(instance.id)
+        with trace.step("delete layer"):
+            await self.parts.containers.delete(instance.id)
         self.parts.store.delete(instance.id)
         self.parts.events.publish("instance.terminated", instance.id, name=instance.name)
 
@@ -215,12 +222,13 @@ class Lifecycle:
         outcomes = await asyncio.gather(
             parts.network.unregister(instance_id),
             parts.network.unpublish(instance_id),
-            parts.network.detach(instance_id),
-            parts.containers.teardown(instance_id),
+            trace.timed("unplug", parts.network.detach(instance_id)),
+            trace.timed("teardown", parts.containers.teardown(instance_id)),
             return_exceptions=True,
         )
         failures = [error for error in outcomes if isinstance(error, BaseException)]
-        parts.layers.release(instance_id)
+        with trace.step("image unmount"):
+            parts.layers.release(instance_id)
         if failures:
             raise SubletError(
                 f"{instance_id} could not be cleaned up: {'; '.join(map(repr, failures))}."

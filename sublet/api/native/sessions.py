@@ -23,6 +23,7 @@ from sublet.api.native import render
 from sublet.api.native.streaming import unless_gone
 from sublet.domain.errors import InvalidArgument, SubletError, unexpected
 from sublet.domain.instance import ExecSpec, InstanceSpec
+from sublet.drivers import trace
 from sublet.drivers.container.streams import Emit, Streams
 from sublet.engine.instances import signal_number
 from sublet.engine.verbs import Verbs
@@ -84,13 +85,17 @@ async def _run(socket: WebSocket, verbs: Verbs) -> int:
 
 async def _execute(socket: WebSocket, verbs: Verbs, name: str) -> int:
     spec = await _request(socket, _EXEC)
-    execution = await verbs.instances.execute(name, spec)
-    try:
-        await _say(socket, type="created")
-        await _relay(socket, execution.streams, execution.pump, execution.signal)
-        return await execution.wait()
-    finally:
-        await execution.close()
+    with trace.request("exec", name):
+        with trace.step("start"):
+            execution = await verbs.instances.execute(name, spec)
+        try:
+            await _say(socket, type="created")
+            with trace.step("process"):
+                await _relay(socket, execution.streams, execution.pump, execution.signal)
+                return await execution.wait()
+        finally:
+            with trace.step("clean-up"):
+                await execution.close()
 
 
 async def _relay(socket: WebSocket, streams: Streams, pump: Pump, signal: Signal) -> None:

@@ -20,7 +20,7 @@ from sublet.domain.errors import HostUnsupported, InvalidArgument
 from sublet.domain.leftover import Leftover
 from sublet.domain.mounts import Mount, in_order
 from sublet.domain.size import Size
-from sublet.drivers import mount, namespaces, run
+from sublet.drivers import mount, namespaces, run, trace
 from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container import spec as oci
 from sublet.drivers.container.rootfs import Root, User
@@ -115,7 +115,8 @@ class Containers:
     async def create(self, plan: Plan, lower: Path) -> Created:
         """Create the container on the image shown at `lower`, up to just before its command."""
         at = self.places(plan.instance_id)
-        self.mount_root(plan.instance_id, lower, plan.uid_base)
+        with trace.step("root"):
+            self.mount_root(plan.instance_id, lower, plan.uid_base)
         binds = tuple(self._bind(at, n, bind) for n, bind in enumerate(in_order(plan.mounts)))
         for directory in (at.run, at.run / "exit"):
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -133,17 +134,18 @@ class Containers:
         )
         config = oci.config(spec, self.capabilities)
         (at.run / "config.json").write_text(json.dumps(config))
-        self.cgroups.create(plan.instance_id, plan.size, plan.pids_limit)
-        return await self.supervisor.create(
-            Supervision(
-                instance_id=plan.instance_id,
-                directory=at.run,
-                log=at.log,
-                tty=plan.process.tty,
-                stdin=plan.stdin,
-                procs_files=self.cgroups.procs_files(plan.instance_id),
-            )
+        with trace.step("cgroups"):
+            self.cgroups.create(plan.instance_id, plan.size, plan.pids_limit)
+        supervision = Supervision(
+            instance_id=plan.instance_id,
+            directory=at.run,
+            log=at.log,
+            tty=plan.process.tty,
+            stdin=plan.stdin,
+            procs_files=self.cgroups.procs_files(plan.instance_id),
         )
+        with trace.step("create"):
+            return await self.supervisor.create(supervision)
 
     def mount_root(self, instance_id: str, lower: Path, uid_base: int) -> None:
         """The image with mapped ids, and over it the writable layer that the mapped root owns."""
@@ -216,11 +218,14 @@ class Containers:
         """Take away all that a stopped instance does not need: processes, cgroups, mounts,
         namespaces. Its writable layer and log stay. Idempotent."""
         at = self.places(instance_id)
-        await self.cgroups.destroy(instance_id)
-        mount.unmount_below(at.mounts)
+        with trace.step("cgroups"):
+            await self.cgroups.destroy(instance_id)
+        with trace.step("unmount"):
+            mount.unmount_below(at.mounts)
         shutil.rmtree(at.mounts, ignore_errors=True)
         shutil.rmtree(at.run, ignore_errors=True)
-        await self.supervisor.delete(instance_id)
+        with trace.step("runtime delete"):
+            await self.supervisor.delete(instance_id)
 
     async def delete(self, instance_id: str) -> None:
         """Remove what is left of a torn-down instance: writable layer and log. Idempotent.
