@@ -14,6 +14,14 @@ from sublet.sdk.results import exec_spec, instance_spec
 
 Options = dict[str, Any]
 
+RARE = frozenset(
+    "stop_signal label label_file mount tmpfs disk read_only shm_size network "
+    "network_alias dns dns_search add_host restart health_cmd health_interval health_timeout "
+    "health_retries health_start_period no_healthcheck init ulimit sysctl device cap_add cap_drop "
+    "group_add security_opt log_driver log_opt ttl".split()
+)
+"""Flags whose values options.py reads."""
+
 
 def run(options: Options, args: list[str]) -> int:
     """Run an instance of an image; the exit code."""
@@ -57,7 +65,7 @@ def _spec(options: Options, args: list[str]) -> dict[str, Any]:
         image,
         command,
         name=options.get("name") or "",
-        env=_environment(options),
+        env=_env_files(options) + _environment(options),
         ports=options.get("publish") or (),
         volumes=[_volume(text) for text in options.get("volume") or ()],
         cpus=options.get("cpus"),
@@ -71,7 +79,15 @@ def _spec(options: Options, args: list[str]) -> dict[str, Any]:
         tty=tty,
         stdin=bool(options.get("interactive")),
         remove=bool(options.get("rm")),
+        **(_rare(options) if RARE.intersection(options) else {}),
     )
+
+
+def _rare(options: Options) -> Options:
+    """What the flags that few use ask for; their parser is imported only then."""
+    from sublet.cli.options import rare
+
+    return rare(options)
 
 
 def _image(text: str) -> str:
@@ -96,6 +112,14 @@ def _environment(options: Options) -> list[str]:
         elif entry in os.environ:
             found.append(f"{entry}={os.environ[entry]}")
     return found
+
+
+def _env_files(options: Options) -> list[str]:
+    if not options.get("env_file"):
+        return []
+    from sublet.cli.options import env_files
+
+    return env_files(options["env_file"])
 
 
 def _terminal(options: Options) -> bool:

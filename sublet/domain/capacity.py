@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sublet.domain.errors import InsufficientCapacity
-from sublet.domain.instance import LIVE, Instance, Market, State
+from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.size import Size
+from sublet.domain.spec import Market
 from sublet.domain.units import format_bytes
 
 HOLDING = LIVE | {State.PENDING}

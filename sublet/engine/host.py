@@ -9,7 +9,7 @@ from typing import Any
 
 from sublet.domain.capacity import rentable
 from sublet.domain.config import Config
-from sublet.domain.instance import Market
+from sublet.domain.spec import Market
 from sublet.engine.instances import Instances
 
 

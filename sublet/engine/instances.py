@@ -17,18 +17,16 @@ from sublet.domain.errors import (
     WrongState,
 )
 from sublet.domain.image import ImageConfig
-from sublet.domain.instance import (
-    LIVE,
+from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.names import friendly_name
+from sublet.domain.spec import (
     ExecSpec,
-    Instance,
     InstanceSpec,
     Market,
-    State,
     check_exec,
     check_spec,
     check_working_dir,
 )
-from sublet.domain.names import friendly_name
 from sublet.drivers import processes, trace
 from sublet.drivers.container import archive, logs
 from sublet.drivers.container.execution import Execution, execute

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.image import ImageConfig
-from sublet.domain.instance import Instance, check_working_dir
+from sublet.domain.instance import Instance
+from sublet.domain.spec import check_working_dir
 from sublet.drivers.container.containers import Plan
 from sublet.drivers.container.spec import PATH, Process
 

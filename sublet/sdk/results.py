@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sublet.domain.instance import ExecSpec, InstanceSpec
-from sublet.domain.mounts import parse_mount
+from sublet.domain.mounts import parse_long_mount, parse_mount, parse_tmpfs
 from sublet.domain.ports import parse_ports
+from sublet.domain.privileges import parse_device, parse_ulimit
+from sublet.domain.restart import parse_restart
 from sublet.domain.size import check_memory
-from sublet.domain.units import parse_cpus, parse_memory
+from sublet.domain.spec import ExecSpec
+from sublet.domain.units import parse_cpus, parse_duration, parse_memory
 
 Environment = Mapping[str, str] | Iterable[str]
 
@@ -40,43 +42,106 @@ def instance_spec(
     env: Environment = (),
     ports: Sequence[str] = (),
     volumes: Sequence[str] = (),
+    mounts: Sequence[str] = (),
+    tmpfs: Sequence[str] = (),
     cpus: float | str | None = None,
     memory: int | str | None = None,
+    disk: int | str | None = None,
     pids_limit: int = 2048,
     user: str = "",
     working_dir: str = "",
     hostname: str = "",
     entrypoint: Sequence[str] | None = None,
     stop_timeout: float | None = None,
+    stop_signal: str = "",
     tty: bool = False,
     stdin: bool = False,
     remove: bool = False,
+    labels: Mapping[str, str] | None = None,
+    network: str = "",
+    aliases: Sequence[str] = (),
+    dns: Sequence[str] = (),
+    dns_search: Sequence[str] = (),
+    hosts: Sequence[str] = (),
+    restart: str = "",
+    health: Mapping[str, Any] | None = None,
+    init: bool = False,
+    ulimits: Sequence[str] = (),
+    sysctls: Mapping[str, str] | None = None,
+    devices: Sequence[str] = (),
+    cap_add: Sequence[str] = (),
+    cap_drop: Sequence[str] = (),
+    group_add: Sequence[str] = (),
+    seccomp: str = "",
+    read_only: bool = False,
+    shm_size: int | str | None = None,
+    log: Mapping[str, Any] | None = None,
+    ttl: float | str | None = None,
 ) -> dict[str, Any]:
-    """A request for an instance, as the API takes it.
+    """A request for an instance, as the API takes it: what is not given is left out.
 
     `env` is a mapping or NAME=VALUE texts, `ports` as `-p` (8080:80), `volumes` as
-    `-v` (/host:/inside:ro), `memory` in bytes or as 256m. Raises InvalidArgument.
+    `-v` (/host:/inside:ro), `mounts` as `--mount`, `memory`, `disk` and `shm_size` in bytes or
+    as 256m, `ttl` in seconds or as 30m, `restart`, `ulimits` and `devices` as their flags,
+    `health` and `log` with the keys of Healthcheck and LogConfig. Raises InvalidArgument.
     """
-    spec = InstanceSpec(
-        image=image,
-        command=tuple(command or ()),
-        name=name,
-        entrypoint=None if entrypoint is None else tuple(entrypoint),
-        env=environment(env),
-        user=user,
-        working_dir=working_dir,
-        hostname=hostname,
-        ports=tuple(port for text in ports for port in parse_ports(text)),
-        mounts=tuple(parse_mount(text) for text in volumes),
-        cpus=0.0 if cpus is None else parse_cpus(str(cpus)),
-        memory=0 if memory is None else check_memory(parse_memory(str(memory))),
-        pids_limit=pids_limit,
-        stop_timeout=stop_timeout,
-        tty=tty,
-        stdin=stdin,
-        remove=remove,
-    )
-    return asdict(spec)
+    given: dict[str, Any] = {
+        "command": list(command or ()),
+        "name": name,
+        "env": list(environment(env)),
+        "user": user,
+        "working_dir": working_dir,
+        "hostname": hostname,
+        "stop_signal": stop_signal,
+        "tty": tty,
+        "stdin": stdin,
+        "remove": remove,
+        "labels": dict(labels or {}),
+        "network": network,
+        "aliases": list(aliases),
+        "dns": list(dns),
+        "dns_search": list(dns_search),
+        "hosts": list(hosts),
+        "init": init,
+        "sysctls": dict(sysctls or {}),
+        "cap_add": list(cap_add),
+        "cap_drop": list(cap_drop),
+        "group_add": list(group_add),
+        "seccomp": seccomp,
+        "read_only": read_only,
+        "log": dict(log or {}),
+    }
+    spec = {"image": image, **{key: value for key, value in given.items() if value}}
+    optional: dict[str, Any] = {
+        "stop_timeout": stop_timeout,
+        "health": None if health is None else dict(health),
+    }
+    optional["entrypoint"] = None if entrypoint is None else list(entrypoint)
+    spec.update({key: value for key, value in optional.items() if value is not None})
+    if pids_limit != 2048:
+        spec["pids_limit"] = pids_limit
+    if cpus is not None:
+        spec["cpus"] = parse_cpus(str(cpus))
+    if memory is not None:
+        spec["memory"] = check_memory(parse_memory(str(memory)))
+    for key, amount in (("disk", disk), ("shm_size", shm_size)):
+        if amount is not None:
+            spec[key] = parse_memory(str(amount))
+    if ttl is not None:
+        spec["ttl"] = parse_duration(str(ttl))
+    if ports:
+        spec["ports"] = [asdict(port) for text in ports for port in parse_ports(text)]
+    parsed = [parse_mount(text) for text in volumes]
+    parsed += [parse_long_mount(text) for text in mounts] + [parse_tmpfs(text) for text in tmpfs]
+    if parsed:
+        spec["mounts"] = [asdict(mount) for mount in parsed]
+    if restart:
+        spec["restart"] = asdict(parse_restart(restart))
+    if ulimits:
+        spec["ulimits"] = [asdict(parse_ulimit(text)) for text in ulimits]
+    if devices:
+        spec["devices"] = [asdict(parse_device(text)) for text in devices]
+    return spec
 
 
 def exec_spec(

@@ -11,17 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublet.domain.errors import InvalidArgument, WrongState
-from sublet.domain.instance import (
-    LIVE,
-    TRANSITIONS,
-    InstanceSpec,
-    Isolation,
-    State,
-    check_spec,
-    check_transition,
-)
+from sublet.domain.instance import LIVE, TRANSITIONS, State, check_transition
 from sublet.domain.mounts import Mount
 from sublet.domain.ports import Port
+from sublet.domain.spec import InstanceSpec, Isolation, check_spec
 
 states = st.sampled_from(State)
 

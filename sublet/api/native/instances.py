@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from sublet.api.native import render
 from sublet.api.native.streaming import unless_gone
-from sublet.domain.instance import InstanceSpec
+from sublet.domain.spec import InstanceSpec
 from sublet.engine.instances import signal_number
 from sublet.engine.verbs import Verbs
 

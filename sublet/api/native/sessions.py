@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from sublet.api.native import render
 from sublet.api.native.streaming import unless_gone
 from sublet.domain.errors import InvalidArgument, SubletError, unexpected
-from sublet.domain.instance import ExecSpec, InstanceSpec
+from sublet.domain.spec import ExecSpec, InstanceSpec
 from sublet.drivers import trace
 from sublet.drivers.container.streams import Emit, Streams
 from sublet.engine.instances import signal_number

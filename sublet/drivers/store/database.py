@@ -65,6 +65,12 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
     """,
+    """
+    ALTER TABLE instances ADD COLUMN kept INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE instances ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE instances ADD COLUMN wanted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE instances ADD COLUMN health TEXT NOT NULL DEFAULT 'none';
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

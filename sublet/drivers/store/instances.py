@@ -11,7 +11,9 @@ from pydantic import TypeAdapter
 
 from sublet.domain.errors import NameInUse
 from sublet.domain.event import Event
-from sublet.domain.instance import Instance, InstanceSpec, State
+from sublet.domain.health import Health
+from sublet.domain.instance import Instance, State
+from sublet.domain.spec import InstanceSpec
 from sublet.drivers.store.database import Database
 
 _SPEC = TypeAdapter(InstanceSpec)
@@ -106,11 +108,18 @@ class InstanceStore:
 
 def _row(instance: Instance) -> dict[str, Any]:
     row = {name: getattr(instance, name) for name in _COLUMNS}
-    return {**row, "spec": _SPEC.dump_json(instance.spec), "state": instance.state.value}
+    return {
+        **row,
+        "spec": _SPEC.dump_json(instance.spec),
+        "state": instance.state.value,
+        "health": instance.health.value,
+    }
 
 
 def _instance(row: sqlite3.Row) -> Instance:
     values = dict(row)
     values["spec"] = _SPEC.validate_json(values["spec"])
     values["state"] = State(values["state"])
+    values["health"] = Health(values["health"])
+    values["kept"], values["wanted"] = bool(values["kept"]), bool(values["wanted"])
     return Instance(**values)

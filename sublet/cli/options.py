@@ -1,0 +1,128 @@
+"""The flags of `run` and `create` that few use: from their texts to a request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.units import parse_duration, parse_memory
+
+Options = dict[str, Any]
+
+_PLAIN = {
+    "stop_signal": "stop_signal",
+    "mount": "mounts",
+    "tmpfs": "tmpfs",
+    "disk": "disk",
+    "read_only": "read_only",
+    "shm_size": "shm_size",
+    "network": "network",
+    "network_alias": "aliases",
+    "dns": "dns",
+    "dns_search": "dns_search",
+    "add_host": "hosts",
+    "restart": "restart",
+    "init": "init",
+    "ulimit": "ulimits",
+    "device": "devices",
+    "cap_add": "cap_add",
+    "cap_drop": "cap_drop",
+    "group_add": "group_add",
+    "ttl": "ttl",
+}
+"""Flags that `instance_spec` takes as they are, and its name for each."""
+
+_HEALTH_TIMES = ("interval", "timeout", "start_period")
+
+
+def rare(options: Options) -> Options:
+    """What these flags mean to `instance_spec`. Raises InvalidArgument."""
+    found = {key: options[flag] for flag, key in _PLAIN.items() if options.get(flag)}
+    labels = [*_lines(options.get("label_file") or ()), *(options.get("label") or ())]
+    found["labels"] = dict(text.partition("=")[::2] for text in labels)
+    found["sysctls"] = dict(_pair("sysctl", text) for text in options.get("sysctl") or ())
+    found["health"] = _health(options)
+    found["seccomp"] = _seccomp(options.get("security_opt") or ())
+    found["log"] = _log(options.get("log_driver"), options.get("log_opt") or ())
+    return found
+
+
+def env_files(paths: Iterable[str]) -> list[str]:
+    """Variables of files, one a line; a name alone takes this process's value."""
+    lines = _lines(paths)
+    known = [line for line in lines if "=" in line or line in os.environ]
+    return [line if "=" in line else f"{line}={os.environ[line]}" for line in known]
+
+
+def _lines(paths: Iterable[str]) -> list[str]:
+    """The lines of files without comments and empty ones."""
+    found = []
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.rstrip("\n").lstrip() for line in file]
+        found += [line for line in lines if line and not line.startswith("#")]
+    return found
+
+
+def _pair(what: str, text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InvalidArgument(f"'{text}' is no {what}.", hint=f"Write --{what} KEY=VALUE.")
+    return key, value
+
+
+def _health(options: Options) -> dict[str, Any] | None:
+    """The check that the flags describe; None where they say nothing."""
+    if options.get("no_healthcheck"):
+        return {"test": []}
+    given: dict[str, Any] = {}
+    if command := options.get("health_cmd"):
+        given["test"] = ["/bin/sh", "-c", command]
+    for key in _HEALTH_TIMES:
+        if text := options.get(f"health_{key}"):
+            given[key] = parse_duration(text)
+    if retries := options.get("health_retries"):
+        if not retries.isdecimal():
+            raise InvalidArgument(f"'{retries}' is no number of retries.", hint="Write 3.")
+        given["retries"] = int(retries)
+    if given and "test" not in given:
+        raise InvalidArgument(
+            "The health flags change a check that is not given.", hint="Give --health-cmd as well."
+        )
+    return given or None
+
+
+def _seccomp(texts: Iterable[str]) -> str:
+    """The profile's text: the file is read here, with the caller's rights."""
+    found = ""
+    for text in texts:
+        key, _, value = text.replace(":", "=", 1).partition("=")
+        if key == "no-new-privileges" and value in ("", "true"):
+            continue  # always so
+        if key != "seccomp" or not value:
+            raise InvalidArgument(
+                f"There is no security option '{text}'.",
+                hint="Write --security-opt seccomp=FILE or seccomp=unconfined.",
+            )
+        found = value
+        if value != "unconfined":
+            with open(value, encoding="utf-8") as file:
+                found = file.read()
+    return found
+
+
+def _log(driver: str | None, texts: Iterable[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"driver": driver} if driver else {}
+    for key, value in (_pair("log-opt", text) for text in texts):
+        if key == "max-size":
+            found["max_size"] = parse_memory(value)
+        elif key == "max-file" and value.isdecimal():
+            found["max_files"] = int(value)
+        else:
+            raise InvalidArgument(
+                f"There is no log option '{key}={value}'.",
+                hint="Write --log-opt max-size=10m --log-opt max-file=3.",
+            )
+    return found

@@ -1,0 +1,198 @@
+"""What a tenant asks for: an instance, or a further process in one."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.health import Healthcheck, check_health
+from sublet.domain.mounts import Mount, check_mount
+from sublet.domain.names import validate_hostname, validate_name
+from sublet.domain.ports import Port, check_port
+from sublet.domain.privileges import Device, Ulimit, check_privileges
+from sublet.domain.restart import RestartPolicy, check_restart
+from sublet.domain.size import Size
+from sublet.domain.units import MIB
+
+MAXIMUM_PIDS = 1 << 22
+"""The most pids that Linux has (PID_MAX_LIMIT, proc(5), pid_max)."""
+
+
+class Isolation(StrEnum):
+    CONTAINER = "container"
+    VM = "vm"
+
+
+class Market(StrEnum):
+    ON_DEMAND = "on-demand"
+    SPOT = "spot"
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Where output goes: `file`, in `max_files` files of `max_size` bytes each, or `none`."""
+
+    driver: str = "file"
+    max_size: int = 10 * MIB
+    max_files: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """What a tenant asks for. Empty values leave the choice to the image.
+
+    `entrypoint` None keeps the image's; `stop_timeout` in seconds, None: 10. `network` is a
+    network's name, empty for the default one, `none`, `host` or `container:ID`; `aliases` are
+    further names on it. `health` None keeps the image's check. `seccomp` is the JSON text of an
+    OCI `linux.seccomp` profile, `unconfined`, or empty for Sublet's own. `shm_size` in bytes,
+    0: 64 MiB. `ttl` in seconds from creation, 0: none. `hosts` are `name:address` for /etc/hosts.
+    """
+
+    image: str
+    command: tuple[str, ...] = ()
+    name: str = ""
+    entrypoint: tuple[str, ...] | None = None
+    env: tuple[str, ...] = ()
+    user: str = ""
+    working_dir: str = ""
+    hostname: str = ""
+    ports: tuple[Port, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    cpus: float = 0.0
+    memory: int = 0
+    disk: int = 0
+    pids_limit: int = 2048
+    stop_timeout: float | None = None
+    stop_signal: str = ""
+    tty: bool = False
+    stdin: bool = False
+    remove: bool = False
+    isolation: Isolation = Isolation.CONTAINER
+    market: Market = Market.ON_DEMAND
+    labels: Mapping[str, str] = field(default_factory=dict)
+    network: str = ""
+    aliases: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    health: Healthcheck | None = None
+    init: bool = False
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[Device, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    group_add: tuple[str, ...] = ()
+    seccomp: str = ""
+    read_only: bool = False
+    shm_size: int = 0
+    log: LogConfig = field(default_factory=LogConfig)
+    ttl: float = 0.0
+
+    @property
+    def size(self) -> Size:
+        """What the instance is sold, once the host's defaults are filled in."""
+        return Size(self.cpus, self.memory, self.disk)
+
+    def with_defaults(self, default: Size) -> InstanceSpec:
+        """A copy whose size is complete."""
+        return replace(
+            self,
+            cpus=self.cpus or default.cpus,
+            memory=self.memory or default.memory,
+            disk=self.disk or default.disk,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExecSpec:
+    """A further process in a running instance. Empty values: as the instance's own."""
+
+    command: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""
+    working_dir: str = ""
+    tty: bool = False
+
+
+def check_spec(spec: InstanceSpec) -> None:
+    """Raises InvalidArgument where a value of the request is malformed or out of range."""
+    _check_texts(spec.image, spec.stop_signal)
+    if spec.name:
+        validate_name(spec.name)
+    if spec.hostname:
+        validate_hostname(spec.hostname)
+    _check_process((*(spec.entrypoint or ()), *spec.command), spec)
+    _ = spec.size  # raises InvalidArgument itself
+    if not 1 <= spec.pids_limit <= MAXIMUM_PIDS:
+        raise InvalidArgument(
+            f"{spec.pids_limit} is not a number of processes.",
+            hint=f"Give --pids-limit from 1 to {MAXIMUM_PIDS}.",
+        )
+    for port in spec.ports:
+        check_port(port)
+    if spec.isolation is not Isolation.CONTAINER:  # never less isolation than was asked for
+        raise InvalidArgument("This version runs containers only.", hint="Leave --isolation out.")
+    if spec.stop_timeout is not None and not 0 <= spec.stop_timeout < math.inf:
+        raise InvalidArgument(f"{spec.stop_timeout} is not a number of seconds to wait.")
+    for mount in spec.mounts:
+        check_mount(mount)
+    check_privileges(spec.cap_add, spec.cap_drop, spec.sysctls, spec.devices, spec.ulimits)
+    check_restart(spec.restart, remove=spec.remove)
+    if spec.health is not None:
+        check_health(spec.health)
+    check_log(spec.log)
+    if not 0 <= spec.ttl < math.inf:
+        raise InvalidArgument(f"{spec.ttl} is not a time to live in seconds.")
+
+
+def check_log(log: LogConfig) -> None:
+    """Raises InvalidArgument where the driver is unknown or the sizes are none."""
+    if log.driver not in ("file", "none"):
+        raise InvalidArgument(
+            f"There is no log driver '{log.driver}'.", hint="Give --log-driver file or none."
+        )
+    if log.max_size < 4096 or not 1 <= log.max_files <= 100:
+        raise InvalidArgument(
+            "A log has 1 to 100 files of at least 4 KiB each.",
+            hint="Write --log-opt max-size=10m --log-opt max-file=3.",
+        )
+
+
+def check_exec(spec: ExecSpec) -> None:
+    """Raises InvalidArgument where a value of the request is malformed."""
+    if not spec.command:
+        raise InvalidArgument("There is no command to execute.")
+    _check_process(spec.command, spec)
+
+
+def _check_process(command: tuple[str, ...], spec: InstanceSpec | ExecSpec) -> None:
+    _check_texts(*command, *spec.env, spec.user, spec.working_dir)
+    for entry in spec.env:
+        if not entry.partition("=")[0]:
+            raise InvalidArgument(
+                f"'{entry}' is not a variable.", hint="Write NAME=VALUE, or NAME for this shell's."
+            )
+    if spec.working_dir:
+        check_working_dir(spec.working_dir)
+
+
+def _check_texts(*texts: str) -> None:
+    if any("\0" in text for text in texts):
+        raise InvalidArgument("A value holds a zero byte.")
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        raise InvalidArgument("A value is not valid Unicode.")
+
+
+def check_working_dir(path: str) -> None:
+    """Raises InvalidArgument unless the path is absolute and not below /proc (CVE-2024-21626)."""
+    normal = posixpath.normpath(path)
+    if not path.startswith("/") or normal.lstrip("/").split("/")[0] == "proc":
+        raise InvalidArgument(
+            f"'{path}' cannot be a working directory.", hint="Give an absolute path in the image."
+        )
