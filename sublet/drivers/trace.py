@@ -1,15 +1,19 @@
-"""Where the milliseconds of a request go.
+"""The steps of a request: where its milliseconds go, and where a crash may fall.
 
 With SUBLET_TRACE=1 in the daemon's environment each request writes one JSON line into
 RUN/trace.jsonl. Times are milliseconds of CLOCK_MONOTONIC, which every process of the host
 shares: `begin` and `end` of the request, and of each step, which may be nested in another or
 run beside it. Without it a step costs a microsecond.
+
+With SUBLET_FAULT=REQUEST/STEP:before (or :after) the daemon kills itself there, so that tests
+show what the next one makes of it: `start/network:after`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -35,21 +39,23 @@ class _Request:
 
 
 class _Writer:
-    """The file, once `start` has named it."""
+    """The file, once `start` has named it, and the point at which to die."""
 
     path: Path | None = None
+    fault: str = ""
 
 
 def start(directory: Path) -> None:
     """Trace into `directory`, if the environment asks for it."""
     wanted = os.environ.get("SUBLET_TRACE", "") not in ("", "0")
     _Writer.path = directory / "trace.jsonl" if wanted else None
+    _Writer.fault = os.environ.get("SUBLET_FAULT", "")
 
 
 def request(name: str, instance: str = "") -> AbstractContextManager[None]:
     """A request begins; it ends, and is written, with the block. The steps of all tasks that
     are started in the block are its own."""
-    return _traced(name, instance) if _Writer.path else _NOTHING
+    return _traced(name, instance) if _Writer.path or _Writer.fault else _NOTHING
 
 
 def step(name: str) -> AbstractContextManager[None]:
@@ -85,10 +91,17 @@ def _traced(name: str, instance: str) -> Iterator[None]:
 @contextmanager
 def _timed(name: str, current: _Request) -> Iterator[None]:
     begin = _now()
+    _fail(f"{current.name}/{name}:before")
     try:
         yield
     finally:
+        _fail(f"{current.name}/{name}:after")
         current.steps.append((name, begin, _now()))
+
+
+def _fail(point: str) -> None:
+    if point == _Writer.fault:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _now() -> float:

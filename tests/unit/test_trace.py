@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,3 +79,25 @@ def test_nothing_is_written_unless_asked_for(tmp_path: Path) -> None:
     with trace.request("start"), trace.step("network"):
         trace.about("abc")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_fault_kills_at_its_step_and_at_no_other(tmp_path: Path, moment: str) -> None:
+    program = (
+        "import sys; from pathlib import Path; from sublet.drivers import trace\n"
+        "trace.start(Path(sys.argv[1]))\n"
+        "for request, step in ('end', 'network'), ('start', 'row'), ('start', 'network'):\n"
+        "    with trace.request(request), trace.step(step):\n"
+        "        print(request, step, flush=True)\n"
+        "print('lived')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**os.environ, "SUBLET_FAULT": f"start/network:{moment}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    seen = ["end network", "start row", "start network"]
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout.splitlines() == seen[: 2 if moment == "before" else 3]
