@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
+    from typing import Any
+
     from sublet.domain.errors import SubletError
     from sublet.sdk import AsyncClient, AsyncInstance, Client, ExecResult, Instance, run
 

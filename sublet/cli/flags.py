@@ -3,16 +3,17 @@ nothing to import."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
 
-
-class Flag(NamedTuple):
+class Flag:
     """`kind`: `switch` takes no value, `text` one, `list` may be given again."""
 
-    names: tuple[str, ...]
-    kind: str
-    help: str
-    metavar: str = ""
+    __slots__ = ("help", "kind", "metavar", "names")
+
+    def __init__(self, names: tuple[str, ...], kind: str, help: str, metavar: str = "") -> None:
+        self.names = names
+        self.kind = kind
+        self.help = help
+        self.metavar = metavar
 
     @property
     def key(self) -> str:

@@ -7,10 +7,11 @@ import os
 import select
 import signal
 import sys
-import termios
-import tty as terminal
 from collections.abc import Iterator
-from typing import Any
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 PATIENCE = 3
@@ -104,6 +105,9 @@ def _signals(tty: bool) -> Iterator[int]:
 @contextlib.contextmanager
 def _raw() -> Iterator[None]:
     """This terminal passes every key on; as before at the end (termios(3))."""
+    import termios  # here: only terminals need them
+    import tty as terminal
+
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
     terminal.setraw(fd, termios.TCSADRAIN)  # what was typed ahead is kept

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 
 from sublet.cli import flags
@@ -15,7 +14,7 @@ HOT = {"run": flags.RUN, "exec": flags.EXEC}
 
 def main() -> None:
     """`sublet`."""
-    sys.exit(_guarded(sys.argv[1:]))
+    _leave(_guarded(sys.argv[1:]))
 
 
 def run_file() -> None:
@@ -26,11 +25,23 @@ def run_file() -> None:
     args = ["run", "--rm", "-i"]
     if sys.stdin.isatty() and sys.stdout.isatty():
         args.append("-t")
+    import shlex  # here: `run` has no use for it
+
     args += shlex.split(os.environ.get("SUBLET_FLAGS", ""))
     if len(sys.argv) < 2:
         print("usage: sublet-run FILE [ARG…]", file=sys.stderr)
         sys.exit(ENGINE_ERROR)
-    sys.exit(_guarded([*args, os.path.abspath(sys.argv[1]), *sys.argv[2:]]))
+    _leave(_guarded([*args, os.path.abspath(sys.argv[1]), *sys.argv[2:]]))
+
+
+def _leave(code: int) -> None:
+    """End the process. Python would first take itself apart, for two milliseconds."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody reads any more
+        code = code or 1
+    os._exit(code)
 
 
 def _guarded(args: list[str]) -> int:

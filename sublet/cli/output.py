@@ -7,7 +7,10 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def print_json(data: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from sublet.cli.output import Progress
 from sublet.domain.errors import InvalidArgument
@@ -12,7 +11,12 @@ from sublet.domain.units import parse_duration
 from sublet.sdk import Client
 from sublet.sdk.results import exec_spec, instance_spec
 
-Options = dict[str, Any]
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
+
+    Options = dict[str, Any]
+
 
 RARE = frozenset(
     "stop_signal label label_file mount tmpfs disk read_only shm_size network "

@@ -8,7 +8,10 @@ from this file), the status is the API's, the exit code is the CLI's.
 from __future__ import annotations
 
 import errno
-from typing import Any, ClassVar
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 
 class SubletError(Exception):

@@ -6,19 +6,10 @@ import re
 from dataclasses import dataclass
 
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.units import GIB, MIB
+from sublet.domain.units import GIB, check_memory
 
-MINIMUM_CPUS, MINIMUM_MEMORY = 0.01, 6 * MIB
+MINIMUM_CPUS = 0.01
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)x([0-9]+(?:\.[0-9]+)?)")
-
-
-def check_memory(count: int) -> int:
-    """`count` bytes, if a process can start with them; else raises InvalidArgument."""
-    if count < MINIMUM_MEMORY:
-        raise InvalidArgument(
-            f"{count} bytes of memory are too few to start a process.", hint="Give at least 6m."
-        )
-    return count
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 
 from sublet.domain.errors import InvalidArgument
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+MINIMUM_MEMORY = 6 * MIB
 _MEMORY_UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": TIB}
 _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -22,6 +22,15 @@ def parse_memory(text: str) -> int:
             f"'{text}' is not an amount of memory.", hint="Write 512m, 2g or a number of bytes."
         )
     return int(float(match[1]) * _MEMORY_UNITS[match[2].lower()])
+
+
+def check_memory(count: int) -> int:
+    """`count` bytes, if a process can start with them; else raises InvalidArgument."""
+    if count < MINIMUM_MEMORY:
+        raise InvalidArgument(
+            f"{count} bytes of memory are too few to start a process.", hint="Give at least 6m."
+        )
+    return count
 
 
 def parse_cpus(text: str) -> float:
@@ -66,5 +75,7 @@ def format_age(seconds: float) -> str:
 
 def rfc3339(seconds: float) -> str:
     """Seconds since the epoch as RFC 3339 in UTC, to the millisecond."""
+    from datetime import UTC, datetime  # here: `run` has no use for it
+
     stamp = datetime.fromtimestamp(seconds, UTC)
     return stamp.strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03d}Z"

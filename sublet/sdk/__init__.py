@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from sublet.sdk._sync.client import Client, Instance, run
-from sublet.sdk.results import ExecResult
 
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
+    from typing import Any
+
     from sublet.sdk._async.client import AsyncClient, AsyncInstance
+    from sublet.sdk.outcome import ExecResult
 
 __all__ = ["AsyncClient", "AsyncInstance", "Client", "ExecResult", "Instance", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """asyncio costs 25 ms to import: only who asks for it pays."""
+    """asyncio costs 25 ms to import, dataclasses 10: only who asks for them pays."""
+    if name == "ExecResult":
+        from sublet.sdk.outcome import ExecResult
+
+        return ExecResult
     if name in ("AsyncClient", "AsyncInstance"):
         from sublet.sdk._async import client
 

@@ -1,37 +1,16 @@
-"""What the SDK's calls give back, and what they send."""
+"""What the SDK's calls send."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
-from sublet.domain.mounts import parse_long_mount, parse_mount, parse_tmpfs
-from sublet.domain.ports import parse_ports
-from sublet.domain.privileges import parse_device, parse_ulimit
-from sublet.domain.restart import parse_restart
-from sublet.domain.size import check_memory
-from sublet.domain.spec import ExecSpec
-from sublet.domain.units import parse_cpus, parse_duration, parse_memory
+from sublet.domain.units import check_memory, parse_cpus, parse_duration, parse_memory
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
 
 Environment = Mapping[str, str] | Iterable[str]
-
-
-@dataclass(frozen=True, slots=True)
-class ExecResult:
-    """How a process ended: its exit code, and what it wrote, as bytes and as text."""
-
-    exit_code: int
-    stdout_bytes: bytes
-    stderr_bytes: bytes
-
-    @property
-    def stdout(self) -> str:
-        return self.stdout_bytes.decode(errors="replace")
-
-    @property
-    def stderr(self) -> str:
-        return self.stderr_bytes.decode(errors="replace")
 
 
 def instance_spec(
@@ -129,18 +108,18 @@ def instance_spec(
             spec[key] = parse_memory(str(amount))
     if ttl is not None:
         spec["ttl"] = parse_duration(str(ttl))
-    if ports:
-        spec["ports"] = [asdict(port) for text in ports for port in parse_ports(text)]
-    parsed = [parse_mount(text) for text in volumes]
-    parsed += [parse_long_mount(text) for text in mounts] + [parse_tmpfs(text) for text in tmpfs]
-    if parsed:
-        spec["mounts"] = [asdict(mount) for mount in parsed]
-    if restart:
-        spec["restart"] = asdict(parse_restart(restart))
-    if ulimits:
-        spec["ulimits"] = [asdict(parse_ulimit(text)) for text in ulimits]
-    if devices:
-        spec["devices"] = [asdict(parse_device(text)) for text in devices]
+    if ports or volumes or mounts or tmpfs or restart or ulimits or devices:
+        from sublet.sdk._parsed import parsed
+
+        spec |= parsed(
+            ports=ports,
+            volumes=volumes,
+            mounts=mounts,
+            tmpfs=tmpfs,
+            restart=restart,
+            ulimits=ulimits,
+            devices=devices,
+        )
     return spec
 
 
@@ -153,8 +132,13 @@ def exec_spec(
     tty: bool = False,
 ) -> dict[str, Any]:
     """A request for a further process, as the API takes it."""
-    spec = ExecSpec(tuple(command), environment(env), user, working_dir, tty)
-    return asdict(spec)
+    return {
+        "command": list(command),
+        "env": list(environment(env)),
+        "user": user,
+        "working_dir": working_dir,
+        "tty": tty,
+    }
 
 
 def environment(env: Environment) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.mounts import Mount, parse_mount
 from sublet.domain.ports import Port, parse_ports
 from sublet.domain.reference import Reference, is_digest
-from sublet.domain.size import MINIMUM_MEMORY, Size
+from sublet.domain.size import Size
+from sublet.domain.units import MINIMUM_MEMORY
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 anything = st.text(max_size=40)

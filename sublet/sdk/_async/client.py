@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
-from urllib.parse import quote, urlencode
 
 from sublet.domain.errors import NoSuchImage, NoSuchInstance, from_dict
 from sublet.sdk._async import wire
-from sublet.sdk._protocol import lost
-from sublet.sdk.results import ExecResult, exec_spec, instance_spec
+from sublet.sdk._http import lost, query_of, quote
+from sublet.sdk.results import exec_spec, instance_spec
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sublet.sdk.outcome import ExecResult
 
 Progress = Callable[[str], None]
 
@@ -34,9 +38,7 @@ class AsyncClient:
 
     async def call(self, method: str, target: str, body: Any = None, **query: Any) -> Any:
         """One request of the native API: the JSON answer, None where it has none."""
-        given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items()}
-        if given:
-            target += "?" + urlencode({k: v for k, v in given.items() if v is not None})
+        target += query_of(query)
         pieces = [p async for p in wire.stream(method, target, body, path=self._path)]
         text = b"".join(pieces)
         return json.loads(text) if text else None
@@ -128,6 +130,8 @@ class AsyncClient:
 
     async def _collect(self, session: wire.AsyncSession, input: bytes) -> ExecResult:
         """Feed the process, gather its output, and wait for its end."""
+        from sublet.sdk.outcome import ExecResult
+
         written: dict[int, list[bytes]] = {1: [], 2: []}
         try:
             for start in range(0, len(input), 65536):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any
 
 from sublet.domain.errors import from_dict
 from sublet.sdk._async.connection import AsyncConnection
-from sublet.sdk._protocol import Dialogue, Exchange, Lines, Reply, error_of, lost
+from sublet.sdk._http import Lines, Response, error_of, lost, request
+from sublet.sdk._websocket import Dialogue, Reply
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
 
 
 async def stream(
@@ -17,17 +21,17 @@ async def stream(
     """The response's body, piece by piece. Raises the error that the daemon answers."""
     connection = await AsyncConnection.open(path)
     try:
-        exchange = Exchange()
-        await connection.send(exchange.request(method, target, body))
+        response = Response()
+        await connection.send(request(method, target, body))
         failure = b""
-        while not exchange.done:
-            for piece in exchange.feed(await connection.receive()):
-                if exchange.failed:
+        while not response.done:
+            for piece in response.feed(await connection.receive()):
+                if response.failed:
                     failure += piece
                 else:
                     yield piece
-        if exchange.failed:
-            raise error_of(exchange.status, failure)
+        if response.failed:
+            raise error_of(response.status, failure)
     finally:
         await connection.close()
 

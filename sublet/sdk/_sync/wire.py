@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
 from sublet.domain.errors import from_dict
 from sublet.sdk._sync.connection import Connection
-from sublet.sdk._protocol import Dialogue, Exchange, Lines, Reply, error_of, lost
+from sublet.sdk._http import Lines, Response, error_of, lost, request
+from sublet.sdk._websocket import Dialogue, Reply
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def stream(
@@ -18,17 +22,17 @@ def stream(
     """The response's body, piece by piece. Raises the error that the daemon answers."""
     connection = Connection.open(path)
     try:
-        exchange = Exchange()
-        connection.send(exchange.request(method, target, body))
+        response = Response()
+        connection.send(request(method, target, body))
         failure = b""
-        while not exchange.done:
-            for piece in exchange.feed(connection.receive()):
-                if exchange.failed:
+        while not response.done:
+            for piece in response.feed(connection.receive()):
+                if response.failed:
                     failure += piece
                 else:
                     yield piece
-        if exchange.failed:
-            raise error_of(exchange.status, failure)
+        if response.failed:
+            raise error_of(response.status, failure)
     finally:
         connection.close()
 
