@@ -1,8 +1,8 @@
-"""Commands on images."""
+"""Commands on the images of this host."""
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from datetime import datetime
 from typing import Any
@@ -10,110 +10,178 @@ from typing import Any
 import click
 
 from sublet.cli.instances import JSON, each
-from sublet.cli.output import Progress, print_json, print_table
-from sublet.domain.errors import InvalidArgument, NoSuchImage
+from sublet.cli.output import confirmed, one_line, print_json, print_table
+from sublet.domain.errors import NoSuchImage
 from sublet.domain.units import format_age, format_bytes
 from sublet.sdk import Client
 
+NAME = click.argument("name", metavar="IMAGE")
+NAMES = click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
+NO_TRUNC = click.option("--no-trunc", is_flag=True, help="Whole digests and texts.")
+WIDTH = 45
+
 
 @click.command()
+@click.argument("pattern", required=False, metavar="[NAME[:TAG]]")
+@click.option("-a", "--all", "everything", is_flag=True, help="As without it, for Docker's sake.")
 @click.option("-q", "--quiet", is_flag=True, help="Digests only.")
+@click.option(
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="dangling=true, reference=PATTERN, label=KEY[=VALUE], before=, since=, until=.",
+)
+@click.option("--digests", is_flag=True, help="The digests that registries know them by, too.")
+@NO_TRUNC
 @JSON
-def images(quiet: bool, as_json: bool) -> None:
-    """List the images on this host."""
-    rows = Client().images()
+def images(
+    pattern: str | None,
+    everything: bool,
+    quiet: bool,
+    filters: tuple[str, ...],
+    digests: bool,
+    no_trunc: bool,
+    as_json: bool,
+) -> None:
+    """List the images on this host, or those whose name fits a pattern."""
+    rows = Client().images([*filters, f"reference={pattern}"] if pattern else filters)
     if as_json:
         print_json(rows)
     elif quiet:
         for row in rows:
             print(row["digest"])
     else:
-        print_table(("NAME", "DIGEST", "SIZE", "CREATED"), [_row(row) for row in rows])
+        headers = ["NAME", "DIGEST", *(["REGISTRY DIGEST"] if digests else []), "SIZE", "CREATED"]
+        print_table(headers, [_row(row, digests, no_trunc) for row in rows])
 
 
-def _row(row: dict[str, Any]) -> list[str]:
-    age = "-"
-    if row["created"]:
-        age = f"{format_age(time.time() - datetime.fromisoformat(row['created']).timestamp())} ago"
-    name = ", ".join(row["names"]) or "-"
-    return [name, row["digest"].removeprefix("sha256:")[:12], format_bytes(row["size"]), age]
+def _row(row: dict[str, Any], digests: bool, no_trunc: bool) -> list[str]:
+    name = ", ".join(row["names"]) or "<none>"
+    known = [", ".join(row["repo_digests"]) or "<none>"] if digests else []
+    digest = row["digest"] if no_trunc else _short(row["digest"])
+    return [name, digest, *known, format_bytes(row["size"]), _age(row["created"])]
 
 
-@click.command()
-@click.argument("directory", metavar="DIR")
-@click.option("-t", "--tag", "name", default="", metavar="NAME", help="Name the image.")
-@click.option("-f", "--file", default="", metavar="FILE", help="Containerfile to use.")
-def build(directory: str, name: str, file: str) -> None:
-    """Build the image that DIR's Containerfile or Dockerfile describes, packed into one file."""
-    if not os.path.isdir(directory):
-        raise InvalidArgument(f"There is no directory {directory}.")
-    with Progress(keep=True) as progress:
-        made = Client().build(
-            os.path.abspath(directory),
-            name=name,
-            file=os.path.abspath(file) if file else "",
-            progress=progress,
-        )
-    print(made["digest"])
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
+
+
+def _age(created: str | None) -> str:
+    try:
+        moment = datetime.fromisoformat(created or "").timestamp()
+    except ValueError:
+        return "-"
+    return f"{format_age(time.time() - moment)} ago"
 
 
 @click.command()
-@click.argument("reference", metavar="REF")
-def pull(reference: str) -> None:
-    """Fetch an image from its registry, or make it from a Debian mirror."""
-    with Progress() as progress:
-        made = Client().pull(reference, progress)
-    print(made["digest"])
+@click.argument("source", metavar="IMAGE")
+@click.argument("name", metavar="NAME[:TAG]")
+def tag(source: str, name: str) -> None:
+    """Give an image a further name."""
+    Client().tag(source, name)
 
 
 @click.command()
-@click.argument("source", metavar="IMAGE|ROOTFS_DIR|OCI_LAYOUT")
-@click.option("-o", "--output", required=True, metavar="FILE.sif", help="The file to write.")
-def pack(source: str, output: str) -> None:
-    """Write an image, a root file system or an OCI layout into one runnable file."""
-    if source.startswith((".", "/")) or os.path.isdir(source):
-        source = os.path.abspath(source)
-    with Progress() as progress:
-        made = Client().pack(source, os.path.abspath(output), progress=progress)
-    print(made["digest"])
+@NAME
+@click.option("-q", "--quiet", is_flag=True, help="Digests only.")
+@NO_TRUNC
+@JSON
+def history(name: str, quiet: bool, no_trunc: bool, as_json: bool) -> None:
+    """Show the steps that made an image, the last first."""
+    rows = Client().image_history(name)
+    if as_json:
+        print_json(rows)
+    elif quiet:
+        for row in rows:
+            digest = row["digest"] or "<missing>"
+            print(digest if no_trunc else _short(digest))
+    else:
+        headers = ("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT")
+        print_table(headers, [_step(row, no_trunc) for row in rows])
 
 
-@click.command("import")
-@click.argument("file", metavar="FILE.sif|ROOTFS.tar")
-@click.option("-t", "--tag", "name", default="", metavar="NAME", help="Name the image.")
-@click.option("--trust", is_flag=True, help="Mount a foreign file as it is: you vouch for it.")
-def import_(file: str, name: str, trust: bool) -> None:
-    """Take in a packed file, or a root file system as a tar."""
-    with Progress() as progress:
-        made = Client().import_image(
-            os.path.abspath(file), name=name, trust=trust, progress=progress
-        )
-    print(made["digest"])
+def _step(row: dict[str, Any], no_trunc: bool) -> list[str]:
+    digest, by = row["digest"] or "<missing>", one_line(row["created_by"])
+    if not no_trunc:
+        digest, by = _short(digest), by if len(by) <= WIDTH else f"{by[: WIDTH - 1]}…"
+    size = "-" if row["size"] is None else format_bytes(row["size"])
+    return [digest, _age(row["created"]), by, size, one_line(row["comment"])]
+
+
+@click.command("inspect")
+@NAMES
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as always.")
+def inspect_image(names: tuple[str, ...], as_json: bool) -> None:
+    """Show all that is known of an image: a JSON object, an array for several."""
+    client = Client()
+    found = [client.inspect_image(name) for name in names]
+    print_json(found[0] if len(found) == 1 else found)
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("-f", "--force", is_flag=True, help="Drop a name that instances use; none is fine.")
+@NAMES
+@click.option("-f", "--force", is_flag=True, help="All names, and those in use; none is fine.")
 def rmi(names: tuple[str, ...], force: bool) -> int:
     """Remove images: the name, and with the last name the file."""
     client = Client()
 
     def work(name: str) -> None:
         try:
-            client.remove_image(name, force=force)
+            removed = client.remove_image(name, force=force)
         except NoSuchImage:
             if not force:
                 raise
-        print(name)
+            return
+        for each_name in removed["untagged"]:
+            print(f"Untagged: {each_name}")
+        for digest in removed["deleted"]:
+            print(f"Deleted: {digest}")
 
     return each(names, work)
 
 
+@click.command("prune")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also images that have a name.")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="until=24h, label=KEY[=VALUE], label!=KEY[=VALUE].",
+)
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@JSON
+def prune_images(everything: bool, filters: tuple[str, ...], force: bool, as_json: bool) -> int:
+    """Remove images that have no name and that no instance needs.
+
+    With -a, those with a name as well, and what is kept to make builds and pulls faster.
+    """
+    client = Client()
+    planned = client.prune_images(all=everything, filters=filters, dry_run=True)
+    count = len(planned["images"])
+    what = f"{count} image{'' if count == 1 else 's'}"
+    cache = f" and {format_bytes(planned['cache'])} of caches" if planned["cache"] else ""
+    print(f"To be removed: {what}{cache}, {format_bytes(planned['size'])}.", file=sys.stderr)
+    if not confirmed(force):
+        return 1
+    done = client.prune_images(all=everything, filters=filters)
+    if as_json:
+        print_json(done)
+        return 0
+    for row in done["images"]:
+        for each_name in row["names"]:
+            print(f"Untagged: {each_name}")
+        print(f"Deleted: {row['digest']}")
+    print(f"Total reclaimed space: {format_bytes(done['size'])}")
+    return 0
+
+
 COMMANDS = {
     "images": images,
-    "build": build,
-    "pull": pull,
-    "pack": pack,
-    "import": import_,
+    "tag": tag,
+    "history": history,
     "rmi": rmi,
 }

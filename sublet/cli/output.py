@@ -26,6 +26,19 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("   ".join(cells).rstrip())
 
 
+def one_line(text: str) -> str:
+    """`text` without what would move the cursor: others wrote it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def confirmed(force: bool) -> bool:
+    """Whether to go on with what cannot be undone: asked on a terminal only."""
+    if force or not sys.stdin.isatty():
+        return True
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 class Progress:
     """Progress on standard error: one line that changes on a terminal, else a line each.
 

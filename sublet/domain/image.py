@@ -16,6 +16,32 @@ LABEL_SHA256 = "io.sublet.sha256."
 """Prefix of the labels that hold the SHA-256 of the file's objects, by object name."""
 
 
+MAX_HISTORY = 2000
+"""Steps of a history that are read; one layer allows for 127 others in most engines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an image's history. `empty_layer`: it changed no file."""
+
+    created: str = ""
+    created_by: str = ""
+    comment: str = ""
+    author: str = ""
+    empty_layer: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The step as the OCI config has it, without what is empty."""
+        found = {name: getattr(self, name) for name in self.__slots__}
+        return {key: value for key, value in found.items() if value}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Step:
+        """The step that `data` holds; ValueError where a field has the wrong shape."""
+        texts = {key: _text(data, key) for key in ("created", "created_by", "comment", "author")}
+        return cls(**texts, empty_layer=bool(data.get("empty_layer")))
+
+
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
     """The OCI image config: how to start the application that an image holds."""
@@ -32,14 +58,15 @@ class ImageConfig:
     stop_signal: str = ""
     healthcheck: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    history: tuple[Step, ...] = ()
 
     def with_labels(self, extra: Mapping[str, str]) -> ImageConfig:
         """A copy with `extra` labels added."""
         return replace(self, labels={**self.labels, **extra})
 
-    def to_json(self) -> bytes:
-        """The OCI config as canonical JSON (sorted keys), UTF-8."""
-        inner: dict[str, Any] = {
+    def inner(self) -> dict[str, Any]:
+        """What the OCI config holds under `config`, without what is empty."""
+        found: dict[str, Any] = {
             "Entrypoint": list(self.entrypoint) or None,
             "Cmd": list(self.cmd) or None,
             "Env": list(self.env) or None,
@@ -51,12 +78,18 @@ class ImageConfig:
             "Healthcheck": dict(self.healthcheck) or None,
             "Labels": dict(self.labels) or None,
         }
-        outer = {
+        return {key: value for key, value in found.items() if value}
+
+    def to_json(self) -> bytes:
+        """The OCI config as canonical JSON (sorted keys), UTF-8."""
+        outer: dict[str, Any] = {
             "architecture": self.architecture,
             "os": "linux",
             "created": self.created,
-            "config": {key: value for key, value in inner.items() if value},
+            "config": self.inner(),
         }
+        if self.history:
+            outer["history"] = [step.to_dict() for step in self.history]
         return json.dumps(outer, sort_keys=True, indent=1).encode()
 
     @classmethod
@@ -73,11 +106,12 @@ class ImageConfig:
                 env=_texts(inner, "Env"),
                 user=_text(inner, "User"),
                 working_dir=_text(inner, "WorkingDir"),
-                exposed_ports=tuple(sorted(inner.get("ExposedPorts") or {})),
-                volumes=tuple(sorted(inner.get("Volumes") or {})),
+                exposed_ports=_keys(inner, "ExposedPorts"),
+                volumes=_keys(inner, "Volumes"),
                 stop_signal=_text(inner, "StopSignal"),
                 healthcheck=dict(inner.get("Healthcheck") or {}),
                 labels={str(k): str(v) for k, v in (inner.get("Labels") or {}).items()},
+                history=_history(outer),
             )
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptImage(f"The image's configuration is malformed: {error}.") from error
@@ -99,6 +133,22 @@ def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if any("\0" in item for item in value):
         raise ValueError(f"{key} holds a zero byte")
     return tuple(value)
+
+
+def _keys(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = data.get(key) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} is not an object")
+    return tuple(sorted(value))
+
+
+def _history(data: Mapping[str, Any]) -> tuple[Step, ...]:
+    value = data.get("history") or []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError("history is not a list of objects")
+    if len(value) > MAX_HISTORY:
+        raise ValueError(f"history has more than {MAX_HISTORY} steps")
+    return tuple(Step.from_dict(item) for item in value)
 
 
 @dataclass(frozen=True, slots=True)

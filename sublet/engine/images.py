@@ -8,14 +8,15 @@ happens in temporary directories and rooms that go with the verb that opened the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sublet.domain import containerfile, suites
+from sublet.domain import containerfile, image_filter, suites
 from sublet.domain.config import Config
+from sublet.domain.disk_usage import Usage
 from sublet.domain.errors import (
-    ImageInUse,
     InvalidArgument,
     NoSuchImage,
     PullFailed,
@@ -25,11 +26,12 @@ from sublet.domain.leftover import Leftover
 from sublet.domain.reference import Reference
 from sublet.domain.units import rfc3339
 from sublet.drivers.registry import buildah, debian, skopeo
-from sublet.drivers.registry.bases import base_id, base_name
+from sublet.drivers.registry.bases import base_id
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
 from sublet.drivers.store import files
 from sublet.drivers.store.images import ImageStore
+from sublet.engine.collecting import Collecting, InUse, Pruned, Removed
 from sublet.engine.packing import Packing
 from sublet.engine.shelf import Shelf, is_path
 from sublet.image import sif
@@ -53,30 +55,44 @@ class Images:
     ) -> None:
         """`gone` is called with the file of every image that is removed."""
         self._config = config
-        self._gone = gone
         self._store = store
         self._shelf = Shelf(config.root, store)
         self.files = self._shelf.files
         self.builds = BuildStore(config)
         self._packing = Packing(self._shelf, self.builds)
+        self._collecting = Collecting(self._shelf, self.builds, gone)
 
     # Finding
 
-    def all(self) -> list[Image]:
-        """Every image, the newest first."""
-        return self._store.every()
+    def all(self, filters: Sequence[str] = ()) -> list[Image]:
+        """The images that `filters` (`dangling=true`, `reference=…`) mean, the newest first.
+
+        Raises InvalidArgument, NoSuchImage.
+        """
+        wanted = image_filter.parse(filters, time.time(), self._created)
+        return [image for image in self._store.every() if wanted.matches(image)]
 
     def local(self, text: str) -> Image | None:
         """As `Shelf.local`: the image, if it is here, in microseconds."""
         return self._shelf.local(text)
 
+    def claim(self, text: str) -> Image | None:
+        """As `local`, for who makes an instance of the image in the same breath."""
+        if image := self.local(text):
+            self._shelf.redeem(image.digest)
+        return image
+
     async def ensure(self, text: str, *, report: Report = silent) -> Image:
-        """The image that `text` means, fetched or imported if it is not here.
+        """The image that `text` means, fetched or imported if it is not here; it is about to be
+        used, so `prune` leaves it alone for a while.
 
         Raises what `pull` and `import_` raise.
         """
-        if image := self.local(text):
-            return image
+        image = self.local(text) or await self._obtain(text, report)
+        self._shelf.promise(image.digest)
+        return image
+
+    async def _obtain(self, text: str, report: Report) -> Image:
         if is_path(text):
             return await self.import_(Path(text), report=report)
         reference = Reference.parse(text)
@@ -120,7 +136,8 @@ class Images:
 
     async def _from_mirror(self, suite: suites.Suite, name: str, report: Report) -> Image:
         plan = await debian.plan(suite, self._config.mirror, report)
-        config = debian.image_config(skopeo.architecture(), rfc3339(int(time.time())))
+        created = rfc3339(int(time.time()))
+        config = debian.image_config(skopeo.architecture(), created, plan.suite.name)
         with self.files.temporary() as place:
             file = place / "image.sif"
             offset = sif.squashfs_offset(config)
@@ -145,8 +162,12 @@ class Images:
         file = buildah.find_file(directory, Path(file) if file else None)
         text = buildah.read_file(file)
         bases = containerfile.base_images(text, arguments)
-        images = {base: await self.ensure(base, report=report) for base in bases}
-        async with self.builds.opened() as inside:
+        async with contextlib.AsyncExitStack() as stack:
+            images = {}
+            for base in bases:
+                images[base] = self.local(base) or await self._obtain(base, report)
+                stack.enter_context(self._shelf.using(images[base].digest))
+            inside = await stack.enter_async_context(self.builds.opened())
             ids = {base: await self._base(inside, image) for base, image in images.items()}
             recipe = buildah.Recipe(
                 directory,
@@ -185,41 +206,61 @@ class Images:
             raise InvalidArgument(f"{output} cannot be written: no such directory, or it is one.")
         if is_path(source) and path.is_dir():
             return await self._packing.pack(path, output, report)
-        found = await self.ensure(source, report=report) if is_path(source) else None
-        image = found or self._store.resolve(source)
-        await asyncio.to_thread(files.publish, self.files.path(image.digest), output)
+        image = self.local(source) if is_path(source) else self._store.resolve(source)
+        image = image or await self._obtain(source, report)
+        with self._shelf.using(image.digest):
+            await asyncio.to_thread(files.publish, self.files.path(image.digest), output)
         return image
+
+    # Naming and telling
+
+    def tag(self, source: str, name: str) -> Image:
+        """Give an image a further name, which leaves whatever image it named before.
+
+        Raises InvalidArgument, NoSuchImage.
+        """
+        reference = Reference.parse(name)
+        if reference.digest:
+            raise InvalidArgument(
+                f"'{name}' holds a digest.", hint="A tag names an image: write NAME[:TAG]."
+            )
+        return self._shelf.named(self._store.resolve(source), (str(reference),))
+
+    def get(self, text: str) -> Image:
+        """The image that a name or a digest means. Raises NoSuchImage, InvalidArgument."""
+        return self._store.resolve(text)
+
+    def repo_digests(self, image: Image) -> list[str]:
+        """As what registries gave or took the image: `repository@sha256:…`."""
+        return self._store.repo_digests(image.digest)
 
     # Removing
 
-    async def remove(
-        self, ref: str, *, force: bool = False, in_use: frozenset[str] | set[str]
-    ) -> Image:
-        """Drop a name; with an image's last name its file goes. A digest drops all names.
+    async def remove(self, text: str, *, force: bool = False, in_use: InUse) -> Removed:
+        """As `Collecting.remove`."""
+        return await self._collecting.remove(text, force=force, in_use=in_use)
 
-        `in_use` are the digests that instances are made of: such an image stays, and
-        `force` drops its name only. Raises NoSuchImage, ImageInUse.
+    async def prune(
+        self,
+        filters: Sequence[str] = (),
+        *,
+        everything: bool = False,
+        in_use: InUse,
+        dry: bool = False,
+    ) -> Pruned:
+        """As `Collecting.prune`, of the images that `filters` (`until=24h`, `label=…`) mean.
+
+        Raises InvalidArgument.
         """
-        image = self._store.resolve(ref)
-        dropped = [name for name in image.names if name == short_name(ref)] or list(image.names)
-        last = len(dropped) == len(image.names)
-        if last and image.digest in in_use and not force:
-            raise ImageInUse(f"Instances are made of the image '{ref}'.")
-        for name in dropped:
-            self._store.untag(name)
-        if last and image.digest not in in_use:
-            await self._delete(image)
-        return image
+        wanted = image_filter.parse(filters, time.time(), self._created, image_filter.FOR_PRUNE)
+        return await self._collecting.prune(wanted, everything=everything, in_use=in_use, dry=dry)
 
-    async def _delete(self, image: Image) -> None:
-        sources = self._store.sources_of(image.digest)
-        self._shelf.delete(image)
-        self._gone(self.files.path(image.digest))
-        built = [source.partition(" ")[2] for source in sources if source.startswith("store ")]
-        if self.builds.graph.exists():
-            async with self.builds.opened() as inside:
-                for name in (base_name(image.digest), *built):
-                    await self.builds.remove_image(inside, name)
+    async def usage(self, in_use: InUse) -> list[Usage]:
+        """As `Collecting.usage`."""
+        return await self._collecting.usage(in_use)
+
+    def _created(self, text: str) -> float:
+        return self._store.resolve(text).created
 
     # Cleaning
 
@@ -231,11 +272,3 @@ class Images:
     async def leftovers(self) -> list[Leftover]:
         """What belongs to nobody, for `sublet audit`."""
         return self._shelf.leftovers() + self.builds.leftovers()
-
-
-def short_name(text: str) -> str:
-    """The name in its short form; empty where it is none."""
-    try:
-        return str(Reference.parse(text))
-    except InvalidArgument:
-        return ""

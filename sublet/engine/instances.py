@@ -79,7 +79,7 @@ class Instances:
     async def _run(self, spec: InstanceSpec, attach: bool) -> tuple[Instance, Streams | None]:
         spec = spec.with_defaults(self.parts.config.default_size)
         check_spec(spec)
-        image = self.images.local(spec.image)
+        image = self.images.claim(spec.image)
         if image is None:
             raise NoSuchImage(f"The image '{spec.image}' is not on this host.")
         with trace.step("admit"):

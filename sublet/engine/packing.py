@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from sublet.domain.image import Image, ImageConfig
+from sublet.domain.image import Image, ImageConfig, Step
 from sublet.domain.units import rfc3339
 from sublet.drivers import squashfs
 from sublet.drivers.registry import buildah, debian, skopeo
@@ -58,7 +58,7 @@ class Packing:
         self, source: BinaryIO, file: Path, names: tuple[str, ...], _trust: bool, report: Report
     ) -> Image:
         report("Packing the archive into one file")
-        config = _plain_config(os.fstat(source.fileno()).st_mtime)
+        config = _plain_config(os.fstat(source.fileno()).st_mtime, "sublet import")
         await squashfs.pack_tar(source, file, offset=sif.squashfs_offset(config))
         return await self._shelf.keep(file, config, names)
 
@@ -93,7 +93,7 @@ class Packing:
                 config = await self._pack_layout(path, file, report)
             else:
                 report(f"Packing {path}")
-                config = _plain_config(path.stat().st_mtime)
+                config = _plain_config(path.stat().st_mtime, "sublet pack")
                 await self._pack_tree(path, file, config)
             finished = await asyncio.to_thread(self.files.finish, file, config)
             await asyncio.to_thread(files.publish, file, output)
@@ -141,9 +141,13 @@ def _verify(file: Path) -> tuple[sif.Info, str]:
         return sif.verify(opened)
 
 
-def _plain_config(mtime: float) -> ImageConfig:
+def _plain_config(mtime: float, made_by: str) -> ImageConfig:
     """The config of a root file system that comes without one."""
     created = rfc3339(int(os.environ.get("SOURCE_DATE_EPOCH") or mtime))
     return ImageConfig(
-        architecture=skopeo.architecture(), created=created, cmd=("/bin/sh",), env=(debian.PATH,)
+        architecture=skopeo.architecture(),
+        created=created,
+        cmd=("/bin/sh",),
+        env=(debian.PATH,),
+        history=(Step(created, made_by),),
     )

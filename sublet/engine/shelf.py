@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from sublet.domain.image import Image, ImageConfig
@@ -18,6 +19,8 @@ from sublet.domain.leftover import Leftover
 from sublet.drivers.store.files import ImageFiles
 from sublet.drivers.store.images import ImageStore
 from sublet.image import sif
+
+PROMISE = 30.0
 
 
 class Shelf:
@@ -27,6 +30,8 @@ class Shelf:
         self.store = store
         self.files = ImageFiles(root)
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._used: Counter[str] = Counter()
+        self._promised: dict[str, float] = {}
 
     def local(self, text: str) -> Image | None:
         """The image that a name, a digest or a known file's path means, if it is here.
@@ -71,6 +76,35 @@ class Shelf:
         self.store.delete(image.digest)
         self.files.remove(image.digest)
 
+    @contextmanager
+    def using(self, digest: str) -> Iterator[None]:
+        """While an operation reads the image, nobody removes it."""
+        self._used[digest] += 1
+        try:
+            yield
+        finally:
+            self._used[digest] -= 1
+            if not self._used[digest]:
+                del self._used[digest]
+
+    def is_used(self, digest: str) -> bool:
+        """Whether an operation reads the image at the moment."""
+        return digest in self._used
+
+    def promise(self, digest: str) -> None:
+        """Keep the image from being collected until an instance is made of it, which is
+        about to happen: for PROMISE seconds at most."""
+        now = time.monotonic()
+        self._promised = {each: end for each, end in self._promised.items() if end > now}
+        self._promised[digest] = now + PROMISE
+
+    def redeem(self, digest: str) -> None:
+        """The instance is there, and keeps the image itself."""
+        self._promised.pop(digest, None)
+
+    def is_promised(self, digest: str) -> bool:
+        return self._promised.get(digest, 0) > time.monotonic()
+
     def clean(self) -> None:
         """Remove what a killed daemon left, forget images whose file is gone."""
         self.files.prepare()
@@ -80,6 +114,7 @@ class Shelf:
             self.files.remove(digest)
         for digest in known - here:
             self.store.delete(digest)
+        self.store.forget_strays()
 
     def leftovers(self) -> list[Leftover]:
         """Files that belong to nobody."""

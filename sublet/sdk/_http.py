@@ -43,7 +43,7 @@ def query_of(values: dict[str, Any]) -> str:
         return ""
     from urllib.parse import urlencode
 
-    return "?" + urlencode(given)
+    return "?" + urlencode(given, doseq=True)
 
 
 def head(method: str, target: str, **headers: str) -> bytes:

@@ -5,6 +5,7 @@ Nothing here is skipped: where this tier cannot run, it fails.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -14,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from imagelab import Lab
 
 BASE = "debian:bookworm"
 SUBLET = str(Path(sys.executable).parent / "sublet")
@@ -198,3 +200,39 @@ def own(base_file: Path) -> Iterator[Sublet]:
     yield sublet
     sublet.clean()
     sublet.close()
+
+
+@pytest.fixture(scope="session")
+def bookworm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with Debian bookworm, made once by mmdebstrap."""
+    lab = Lab(tmp_path_factory.mktemp("suite"))
+    target = tmp_path_factory.mktemp("packed") / "bookworm.sif"
+
+    async def make() -> None:
+        await lab.images.ensure(BASE, report=lab.report)
+        await lab.images.pack(BASE, target)
+        await lab.assert_clean()
+
+    try:
+        asyncio.run(make())
+    finally:
+        lab.close()
+    assert any("mmdebstrap" in line for line in lab.lines)
+    return target
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    made = Lab(tmp_path / "root")
+    try:
+        yield made
+        await made.assert_clean()
+    finally:
+        made.close()
+
+
+@pytest.fixture
+async def based(lab: Lab, bookworm: Path) -> Lab:
+    """A lab in which debian:bookworm is there."""
+    await lab.images.import_(bookworm, name=BASE, trust=True)
+    return lab

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
+import os
 import shutil
 import socket
+import stat
 import struct
 import subprocess
 import tarfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sublet.domain.config import Config
+from sublet.domain.image import Image
 from sublet.drivers.store.database import Database
 from sublet.drivers.store.images import ImageStore
 from sublet.engine.images import Images
+
+PAX = "SCHILY.xattr."
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
 """security.capability: cap_net_raw+ep (linux/capability.h, vfs_cap_data)."""
@@ -126,3 +132,91 @@ def free_port() -> int:
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
         return int(opened.getsockname()[1])
+
+
+def context(place: Path, text: str) -> Path:
+    place.mkdir(exist_ok=True)
+    (place / "Containerfile").write_text(text)
+    return place
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+async def make_image(lab: Lab, place: Path, name: str = "") -> Image:
+    """A small image with content of its own."""
+    path = write(place / f"{uuid.uuid4().hex}.tar", archive(entry("a", os.urandom(90000))))
+    return await lab.images.import_(path, name=name)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+def processes(text: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(line)
+    return found
+
+
+# A tree in which everything is that a packer could lose
+
+
+def rich_layers() -> tuple[bytes, bytes]:
+    pax = {f"{PAX}user.colour": "blue"}
+    capability = {f"{PAX}security.capability": CAPABILITY.decode("utf-8", "surrogateescape")}
+    lower = archive(
+        directory("./", mode=0o755),
+        directory("etc"),
+        entry("etc/owned", b"x", mode=0o4751, uid=123456, gid=7),
+        entry("etc/gone", b"x"),
+        directory("opaque"),
+        entry("opaque/old", b"x"),
+        entry("first", b"linked", mode=0o640),
+        entry("second", type=tarfile.LNKTYPE, linkname="first"),
+        entry("link", type=tarfile.SYMTYPE, linkname="/etc/owned"),
+        entry("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666),
+        entry("fifo", type=tarfile.FIFOTYPE, mode=0o600),
+        entry("coloured", b"x", pax_headers=pax),
+        entry("able", b"x", mode=0o755, pax_headers=capability),
+        entry("sparse", bytes(8 << 20) + b"end"),
+        directory("sticky", mode=0o1777),
+    )
+    upper = archive(
+        directory("etc"),
+        entry("etc/.wh.gone"),
+        directory("opaque"),
+        entry("opaque/.wh..wh..opq"),
+        entry("opaque/new", b"x"),
+    )
+    return lower, upper
+
+
+def check_rich(tree: Path, flattened: bool) -> None:
+    owned = (tree / "etc/owned").stat()
+    assert (owned.st_uid, owned.st_gid) == (123456, 7)
+    assert stat.S_IMODE(owned.st_mode) == 0o4751
+    assert owned.st_mtime == 1_700_000_000
+    assert (tree / "etc/gone").exists() is not flattened
+    assert sorted(p.name for p in (tree / "opaque").iterdir()) == ["new" if flattened else "old"]
+    first, second = (tree / "first").stat(), (tree / "second").stat()
+    assert (first.st_ino, first.st_nlink) == (second.st_ino, 2)
+    assert os.readlink(tree / "link") == "/etc/owned"
+    null = (tree / "null").stat()
+    assert stat.S_ISCHR(null.st_mode)
+    assert null.st_rdev == os.makedev(1, 3)
+    assert stat.S_ISFIFO((tree / "fifo").stat().st_mode)
+    assert os.getxattr(tree / "coloured", "user.colour") == b"blue"
+    assert os.getxattr(tree / "able", "security.capability") == CAPABILITY
+    assert (tree / "sparse").stat().st_size == (8 << 20) + 3
+    assert stat.S_IMODE((tree / "sticky").stat().st_mode) == 0o1777

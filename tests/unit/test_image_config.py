@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublet.domain.errors import CorruptImage
-from sublet.domain.image import LABEL_SHA256, ImageConfig
+from sublet.domain.image import LABEL_SHA256, MAX_HISTORY, ImageConfig, Step
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 texts = st.lists(text, max_size=3).map(tuple)
@@ -35,6 +35,7 @@ configs = st.builds(
     stop_signal=text,
     healthcheck=st.dictionaries(text, text, max_size=2),
     labels=st.dictionaries(text, text, max_size=3),
+    history=st.lists(st.builds(Step, text, text, text, text, st.booleans()), max_size=3).map(tuple),
 )
 
 
@@ -84,6 +85,12 @@ def test_labels_are_added_to_a_copy() -> None:
         b'{"config": {"Cmd": ["a\\u0000"]}}',
         b'{"config": {"Labels": ["a"]}}',
         b'{"architecture": ["amd64"]}',
+        b'{"config": {"ExposedPorts": "80/tcp"}}',
+        b'{"config": {"Volumes": ["/data"]}}',
+        b'{"history": {"created_by": "x"}}',
+        b'{"history": ["x"]}',
+        b'{"history": [{"created_by": 5}]}',
+        b'{"history": [' + b"{}," * MAX_HISTORY + b"{}]}",
         b"[" * 100_000,
     ],
 )

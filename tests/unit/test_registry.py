@@ -137,6 +137,17 @@ def test_mksquashfs_argv() -> None:
     assert "--bounding-set=-sys_admin" in argv
 
 
+def test_a_history_of_one_layer() -> None:
+    steps = [{"created_by": "a"}, {"created_by": "b", "empty_layer": True}]
+    assert layout.one_layer(steps, "") == [
+        {"created_by": "a", "empty_layer": True},
+        {"created_by": "b"},
+    ]
+    again = layout.one_layer(layout.one_layer(steps, ""), "")
+    assert again == layout.one_layer(steps, "")
+    assert layout.one_layer(None, "now") == [{"created": "now", "created_by": "sublet"}]
+
+
 def test_layout_names_its_blobs(tmp_path: Path) -> None:
     layer = tmp_path / "layer"
     layer.write_bytes(b"tar")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
@@ -40,20 +40,60 @@ class Import(BaseModel):
     trust: bool = False
 
 
+class Tag(BaseModel):
+    source: str
+    name: str
+
+
+class Prune(BaseModel):
+    """`all`: named images too. `dry_run`: only tell what would go."""
+
+    all: bool = False
+    filters: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+Filters = Annotated[tuple[str, ...], Query()]
+"""`?filter=KEY=VALUE`, as often as wanted."""
+
+
 def router(verbs: Verbs) -> APIRouter:
     """`/v1/images`."""
     routes = APIRouter(prefix="/v1/images", tags=["images"])
     images, operations = verbs.images, verbs.operations
 
-    @routes.get("")
-    async def list_images() -> list[dict[str, Any]]:
-        return [render.image(row) for row in images.all()]
+    def in_use() -> set[str]:
+        return {row.digest for row in verbs.instances.list(all=True)}
 
-    @routes.delete("", status_code=204)
-    async def remove_image(name: str, force: bool = False) -> Response:
-        in_use = {row.digest for row in verbs.instances.list(all=True)}
-        await images.remove(name, force=force, in_use=in_use)
-        return Response(status_code=204)
+    @routes.get("")
+    async def list_images(filter: Filters = ()) -> list[dict[str, Any]]:
+        return [render.image(row, images.repo_digests(row)) for row in images.all(filter)]
+
+    @routes.get("/inspect")
+    async def inspect_image(name: str) -> dict[str, Any]:
+        row = images.get(name)
+        digests, file = images.repo_digests(row), images.files.path(row.digest)
+        return render.image_inspection(row, digests, file)
+
+    @routes.get("/history")
+    async def image_history(name: str) -> list[dict[str, Any]]:
+        return render.image_history(images.get(name))
+
+    @routes.post("/tag")
+    async def tag_image(body: Tag) -> dict[str, Any]:
+        return render.image(images.tag(body.source, body.name))
+
+    @routes.delete("")
+    async def remove_image(name: str, force: bool = False) -> dict[str, Any]:
+        removed = await images.remove(name, force=force, in_use=in_use)
+        return {"untagged": removed.names, "deleted": [row.digest for row in removed.images]}
+
+    @routes.post("/prune")
+    async def prune_images(body: Prune) -> dict[str, Any]:
+        found = await images.prune(
+            body.filters, everything=body.all, in_use=in_use, dry=body.dry_run
+        )
+        return render.pruned(found)
 
     @routes.post("/ensure")
     async def ensure_image(body: Pull, request: Request) -> StreamingResponse:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sublet.domain.event import Event
 from sublet.domain.image import Image
 from sublet.domain.instance import Instance
 from sublet.domain.units import rfc3339
+from sublet.engine.collecting import Pruned
 from sublet.engine.instances import Instances
 
 
@@ -61,15 +64,59 @@ def inspection(row: Instance, instances: Instances) -> dict[str, Any]:
     }
 
 
-def image(row: Image) -> dict[str, Any]:
+def image(row: Image, repo_digests: Sequence[str] = ()) -> dict[str, Any]:
     """One entry of `images`."""
     return {
         "digest": row.digest,
         "name": row.names[0] if row.names else None,
         "names": list(row.names),
+        "repo_digests": list(repo_digests),
         "size": row.size,
         "created": time(row.created),
         "architecture": row.config.architecture,
+        "labels": dict(row.config.labels),
+    }
+
+
+def image_inspection(row: Image, repo_digests: Sequence[str], file: Path) -> dict[str, Any]:
+    """The answer to `image inspect`: the keys of `images`, and the OCI config as it is."""
+    return {
+        **image(row, repo_digests),
+        "os": "linux",
+        "file": str(file),
+        "squashfs": {"offset": row.offset, "length": row.length},
+        "config": row.config.inner(),
+        "history": [step.to_dict() for step in row.config.history],
+    }
+
+
+def image_history(row: Image) -> list[dict[str, Any]]:
+    """The steps that made an image, the last first.
+
+    An image is one file system: of the steps that changed files, only a lone one's bytes
+    are known.
+    """
+    steps = row.config.history
+    layers = [step for step in steps if not step.empty_layer]
+    sizes = {True: 0, False: row.length if len(layers) == 1 else None}
+    return [
+        {
+            "digest": row.digest if index == len(steps) - 1 else None,
+            "created": step.created or None,
+            "created_by": step.created_by,
+            "size": sizes[step.empty_layer],
+            "comment": step.comment,
+        }
+        for index, step in reversed(list(enumerate(steps)))
+    ]
+
+
+def pruned(found: Pruned) -> dict[str, Any]:
+    """The outcome of an image prune, or of its dry run."""
+    return {
+        "images": [image(row) for row in found.images],
+        "cache": found.cache,
+        "size": found.size,
     }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sublet.domain import suites
 from sublet.domain.errors import DiskFull, NoSuchImage, PullFailed, SubletError
-from sublet.domain.image import ImageConfig
+from sublet.domain.image import ImageConfig, Step
 from sublet.domain.suites import Suite
 from sublet.drivers import run, squashfs
 
@@ -132,9 +132,12 @@ def bootstrap_argv(plan: Plan, keys: Path | None, extra: Path) -> list[str]:
     return [*argv, plan.suite.name, "-", *plan.sources]
 
 
-def image_config(architecture: str, created: str) -> ImageConfig:
+def image_config(architecture: str, created: str, suite: str) -> ImageConfig:
     """The config of a distribution's image: a shell."""
-    return ImageConfig(architecture=architecture, created=created, cmd=("bash",), env=(PATH,))
+    step = Step(created, f"mmdebstrap --variant=minbase {suite}")
+    return ImageConfig(
+        architecture=architecture, created=created, cmd=("bash",), env=(PATH,), history=(step,)
+    )
 
 
 async def bootstrap(plan: Plan, output: Path, *, offset: int, report: Report) -> None:

@@ -26,8 +26,7 @@ def write(directory: Path, layer: Path, config: ImageConfig) -> str:
     outer = json.loads(config.to_json())
     outer["rootfs"] = {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]}
     outer["created"] = outer["created"] or "1970-01-01T00:00:00Z"
-    # buildah counts the layers of a base by its history.
-    outer["history"] = [{"created": outer["created"], "created_by": "sublet"}]
+    outer["history"] = one_layer(outer.get("history"), outer["created"])
     config_entry = _add(blobs, outer, "config.v1+json")
     manifest = {
         "schemaVersion": 2,
@@ -38,6 +37,14 @@ def write(directory: Path, layer: Path, config: ImageConfig) -> str:
     (directory / "index.json").write_text(json.dumps(index))
     (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     return str(config_entry["digest"]).partition(":")[2]
+
+
+def one_layer(history: list[dict[str, Any]] | None, created: str) -> list[dict[str, Any]]:
+    """The history with its last step as the only one that made a layer: all that the steps
+    before it made lies in that layer too, and readers count layers by the history."""
+    steps = history or [{"created": created, "created_by": "sublet"}]
+    last = {key: value for key, value in steps[-1].items() if key != "empty_layer"}
+    return [{**step, "empty_layer": True} for step in steps[:-1]] + [last]
 
 
 def _add(blobs: Path, data: dict[str, Any], kind: str) -> dict[str, Any]:

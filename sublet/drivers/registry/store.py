@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -106,6 +106,32 @@ class BuildStore:
     async def remove_image(self, inside: Inside, name: str) -> None:
         """Drop an image and the layers that nothing else needs; no error if it is not there."""
         await run.run(inside(self.buildah("rmi", name)), check=False, env=self.environment)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a build or a pull is working in the store."""
+        return self._rooms > 0
+
+    async def keep_only(self, needed: Callable[[str, list[str]], bool]) -> None:
+        """Drop every image (intermediate ones apart) that `needed` does not want, asked with
+        its id and names; nothing while somebody else works in the store."""
+        async with self._gate:
+            if self._rooms or not self.graph.exists():
+                return
+            self.prepare()
+            async with self._room() as inside:
+                argv = inside(self.buildah("images", "--json", "--no-trunc"))
+                result = await run.run(argv, check=False, env=self.environment)
+                for item in json.loads(result.stdout or b"[]") or ():
+                    identity = str(item["id"]).removeprefix("sha256:")
+                    if not needed(identity, [str(name) for name in item.get("names") or ()]):
+                        await self.remove_image(inside, identity)
+
+    async def empty(self) -> None:
+        """Remove the whole store; nothing while somebody works in it."""
+        async with self._gate:
+            if not self._rooms:
+                await asyncio.to_thread(shutil.rmtree, self.graph, ignore_errors=True)
 
     def leftovers(self) -> list[Leftover]:
         """What ended builds left: mounts below the store, cgroups, temporary files."""

@@ -9,9 +9,11 @@ from contextlib import suppress
 
 from sublet.domain.errors import InvalidArgument, NoSuchImage
 from sublet.domain.image import Image, ImageConfig
-from sublet.domain.reference import Reference
+from sublet.domain.reference import Reference, is_digest
 from sublet.drivers.store.database import Database
 
+MANIFEST = "manifest "
+"""Begins the sources that are manifests in registries: `manifest REPOSITORY@DIGEST`."""
 _PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{6,64})")
 
 
@@ -52,6 +54,14 @@ class ImageStore:
             connection.execute("DELETE FROM sources WHERE digest = ?", (digest,))
             connection.execute("DELETE FROM hashes WHERE digest = ?", (digest,))
 
+    def forget_strays(self) -> None:
+        """Forget what was packed into, and read as, images that are gone."""
+        with self._database.transaction() as connection:
+            for table in ("sources", "hashes"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE digest NOT IN (SELECT digest FROM images)"
+                )
+
     def tag(self, name: str, digest: str) -> None:
         """`name` means this image from now on. `name` is in its short form."""
         with self._database.transaction() as connection:
@@ -70,7 +80,8 @@ class ImageStore:
         return self._image(row) if row else None
 
     def find(self, text: str) -> Image | None:
-        """The image that a name, a digest or a digest's first 6 or more digits mean.
+        """The image that a name, a digest or a digest's first 6 or more digits mean; the digest
+        may be that of a manifest, as which a registry gave the image.
 
         Raises InvalidArgument where the digits begin several digests.
         """
@@ -79,8 +90,12 @@ class ImageStore:
             name = str(Reference.parse(text))
         if name and (image := self.named(name)):
             return image
+        if name and (image := self.packed_from(f"{MANIFEST}{name}")):
+            return image
         match = _PREFIX.fullmatch(text.rpartition("@")[2])
-        return self._by_prefix(match[1]) if match else None
+        if match and (image := self._by_prefix(match[1])):
+            return image
+        return self._by_manifest(text) if is_digest(text) else None
 
     def resolve(self, text: str) -> Image:
         """As `find`; raises NoSuchImage where there is none."""
@@ -98,6 +113,18 @@ class ImageStore:
                 f"Several images have digests that begin with '{digits}'.", hint="Write more of it."
             )
         return self._image(rows[0]) if rows else None
+
+    def _by_manifest(self, digest: str) -> Image | None:
+        row = self._connection.execute(
+            "SELECT images.* FROM images JOIN sources USING (digest) WHERE source LIKE ? LIMIT 1",
+            (f"{MANIFEST}%@{digest}",),
+        ).fetchone()
+        return self._image(row) if row else None
+
+    def repo_digests(self, digest: str) -> list[str]:
+        """As what registries gave or took the image: `repository@sha256:…`."""
+        found = [source for source in self.sources_of(digest) if source.startswith(MANIFEST)]
+        return sorted(source.removeprefix(MANIFEST) for source in found)
 
     def is_packed(self, digest: str) -> bool:
         """Whether this host packed the file itself: it may be mounted."""

@@ -5,12 +5,12 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
-from sublet.domain.errors import NoSuchImage, NoSuchInstance, from_dict
+from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._async import wire
-from sublet.sdk._http import lost, query_of, quote
+from sublet.sdk._async.images import AsyncImageVerbs, Progress, silent
+from sublet.sdk._http import quote
 from sublet.sdk.results import exec_spec, instance_spec
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
@@ -19,40 +19,13 @@ if TYPE_CHECKING:
 
     from sublet.sdk.outcome import ExecResult
 
-Progress = Callable[[str], None]
 
-
-def silent(line: str) -> None:
-    """Progress that nobody wants to see."""
-
-
-class AsyncClient:
+class AsyncClient(AsyncImageVerbs):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
     Without `socket` the daemon is started when none answers. Every method raises
     SubletError or one of its kinds.
     """
-
-    def __init__(self, socket: str = "") -> None:
-        self._path = socket
-
-    async def call(self, method: str, target: str, body: Any = None, **query: Any) -> Any:
-        """One request of the native API: the JSON answer, None where it has none."""
-        target += query_of(query)
-        pieces = [p async for p in wire.stream(method, target, body, path=self._path)]
-        text = b"".join(pieces)
-        return json.loads(text) if text else None
-
-    async def _operate(self, target: str, body: Any, progress: Progress) -> dict[str, Any]:
-        """A long action: its lines go to `progress`; its result."""
-        async for message in wire.lines("POST", target, body, path=self._path):
-            if "line" in message:
-                progress(message["line"])
-            elif "error" in message:
-                raise from_dict(message["error"])
-            elif "result" in message:
-                return dict(message["result"])
-        raise lost()
 
     # Instances
 
@@ -189,46 +162,6 @@ class AsyncClient:
         target = f"/v1/instances/{quote(name)}/export"
         async for piece in wire.stream("GET", target, path=self._path):
             yield piece
-
-    # Images
-
-    async def images(self) -> list[dict[str, Any]]:
-        """The images on this host."""
-        return list(await self.call("GET", "/v1/images"))
-
-    async def ensure(self, reference: str, progress: Progress = silent) -> dict[str, Any]:
-        """The image of this name, path or reference; fetched if it is not here."""
-        body = {"reference": reference}
-        return await self._operate("/v1/images/ensure", body, progress)
-
-    async def pull(self, reference: str, progress: Progress = silent) -> dict[str, Any]:
-        """Fetch an image from its registry, or make it from a Debian mirror."""
-        return await self._operate("/v1/images/pull", {"reference": reference}, progress)
-
-    async def build(
-        self, directory: str, *, name: str = "", file: str = "", progress: Progress = silent
-    ) -> dict[str, Any]:
-        """Build the Containerfile in a directory of this host (absolute paths)."""
-        body = {"directory": directory, "name": name, "file": file}
-        return await self._operate("/v1/images/build", body, progress)
-
-    async def import_image(
-        self, path: str, *, name: str = "", trust: bool = False, progress: Progress = silent
-    ) -> dict[str, Any]:
-        """Take in a SIF file or a root file system's tar (absolute path)."""
-        body = {"path": path, "name": name, "trust": trust}
-        return await self._operate("/v1/images/import", body, progress)
-
-    async def pack(
-        self, source: str, output: str, *, progress: Progress = silent
-    ) -> dict[str, Any]:
-        """Write an image, a root file system or an OCI layout into one runnable file."""
-        body = {"source": source, "output": output}
-        return await self._operate("/v1/images/pack", body, progress)
-
-    async def remove_image(self, name: str, *, force: bool = False) -> None:
-        """Drop an image's name, and with the last name its file."""
-        await self.call("DELETE", "/v1/images", name=name, force=force)
 
     # Host
 

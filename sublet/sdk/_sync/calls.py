@@ -1,0 +1,43 @@
+# Made from ../_async/calls.py by scripts/unasync.py; edit that file.
+"""Requests of the native API, whatever they are about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from sublet.domain.errors import from_dict
+from sublet.sdk._sync import wire
+from sublet.sdk._http import lost, query_of
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Calls:
+    """Calls to one daemon."""
+
+    def __init__(self, socket: str = "") -> None:
+        self._path = socket
+
+    def call(self, method: str, target: str, body: Any = None, **query: Any) -> Any:
+        """One request of the native API: the JSON answer, None where it has none."""
+        target += query_of(query)
+        pieces = [p for p in wire.stream(method, target, body, path=self._path)]
+        text = b"".join(pieces)
+        return json.loads(text) if text else None
+
+    def _operate(
+        self, target: str, body: Any, progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """A long action: its lines go to `progress`; its result."""
+        for message in wire.lines("POST", target, body, path=self._path):
+            if "line" in message:
+                progress(message["line"])
+            elif "error" in message:
+                raise from_dict(message["error"])
+            elif "result" in message:
+                return dict(message["result"])
+        raise lost()

@@ -1,0 +1,82 @@
+# Made from ../_async/images.py by scripts/unasync.py; edit that file.
+"""The client's verbs on images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sublet.sdk._sync.calls import Calls
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
+
+Progress = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Progress that nobody wants to see."""
+
+
+class ImageVerbs(Calls):
+    """What can be done with images."""
+
+    def images(self, filters: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The images on this host; `filters` are `dangling=true`, `reference=…`, `label=…`,
+        `before=…`, `since=…`, `until=…`."""
+        return list(self.call("GET", "/v1/images", filter=list(filters)))
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        """All that is known of an image: its OCI config, digests, file."""
+        return dict(self.call("GET", "/v1/images/inspect", name=name))
+
+    def image_history(self, name: str) -> list[dict[str, Any]]:
+        """The steps that made an image, the last first."""
+        return list(self.call("GET", "/v1/images/history", name=name))
+
+    def tag(self, source: str, name: str) -> None:
+        """Give an image a further name."""
+        self.call("POST", "/v1/images/tag", {"source": source, "name": name})
+
+    def prune_images(
+        self, *, all: bool = False, filters: Sequence[str] = (), dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Remove images without a name that nothing needs, with `all` every one that no
+        instance is made of: `images`, `cache` and `size` (bytes freed)."""
+        body = {"all": all, "filters": list(filters), "dry_run": dry_run}
+        return dict(self.call("POST", "/v1/images/prune", body))
+
+    def ensure(self, reference: str, progress: Progress = silent) -> dict[str, Any]:
+        """The image of this name, path or reference; fetched if it is not here."""
+        body = {"reference": reference}
+        return self._operate("/v1/images/ensure", body, progress)
+
+    def pull(self, reference: str, progress: Progress = silent) -> dict[str, Any]:
+        """Fetch an image from its registry, or make it from a Debian mirror."""
+        return self._operate("/v1/images/pull", {"reference": reference}, progress)
+
+    def build(
+        self, directory: str, *, name: str = "", file: str = "", progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Build the Containerfile in a directory of this host (absolute paths)."""
+        body = {"directory": directory, "name": name, "file": file}
+        return self._operate("/v1/images/build", body, progress)
+
+    def import_image(
+        self, path: str, *, name: str = "", trust: bool = False, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Take in a SIF file or a root file system's tar (absolute path)."""
+        body = {"path": path, "name": name, "trust": trust}
+        return self._operate("/v1/images/import", body, progress)
+
+    def pack(
+        self, source: str, output: str, *, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Write an image, a root file system or an OCI layout into one runnable file."""
+        body = {"source": source, "output": output}
+        return self._operate("/v1/images/pack", body, progress)
+
+    def remove_image(self, name: str, *, force: bool = False) -> dict[str, Any]:
+        """Drop an image's name, and with the last name its file: `untagged`, `deleted`."""
+        return dict(self.call("DELETE", "/v1/images", name=name, force=force))
