@@ -52,6 +52,13 @@ def rare(options: Options) -> Options:
 def env_files(paths: Iterable[str]) -> list[str]:
     """Variables of files, one a line; a name alone takes this process's value."""
     lines = _lines(paths)
+    for line in lines:
+        name = line.partition("=")[0]
+        if not name or name.split() != [name]:
+            raise InvalidArgument(
+                f"'{line[:60]}' is no variable: its name is empty or has a space in it.",
+                hint="Write NAME=VALUE, or NAME alone, on a line of its own, and no export.",
+            )
     known = [line for line in lines if "=" in line or line in os.environ]
     return [line if "=" in line else f"{line}={os.environ[line]}" for line in known]
 
@@ -60,10 +67,24 @@ def _lines(paths: Iterable[str]) -> list[str]:
     """The lines of files without comments and empty ones."""
     found = []
     for path in paths:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.rstrip("\n").lstrip() for line in file]
+        lines = [line.rstrip("\r").lstrip() for line in _text(path).split("\n")]
         found += [line for line in lines if line and not line.startswith("#")]
     return found
+
+
+def _text(path: str) -> str:
+    """A file that a flag names."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except OSError as error:
+        raise InvalidArgument(
+            f"The file '{path}' cannot be read: {error.strerror}.", hint="Mend its path."
+        ) from error
+    except ValueError as error:
+        raise InvalidArgument(
+            f"The file '{path}' is not text in UTF-8.", hint="Write it again as UTF-8."
+        ) from error
 
 
 def _pair(what: str, text: str) -> tuple[str, str]:
@@ -108,8 +129,7 @@ def _seccomp(texts: Iterable[str]) -> str:
             )
         found = value
         if value != "unconfined":
-            with open(value, encoding="utf-8") as file:
-                found = file.read()
+            found = _text(value)
     return found
 
 

@@ -33,10 +33,19 @@ def run(options: Options, args: list[str]) -> int:
     client = Client()
     with Progress() as progress:
         if options.get("detach"):
-            print(client.start(spec, progress)["id"])
+            started = client.start(spec, progress)
+            warn(started)
+            print(started["id"])
             return 0
-        session, _ = client.foreground(spec, progress)
+        session, started = client.foreground(spec, progress)
+    warn(started)
     return _relay(session, options)
+
+
+def warn(started: dict[str, Any]) -> None:
+    """Say on standard error what the instance was asked to have and does not get."""
+    for text in started.get("warnings", ()):
+        print(f"sublet: warning: {text}", file=sys.stderr)
 
 
 def execute(options: Options, args: list[str]) -> int:

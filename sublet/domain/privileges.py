@@ -17,6 +17,15 @@ CAPABILITIES = tuple(
 )
 """Every capability, by its number (capabilities(7))."""
 
+DEFAULT_CAPABILITIES = tuple(
+    f"CAP_{name}"
+    for name in (
+        "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE "
+        "SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"
+    ).split()
+)
+"""Docker's default set without MKNOD and NET_RAW."""
+
 _ULIMIT = re.compile(r"([a-z]+)=(-1|unlimited|[0-9]+)(?::(-1|unlimited|[0-9]+))?")
 ULIMITS = frozenset(
     "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending "
@@ -24,8 +33,16 @@ ULIMITS = frozenset(
 )
 """Names as Docker and setrlimit(2) have them."""
 
+_PATH = re.compile(r"/dev(?:/[^/\0]+)+")
+
+_TAKEN = frozenset(
+    "console fd full init mqueue null ptmx pts random shm stderr stdin stdout tty urandom "
+    "zero".split()
+)
+"""Names below /dev that every instance has already."""
+
 _SYSCTLS = re.compile(
-    r"net\.[a-z0-9_./-]+|kernel\.(?:shm(?:all|max|mni|_rmid_forced)|msg(?:max|mnb|mni)|sem)"
+    r"net(?:\.[a-z0-9_/-]+)+|kernel\.(?:shm(?:all|max|mni|_rmid_forced)|msg(?:max|mnb|mni)|sem)"
     r"|fs\.mqueue\.[a-z_]+"
 )
 """Those that belong to the instance's own namespaces."""
@@ -87,6 +104,20 @@ def capability(text: str) -> str:
     return name if name == "ALL" else f"CAP_{name}"
 
 
+def capabilities(added: Iterable[str], dropped: Iterable[str]) -> tuple[str, ...]:
+    """The capabilities that are asked for: the defaults less `dropped`, then `added`, as Docker
+    has it; `ALL` in either means every one. Names as capabilities(7) has them, in its order."""
+    more, less = {capability(name) for name in added}, {capability(name) for name in dropped}
+    every = {f"CAP_{name}" for name in CAPABILITIES}
+    if "ALL" in more:
+        wanted = every - less
+    elif "ALL" in less:
+        wanted = more
+    else:
+        wanted = (set(DEFAULT_CAPABILITIES) - less) | more
+    return tuple(name for name in (f"CAP_{short}" for short in CAPABILITIES) if name in wanted)
+
+
 def check_privileges(
     added: Iterable[str],
     dropped: Iterable[str],
@@ -97,12 +128,14 @@ def check_privileges(
     """Raises InvalidArgument for what does not exist or would reach beyond the instance."""
     for name in (*added, *dropped):
         capability(name)
-    for name in sysctls:
+    for name, value in sysctls.items():
         if not _SYSCTLS.fullmatch(name):
             raise InvalidArgument(
                 f"The sysctl '{name}' is not the instance's own.",
                 hint="Those of net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* are.",
             )
+        if not re.fullmatch(r"[ -~\t]{1,1000}", value):
+            raise InvalidArgument(f"The value of {name} is not a line of text.")
     for device in devices:
         _check_device(device)
     for limit in ulimits:
@@ -117,9 +150,14 @@ def check_privileges(
 
 def _check_device(device: Device) -> None:
     paths = (device.source, device.destination)
-    sound = all(p.startswith("/dev/") and ".." not in p.split("/") for p in paths)
+    sound = all(_PATH.fullmatch(p) and not {"..", "."} & set(p.split("/")) for p in paths)
     if not sound or not device.access or set(device.access) - set("rwm"):
         raise _no_device(device.source)
+    if device.destination.split("/")[2] in _TAKEN:
+        raise InvalidArgument(
+            f"Every instance has its own {device.destination}.",
+            hint="Give the device another name inside: --device /dev/X:/dev/Y.",
+        )
 
 
 def _no_device(text: str) -> InvalidArgument:

@@ -14,7 +14,10 @@ from sublet.domain.mounts import Mount, check_mount
 from sublet.domain.names import validate_hostname, validate_name
 from sublet.domain.ports import Port, check_port
 from sublet.domain.privileges import Device, Ulimit, check_privileges
+from sublet.domain.resolving import check_resolving
 from sublet.domain.restart import RestartPolicy, check_restart
+from sublet.domain.seccomp import check_profile
+from sublet.domain.signals import signal_number
 from sublet.domain.size import Size
 from sublet.domain.units import MIB
 
@@ -143,12 +146,30 @@ def check_spec(spec: InstanceSpec) -> None:
     for mount in spec.mounts:
         check_mount(mount)
     check_privileges(spec.cap_add, spec.cap_drop, spec.sysctls, spec.devices, spec.ulimits)
+    check_options(spec)
     check_restart(spec.restart, remove=spec.remove)
     if spec.health is not None:
         check_health(spec.health)
     check_log(spec.log)
     if not 0 <= spec.ttl < math.inf:
         raise InvalidArgument(f"{spec.ttl} is not a time to live in seconds.")
+
+
+def check_options(spec: InstanceSpec) -> None:
+    """Raises InvalidArgument for options that are malformed or contradict each other."""
+    check_profile(spec.seccomp)
+    check_resolving(spec.hosts, spec.dns, spec.dns_search)
+    _check_texts(*spec.group_add, *spec.labels, *spec.labels.values())
+    if spec.stop_signal:
+        signal_number(spec.stop_signal)
+    if spec.shm_size < 0:
+        raise InvalidArgument(f"{spec.shm_size} is no size of /dev/shm.", hint="Write 64m.")
+    shared = spec.network == "host" or spec.network.startswith("container:")
+    if shared and any(name.startswith("net.") for name in spec.sysctls):
+        raise InvalidArgument(
+            "The sysctls of net.* belong to a network that this instance only shares.",
+            hint="Leave --sysctl net.* or --network out.",
+        )
 
 
 def check_log(log: LogConfig) -> None:

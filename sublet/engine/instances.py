@@ -19,18 +19,17 @@ from sublet.domain.errors import (
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.names import friendly_name
+from sublet.domain.signals import signal_number
 from sublet.domain.spec import (
     ExecSpec,
     InstanceSpec,
     Market,
     check_exec,
     check_spec,
-    check_working_dir,
 )
 from sublet.drivers import processes, trace
 from sublet.drivers.container import archive, logs
 from sublet.drivers.container.execution import Execution, execute
-from sublet.drivers.container.spec import Process
 from sublet.drivers.container.streams import Streams
 from sublet.engine import plan
 from sublet.engine.images import Images
@@ -106,6 +105,12 @@ class Instances:
             state=State.PENDING,
             created=time.time(),
         )
+
+    def warnings(self, instance: Instance) -> tuple[str, ...]:
+        """What the instance was asked to have and does not get, a sentence each."""
+        spec = instance.spec
+        lacking = self.parts.containers.rights.lacking(spec.cap_add, spec.cap_drop)
+        return tuple(f"{name} is left out: this host does not have it itself." for name in lacking)
 
     def sold(self, market: Market) -> capacity.Amount:
         """What the instances of a market hold."""
@@ -211,19 +216,17 @@ class Instances:
         """Start a further process in a running instance; `env` adds to the instance's own."""
         check_exec(spec)
         instance = self._live(text)
-        own = instance.spec
         image = self.parts.image_store.get(instance.digest)
         config = image.config if image else ImageConfig()
-        host = plan.hostname(instance)
-        directory = spec.working_dir or own.working_dir or config.working_dir or "/"
-        check_working_dir(directory)
-        process = Process(
-            args=spec.command,
-            env=plan.environment(config, own.env + spec.env, host, tty=spec.tty),
-            working_dir=directory,
+        process = plan.process(
+            instance,
+            config,
+            spec.command,
+            env=spec.env,
+            working_dir=spec.working_dir,
             tty=spec.tty,
         )
-        user = spec.user or own.user or config.user
+        user = spec.user or instance.spec.user or config.user
         base = self.parts.network.uid_base(instance.slot)
         return await execute(self.parts.containers, instance.id, process, user, base)
 
@@ -235,14 +238,3 @@ class Instances:
             at = self.parts.containers.places(instance.id)
             async with archive.packed(at) as stream:
                 yield stream
-
-
-def signal_number(text: str) -> int:
-    """`SIGTERM`, `TERM`, `15`: the number. Raises InvalidArgument."""
-    if text.isdecimal() and len(text) < 3 and 0 < int(text) < 65:
-        return int(text)
-    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-    try:
-        return int(signal.Signals[name])
-    except KeyError:
-        raise InvalidArgument(f"'{text}' is not a signal.", hint="Write SIGTERM or 15.") from None

@@ -71,6 +71,7 @@ class Lifecycle:
             instance,
             image.config,
             address=address,
+            gateway=parts.network.gateway,
             uid_base=uid_base,
             resolv_conf=parts.network.resolv_conf(),
         )

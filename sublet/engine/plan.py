@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from sublet.domain import resolving
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import Instance
 from sublet.domain.spec import check_working_dir
 from sublet.drivers.container.containers import Plan
-from sublet.drivers.container.spec import PATH, Process
+from sublet.drivers.container.spec import PATH, Options, Process
 
 
 def arguments(instance: Instance, config: ImageConfig) -> tuple[str, ...]:
@@ -43,29 +44,71 @@ def hostname(instance: Instance) -> str:
     return instance.spec.hostname or instance.id
 
 
-def container_plan(
-    instance: Instance, config: ImageConfig, *, address: str, uid_base: int, resolv_conf: str
-) -> Plan:
-    """What the container driver needs to know."""
-    spec, host = instance.spec, hostname(instance)
-    working_dir = spec.working_dir or config.working_dir or "/"
-    check_working_dir(working_dir)
-    process = Process(
-        args=arguments(instance, config),
-        env=environment(config, spec.env, host, tty=spec.tty),
-        working_dir=working_dir,
-        tty=spec.tty,
+def process(
+    instance: Instance,
+    config: ImageConfig,
+    args: tuple[str, ...],
+    *,
+    env: tuple[str, ...] = (),
+    working_dir: str = "",
+    tty: bool = False,
+) -> Process:
+    """A process of the instance, its first or a further one, with the instance's rights. Raises
+    InvalidArgument for a working directory that none may have."""
+    spec = instance.spec
+    directory = working_dir or spec.working_dir or config.working_dir or "/"
+    check_working_dir(directory)
+    return Process(
+        args=args,
+        env=environment(config, spec.env + env, hostname(instance), tty=tty),
+        working_dir=directory,
+        tty=tty,
+        join=spec.group_add,
+        cap_add=spec.cap_add,
+        cap_drop=spec.cap_drop,
+        ulimits=spec.ulimits,
     )
-    hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n{address}\t{host}\n"
+
+
+def options(instance: Instance) -> Options:
+    """What the tenant changed about the container."""
+    spec = instance.spec
+    return Options(
+        seccomp=spec.seccomp,
+        sysctls=spec.sysctls,
+        devices=spec.devices,
+        read_only=spec.read_only,
+        shm_size=spec.shm_size,
+        init=spec.init,
+    )
+
+
+def container_plan(
+    instance: Instance,
+    config: ImageConfig,
+    *,
+    address: str,
+    gateway: str,
+    uid_base: int,
+    resolv_conf: str,
+) -> Plan:
+    """What the container driver needs to know; the host answers at `gateway`."""
+    spec, host = instance.spec, hostname(instance)
+    files = {
+        "resolv.conf": resolving.resolv_conf(resolv_conf, spec.dns, spec.dns_search),
+        "hosts": resolving.hosts_file(host, address, gateway, spec.hosts),
+        "hostname": f"{host}\n",
+    }
     return Plan(
         instance_id=instance.id,
-        process=process,
+        process=process(instance, config, arguments(instance, config), tty=spec.tty),
         user=spec.user or config.user,
         hostname=host,
         uid_base=uid_base,
         size=spec.size,
         pids_limit=spec.pids_limit,
         mounts=spec.mounts,
-        files={"resolv.conf": resolv_conf, "hosts": hosts, "hostname": f"{host}\n"},
+        files=files,
         stdin=spec.stdin,
+        options=options(instance),
     )

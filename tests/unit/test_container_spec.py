@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 
 from sublet.domain.errors import CommandNotExecutable, CommandNotFound, InvalidArgument, StartFailed
+from sublet.domain.privileges import CAPABILITIES
 from sublet.drivers.container import seccomp
 from sublet.drivers.container.logs import parse_line
+from sublet.drivers.container.rights import Rights
 from sublet.drivers.container.rootfs import find_user
 from sublet.drivers.container.spec import (
-    CAPABILITIES,
     ContainerSpec,
     Process,
     config,
-    given_capabilities,
 )
 from sublet.drivers.container.supervisor import Supervision, conmon_argv, explain
 
+RIGHTS = Rights(frozenset(f"CAP_{name}" for name in CAPABILITIES))
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/srv:/bin/sh\nbad\n:x:y:z\n7:x:9:9::/:\n"
 GROUP = "root:x:0:\nweb:x:33:app,other\ndisk:x:6:root,app\n"
 
@@ -62,7 +63,7 @@ def test_configuration_is_strict(monkeypatch: pytest.MonkeyPatch) -> None:
         mounts=(),
         memory=1 << 20,
     )
-    made = config(spec, CAPABILITIES)
+    made = config(spec, RIGHTS)
     assert made["process"]["noNewPrivileges"] is True
     held = made["process"]["capabilities"]
     assert held["inheritable"] == held["ambient"] == held["effective"] == []
@@ -74,12 +75,6 @@ def test_configuration_is_strict(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ro" in by_place["/sys"]
     assert "ro" in by_place["/sys/fs/cgroup"]
     assert "size=1048576" in by_place["/dev/shm"]
-
-
-def test_only_capabilities_that_the_host_has() -> None:
-    assert given_capabilities("CapBnd:\t000001ffffffffff\n") == CAPABILITIES
-    assert given_capabilities("CapBnd:\t0000000000000001\n") == ("CAP_CHOWN",)
-    assert given_capabilities("") == ()
 
 
 PROFILE = {
@@ -119,6 +114,7 @@ def test_seccomp_profile_is_resolved() -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
+        ("open `/proc/sys/net/x`: No such file or directory", InvalidArgument),
         ("executable file `x` not found in $PATH: No such file or directory", CommandNotFound),
         ("open executable: Permission denied", CommandNotExecutable),
         ("exec container process `/x`: Exec format error", CommandNotExecutable),

@@ -11,8 +11,8 @@ from fastapi.responses import StreamingResponse
 
 from sublet.api.native import render
 from sublet.api.native.streaming import unless_gone
+from sublet.domain.signals import signal_number
 from sublet.domain.spec import InstanceSpec
-from sublet.engine.instances import signal_number
 from sublet.engine.verbs import Verbs
 
 
@@ -28,7 +28,7 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.post("", status_code=201)
     async def run_instance(spec: InstanceSpec, request: Request) -> dict[str, Any]:
         instance, _ = await unless_gone(request.receive, instances.run(spec))
-        return render.instance(instance)
+        return {**render.instance(instance), "warnings": instances.warnings(instance)}
 
     @routes.get("/{name}")
     async def inspect_instance(name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sublet.api.native import details
 from sublet.domain.event import Event
 from sublet.domain.image import Image
 from sublet.domain.instance import Instance
@@ -58,6 +59,9 @@ def inspection(row: Instance, instances: Instances) -> dict[str, Any]:
         "memory": parts.containers.cgroups.memory(row.id) if row.pid else 0,
         "uid_base": parts.network.uid_base(row.slot),
         "tty": spec.tty,
+        "labels": details.labels(row, instances),
+        "options": details.options(spec),
+        "warnings": instances.warnings(row),
         "reason": row.reason,
         "notice": None,
         "busy_because": None,

@@ -22,10 +22,10 @@ from pydantic import TypeAdapter, ValidationError
 from sublet.api.native import render
 from sublet.api.native.streaming import unless_gone
 from sublet.domain.errors import InvalidArgument, SubletError, unexpected
+from sublet.domain.signals import signal_number
 from sublet.domain.spec import ExecSpec, InstanceSpec
 from sublet.drivers import trace
 from sublet.drivers.container.streams import Emit, Streams
-from sublet.engine.instances import signal_number
 from sublet.engine.verbs import Verbs
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ async def _run(socket: WebSocket, verbs: Verbs) -> int:
     instance, streams = await unless_gone(socket.receive, verbs.instances.run(spec, attach=True))
     assert streams is not None
     try:
-        await _say(socket, type="created", instance=render.instance(instance))
+        told = {**render.instance(instance), "warnings": verbs.instances.warnings(instance)}
+        await _say(socket, type="created", instance=told)
 
         def signal(number: int) -> None:
             verbs.instances.kill(instance.id, number)

@@ -12,17 +12,19 @@ import contextlib
 import json
 import os
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sublet.domain.config import Config
-from sublet.domain.errors import HostUnsupported, InvalidArgument
+from sublet.domain.errors import HostUnsupported, InvalidArgument, ToolMissing
 from sublet.domain.leftover import Leftover
 from sublet.domain.mounts import Mount, in_order
 from sublet.domain.size import Size
 from sublet.drivers import mount, namespaces, run, trace
 from sublet.drivers.cgroup import Cgroups
+from sublet.drivers.container import devices
 from sublet.drivers.container import spec as oci
+from sublet.drivers.container.rights import Rights
 from sublet.drivers.container.rootfs import Root, User
 from sublet.drivers.container.supervisor import Created, Supervision, Supervisor
 
@@ -70,6 +72,15 @@ class Plan:
     mounts: tuple[Mount, ...]
     files: dict[str, str]
     stdin: bool
+    options: oci.Options = field(default_factory=oci.Options)
+
+
+def tini() -> str:
+    """The init for `--init`: linked statically, so that it runs in every image."""
+    found = shutil.which("tini-static")
+    if found is None:
+        raise ToolMissing("The init of --init (package tini) is not installed.")
+    return found
 
 
 def as_user(process: oci.Process, user: User) -> oci.Process:
@@ -88,7 +99,7 @@ class Containers:
         config.run.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.mounts = mount.base(config.run, config.identity)
         self.supervisor = Supervisor(config.run / "runtime", unified=cgroups.unified)
-        self.capabilities = oci.given_capabilities(Path("/proc/self/status").read_text())
+        self.rights = Rights.own()
 
     def setup(self) -> None:
         """Make the directories and cgroups that all containers share. Idempotent."""
@@ -131,8 +142,13 @@ class Containers:
             uid_base=plan.uid_base,
             mounts=files + binds,
             memory=plan.size.memory,
+            options=plan.options,
+            nodes=devices.provide(
+                at.mounts / "devices", plan.options.devices, plan.uid_base, process.gid
+            ),
+            init=tini() if plan.options.init else "",
         )
-        config = oci.config(spec, self.capabilities)
+        config = oci.config(spec, self.rights)
         (at.run / "config.json").write_text(json.dumps(config))
         with trace.step("cgroups"):
             self.cgroups.create(plan.instance_id, plan.size, plan.pids_limit)
@@ -193,7 +209,7 @@ class Containers:
             root.make_safe()
             for bind in plan.mounts:
                 root.check_destination(bind.destination)
-            user = root.user(plan.user)
+            user = root.user(plan.user, plan.process.join)
         return as_user(plan.process, user)
 
     def _file(self, at: Places, plan: Plan, name: str) -> Mount:
@@ -201,7 +217,7 @@ class Containers:
         path.write_text(plan.files[name])
         os.chown(path, plan.uid_base, plan.uid_base)
         os.chmod(path, 0o644)
-        return Mount(str(path), f"/etc/{name}")
+        return Mount(str(path), f"/etc/{name}", plan.options.read_only)
 
     async def start(self, instance_id: str) -> None:
         """Let the created container run its command."""

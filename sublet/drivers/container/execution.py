@@ -114,8 +114,8 @@ async def execute(
     directory.mkdir(mode=0o700)
     try:
         with Root(at.rootfs, uid_base) as root:
-            process = as_user(process, root.user(user))
-        data = oci.process(process, containers.capabilities)
+            process = as_user(process, root.user(user, process.join))
+        data = oci.process(process, containers.rights)
         (directory / "process.json").write_text(json.dumps(data))
         owner = uid_base + process.uid
         return await _launch(containers, instance_id, directory, owner, tty=process.tty)

@@ -145,16 +145,17 @@ class Root:
             return False
         return bool(callable(kind) and kind(mode))
 
-    def user(self, text: str) -> User:
-        """Who `user[:group]` is, by the image's own /etc/passwd and /etc/group.
+    def user(self, text: str, join: tuple[str, ...] = ()) -> User:
+        """Who `user[:group]` is, by the image's own /etc/passwd and /etc/group; also in the groups
+        that `join` names.
 
         Numbers need no entry. Raises InvalidArgument for a name that is not there.
         """
-        return find_user(text, self.read_text("etc/passwd"), self.read_text("etc/group"))
+        return find_user(text, self.read_text("etc/passwd"), self.read_text("etc/group"), join)
 
 
-def find_user(text: str, passwd: str, group: str) -> User:
-    """Who `user[:group]` is by the text of passwd(5) and group(5).
+def find_user(text: str, passwd: str, group: str, join: tuple[str, ...] = ()) -> User:
+    """Who `user[:group]` is by the text of passwd(5) and group(5), with further groups.
 
     Lines with ids that no instance has do not count: 4294967295 (-1) would leave the process
     with the ids that it has.
@@ -163,13 +164,18 @@ def find_user(text: str, passwd: str, group: str) -> User:
     entry = _entry(passwd, name or "0", 7, (2, 3))
     uid = int(entry[2]) if entry else _number(name or "0", "user")
     home = (entry[5] if entry else "") or "/"
+    further = tuple(_group(group, each) for each in join)
     if group_name:
-        found = _entry(group, group_name, 4, (2,))
-        gid = int(found[2]) if found else _number(group_name, "group")
-        return User(uid, gid, (), home)
+        return User(uid, _group(group, group_name), further, home)
     gid = int(entry[3]) if entry else 0
-    member = entry[0] if entry else ""
-    return User(uid, gid, _groups_of(group, member), home)
+    own = _groups_of(group, entry[0] if entry else "")
+    return User(uid, gid, tuple(dict.fromkeys(own + further)), home)
+
+
+def _group(text: str, name: str) -> int:
+    """The number of the group, by the text of group(5)."""
+    found = _entry(text, name, 4, (2,))
+    return int(found[2]) if found else _number(name, "group")
 
 
 def _entry(text: str, key: str, width: int, ids: tuple[int, ...]) -> list[str] | None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import json
 import platform
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sublet.domain.errors import ToolMissing
+from sublet.domain.seccomp import UNCONFINED, Profile, parse_profile
 
 PROFILES = (Path("/usr/share/containers/seccomp.json"), Path("/etc/containers/seccomp.json"))
 
@@ -33,6 +35,48 @@ _FOR_ADMINISTRATORS = set(
     "add_key fsconfig fsmount fsopen fspick keyctl mount mount_setattr move_mount open_tree "
     "pivot_root request_key setns umount umount2 unshare".split()
 )
+
+
+def chosen(text: str, capabilities: frozenset[str]) -> dict[str, Any] | None:
+    """The `linux.seccomp` object that a request asks for: Sublet's own where `text` is empty, none
+    for `unconfined`, else that of the tenant's profile. Raises InvalidArgument, ToolMissing."""
+    if not text:
+        return profile(capabilities)
+    if text == UNCONFINED:
+        return None
+    uname = platform.uname()
+    return tailored(parse_profile(text), capabilities, uname.machine, uname.release)
+
+
+def tailored(
+    data: Profile, capabilities: frozenset[str], machine: str, release: str
+) -> dict[str, Any]:
+    """The rules of a tenant's profile that hold here. What it allows is the tenant's decision; its
+    instance's capabilities and namespaces still bound it."""
+    name, native = _ARCHITECTURES[machine]
+    mapped = [each for each in data["archMap"] if each["architecture"] == native[0]]
+    below = [native[0], *(sub for each in mapped for sub in each["subArchitectures"])]
+    made = {
+        "defaultAction": data["defaultAction"],
+        "architectures": data["architectures"] or below,
+        "syscalls": [
+            _rule(entry)
+            for entry in data["syscalls"]
+            if _applies(entry, capabilities, name) and _recent(entry, release)
+        ],
+    }
+    if "defaultErrnoRet" in data:
+        made["defaultErrnoRet"] = data["defaultErrnoRet"]
+    return {**made, "flags": data["flags"]} if data["flags"] else made
+
+
+def _recent(entry: Profile, release: str) -> bool:
+    """Whether the kernel `release` (uname(2)) is as recent as the rule wants it."""
+    return _version(release) >= _version(entry["includes"].get("minKernel", "0.0"))
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"[0-9]+", text)[:2])
 
 
 @cache

@@ -7,32 +7,25 @@ Docker's, made stricter where design section 5 says so.
 from __future__ import annotations
 
 import platform
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sublet.domain.mounts import Mount
+from sublet.domain.privileges import Device, Ulimit
 from sublet.drivers.container import seccomp
+from sublet.drivers.container.devices import Node
+from sublet.drivers.container.rights import Rights
 from sublet.drivers.namespaces import ID_COUNT
 
-CAPABILITIES = tuple(
-    f"CAP_{name}"
-    for name in (
-        "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE "
-        "SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"
-    ).split()
-)
-"""Docker's default set without MKNOD and NET_RAW."""
-
-# Bit numbers of capabilities(7), to ask only for what this host can give.
-_BITS = {
-    "CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_FOWNER": 3, "CAP_FSETID": 4, "CAP_KILL": 5,
-    "CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SETPCAP": 8, "CAP_NET_BIND_SERVICE": 10,
-    "CAP_SYS_CHROOT": 18, "CAP_AUDIT_WRITE": 29, "CAP_SETFCAP": 31,
-}  # fmt: skip
-
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+INIT = "/dev/init"
+"""Where the init of `--init` is seen inside: on a file system that every instance has."""
+
+SHM_SIZE = 64 << 20
+"""Bytes of /dev/shm without `--shm-size`, as Docker's."""
 
 _MASKED = [
     *(f"/proc/{name}" for name in ("acpi", "asound", "interrupts", "kcore", "keys")),
@@ -44,7 +37,8 @@ _READ_ONLY = [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-tri
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process to start in a container: ids as seen inside."""
+    """A process to start in a container: ids as seen inside. `join` names further groups, by the
+    image's /etc/group; what it may do is given by `cap_add`, `cap_drop`, `ulimits`."""
 
     args: tuple[str, ...]
     env: tuple[str, ...]
@@ -53,11 +47,29 @@ class Process:
     gid: int = 0
     groups: tuple[int, ...] = ()
     tty: bool = False
+    join: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a tenant may change about a container besides its process and mounts: `seccomp` and
+    `shm_size` as of InstanceSpec; `init`: a small init runs the process."""
+
+    seccomp: str = ""
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[Device, ...] = ()
+    read_only: bool = False
+    shm_size: int = 0
+    init: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """All that the OCI configuration of one container depends on; paths are the host's."""
+    """All that the OCI configuration of one container depends on; paths are the host's. `nodes`
+    are its devices, `init` the program that runs its process, empty for none."""
 
     process: Process
     rootfs: Path
@@ -67,19 +79,16 @@ class ContainerSpec:
     uid_base: int
     mounts: tuple[Mount, ...]
     memory: int
+    options: Options = field(default_factory=Options)
+    nodes: tuple[Node, ...] = ()
+    init: str = ""
 
 
-def given_capabilities(status: str) -> tuple[str, ...]:
-    """The default capabilities that the caller itself has; `status` is /proc/self/status."""
-    match = re.search(r"^CapBnd:\s*([0-9a-f]+)", status, re.MULTILINE)
-    bounding = int(match[1], 16) if match else 0
-    return tuple(name for name in CAPABILITIES if bounding >> _BITS[name] & 1)
-
-
-def process(spec: Process, capabilities: tuple[str, ...]) -> dict[str, Any]:
-    """The `process` object, also what `exec` takes."""
-    held = list(capabilities)
-    return {
+def process(spec: Process, rights: Rights) -> dict[str, Any]:
+    """The `process` object, also what `exec` takes. Raises InvalidArgument for more than the host
+    can give."""
+    held = list(rights.give(spec.cap_add, spec.cap_drop))
+    found: dict[str, Any] = {
         "terminal": spec.tty,
         "user": {"uid": spec.uid, "gid": spec.gid, "additionalGids": list(spec.groups)},
         "args": list(spec.args),
@@ -92,19 +101,33 @@ def process(spec: Process, capabilities: tuple[str, ...]) -> dict[str, Any]:
             "inheritable": [],
             "ambient": [],
         },
+        "rlimits": rights.rlimits(spec.ulimits),
         "noNewPrivileges": True,
     }
+    if rights.oom_score_adj < 0:  # the daemon's protection is not for what it starts
+        found["oomScoreAdj"] = 0
+    return found
 
 
-def config(spec: ContainerSpec, capabilities: tuple[str, ...]) -> dict[str, Any]:
+def config(spec: ContainerSpec, rights: Rights) -> dict[str, Any]:
     """The whole `config.json`."""
+    started, options = process(spec.process, rights), spec.options
+    if spec.init:
+        started["args"] = [INIT, "--", *started["args"]]
+    held = frozenset(started["capabilities"]["bounding"])
+    filtered = seccomp.chosen(options.seccomp, held)
     mapping = [{"containerID": 0, "hostID": spec.uid_base, "size": ID_COUNT}]
     return {
         "ociVersion": "1.0.2",
-        "process": process(spec.process, capabilities),
-        "root": {"path": str(spec.rootfs), "readonly": False},
+        "process": started,
+        "root": {"path": str(spec.rootfs), "readonly": options.read_only},
         "hostname": spec.hostname,
-        "mounts": _system_mounts(spec.memory) + [_bind(mount) for mount in spec.mounts],
+        "mounts": [
+            *_system_mounts(min(options.shm_size or SHM_SIZE, spec.memory)),
+            *(_node(node) for node in spec.nodes),
+            *([_program(spec.init)] if spec.init else []),
+            *(_bind(mount) for mount in spec.mounts),
+        ],
         "linux": {
             "namespaces": [
                 *({"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")),
@@ -118,14 +141,14 @@ def config(spec: ContainerSpec, capabilities: tuple[str, ...]) -> dict[str, Any]
             "sysctl": {
                 "net.ipv4.ip_unprivileged_port_start": "0",
                 "net.ipv4.ping_group_range": f"0 {ID_COUNT - 1}",
+                **options.sysctls,
             },
-            "seccomp": seccomp.profile(frozenset(capabilities)),
+            **({"seccomp": filtered} if filtered else {}),
         },
     }
 
 
-def _system_mounts(memory: int) -> list[dict[str, Any]]:
-    shm = min(64 << 20, memory)
+def _system_mounts(shm: int) -> list[dict[str, Any]]:
     table = [
         ("proc", "proc", ["nosuid", "noexec", "nodev"], "/proc"),
         ("tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"], "/dev"),
@@ -144,6 +167,25 @@ def _system_mounts(memory: int) -> list[dict[str, Any]]:
         {"type": kind, "source": source, "options": options, "destination": destination}
         for kind, source, options, destination in table
     ]
+
+
+def _node(node: Node) -> dict[str, Any]:
+    """A device: the one mount that is not `nodev`."""
+    return {
+        "type": "bind",
+        "source": node.source,
+        "destination": node.destination,
+        "options": ["bind", "rprivate", "nosuid", "noexec"],
+    }
+
+
+def _program(path: str) -> dict[str, Any]:
+    return {
+        "type": "bind",
+        "source": path,
+        "destination": INIT,
+        "options": ["bind", "rprivate", "nodev", "nosuid", "ro"],
+    }
 
 
 def _bind(mount: Mount) -> dict[str, Any]:

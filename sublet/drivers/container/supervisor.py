@@ -20,6 +20,7 @@ from pathlib import Path
 from sublet.domain.errors import (
     CommandNotExecutable,
     CommandNotFound,
+    InvalidArgument,
     StartFailed,
     SubletError,
     ToolMissing,
@@ -139,6 +140,11 @@ def explain(text: str) -> SubletError:
     """The error that the runtime's complaint amounts to."""
     reason = text.strip().splitlines()[-1] if text.strip() else "the runtime said nothing"
     reason = reason.removeprefix("crun: ").removeprefix("executable file ").strip()
+    if "/proc/sys/" in text:
+        return InvalidArgument(
+            f"A sysctl cannot be set: {reason}.",
+            hint="Mend its name and value; some belong to the host alone.",
+        )
     about_command = "executable" in text or "exec" in text or "open" in text
     if about_command and any(sign in text for sign in _MISSING):
         return CommandNotFound(f"No such command in the image: {reason}.")

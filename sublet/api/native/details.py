@@ -1,0 +1,37 @@
+"""What `inspect` tells of an instance beyond its `ps` entry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sublet.domain.image import LABEL_SHA256
+from sublet.domain.instance import Instance
+from sublet.domain.seccomp import UNCONFINED
+from sublet.domain.spec import InstanceSpec
+from sublet.engine.instances import Instances
+
+_OPTIONS = (
+    "cap_add cap_drop devices dns dns_search group_add hosts init read_only seccomp shm_size "
+    "stop_signal stop_timeout sysctls ulimits"
+).split()
+
+
+def labels(row: Instance, instances: Instances) -> dict[str, str]:
+    """The image's labels but for Sublet's own, and over them the instance's."""
+    found = instances.parts.image_store.get(row.digest)
+    own = {} if found is None else found.config.labels
+    inherited = {k: v for k, v in own.items() if not k.startswith(LABEL_SHA256)}
+    return {**inherited, **row.spec.labels}
+
+
+def options(spec: InstanceSpec) -> dict[str, Any]:
+    """What was asked for beyond process, size, mounts and ports; what was not is left out."""
+    given = {name: getattr(spec, name) for name in _OPTIONS}
+    plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in given.items()}
+    plain["devices"] = [asdict(device) for device in spec.devices]
+    plain["ulimits"] = [asdict(limit) for limit in spec.ulimits]
+    if spec.seccomp:
+        plain["seccomp"] = UNCONFINED if spec.seccomp == UNCONFINED else "a profile of its own"
+    return {name: value for name, value in plain.items() if value}
