@@ -140,12 +140,13 @@ async def serve(config: Config) -> None:
         asyncio.set_child_watcher(watcher)
     trace.start(config.run)
     verbs, parts = assemble(config)
-    parts.containers.setup()
+    await parts.containers.setup()
     await parts.network.up()
     parts.store.set_setting(SUBNET, parts.network.subnet)
     parts.store.set_setting(REGION, str(parts.network.region))
     await verbs.reconciler.recover()
     parts.tasks.start("network guard", verbs.reconciler.guard())
+    parts.tasks.start("pool guard", parts.containers.pool.guard())
     server = Server(
         uvicorn.Config(
             native.build(verbs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,8 +11,14 @@ from enum import StrEnum
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import parse_memory
 
-_HINT = "Write /HOST/PATH:/PATH/INSIDE[:ro]."
+_HINT = "Write /HOST/PATH:/PATH/INSIDE[:ro] or VOLUME:/PATH/INSIDE[:ro,nocopy]."
+_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+_MODE = re.compile(r"[0-7]{3,4}")
 _LONG_HINT = "Write type=bind|volume|tmpfs,source=WHAT,target=/PATH/INSIDE[,readonly]."
+
+
+_SHORT = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
+_KEYS = frozenset("type source target readonly tmpfs-size tmpfs-mode volume-nocopy".split())
 
 
 class MountType(StrEnum):
@@ -24,7 +31,8 @@ class MountType(StrEnum):
 class Mount:
     """What an instance sees at `destination`: a host's directory or file (`source` its path), a
     volume (its name; empty for one without a name), or memory of `size` bytes, 0: half of the
-    instance's; `mode` in octal."""
+    instance's; `mode` in octal. `nocopy`: an empty volume stays so, and does not get what the
+    image has at `destination`."""
 
     source: str
     destination: str
@@ -32,15 +40,34 @@ class Mount:
     type: MountType = MountType.BIND
     size: int = 0
     mode: str = ""
+    nocopy: bool = False
 
 
 def parse_mount(text: str) -> Mount:
-    """The mount that one `-v` names. Both paths are absolute and free of `..`."""
+    """The mount that one `-v` names: of a host's absolute path, of a volume by its name, or, where
+    there is but one path, of a volume without a name."""
     fields = text.split(":")
-    if len(fields) not in (2, 3) or (len(fields) == 3 and fields[2] not in ("ro", "rw")):
+    options = fields[2].split(",") if len(fields) == 3 else []
+    if len(fields) > 3 or not set(options) <= {"ro", "rw", "nocopy"}:
         raise InvalidArgument(f"'{text}' is not a mount.", hint=_HINT)
-    source = _absolute(text, fields[0])
-    return Mount(source, _destination(text, fields[1]), fields[-1] == "ro")
+    if len(fields) == 1:
+        return Mount("", _destination(text, fields[0]), type=MountType.VOLUME)
+    source, destination = fields[0], _destination(text, fields[1])
+    if "/" not in source:
+        source, kind = validate_volume(source), MountType.VOLUME
+    else:
+        source, kind = _absolute(text, source), MountType.BIND
+    return Mount(source, destination, "ro" in options, kind, nocopy="nocopy" in options)
+
+
+def validate_volume(name: str) -> str:
+    """`name`, if it may name a volume: it is part of no path, and no path itself."""
+    if not _VOLUME.fullmatch(name):
+        raise InvalidArgument(
+            f"'{name}' cannot name a volume.",
+            hint="Use up to 63 letters, digits, '_', '.' and '-', a letter or digit first.",
+        )
+    return name
 
 
 def _absolute(text: str, path: str) -> str:
@@ -61,23 +88,24 @@ def parse_long_mount(text: str) -> Mount:
     values: dict[str, str] = {}
     for field in text.split(","):
         key, equals, value = field.partition("=")
-        key = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}.get(
-            key, key
-        )
-        if key not in ("type", "source", "target", "readonly", "tmpfs-size", "tmpfs-mode"):
+        key = _SHORT.get(key, key)
+        if key not in _KEYS:
             raise InvalidArgument(f"'{text}': there is no mount option '{key}'.", hint=_LONG_HINT)
         values[key] = value if equals else "true"
     kind = values.get("type", "volume")
     if kind not in tuple(MountType) or "target" not in values:
         raise InvalidArgument(f"'{text}' is not a mount.", hint=_LONG_HINT)
-    return Mount(
+    mount = Mount(
         source=values.get("source", ""),
         destination=_destination(text, values["target"]),
         read_only=values.get("readonly", "false") in ("true", "1"),
         type=MountType(kind),
         size=parse_memory(values.get("tmpfs-size", "0")),
         mode=values.get("tmpfs-mode", ""),
+        nocopy=values.get("volume-nocopy", "false") in ("true", "1"),
     )
+    check_mount(mount)
+    return mount
 
 
 def parse_tmpfs(text: str) -> Mount:
@@ -97,13 +125,54 @@ def parse_tmpfs(text: str) -> Mount:
                 f"'{text}': there is no tmpfs option '{key}'.",
                 hint="Write /path:size=64m,mode=700.",
             )
-    return Mount("", _destination(text, path), read_only, MountType.TMPFS, size, mode)
+    mount = Mount("", _destination(text, path), read_only, MountType.TMPFS, size, mode)
+    check_mount(mount)
+    return mount
 
 
 def check_mount(mount: Mount) -> None:
     """Raises InvalidArgument where a request's mount is none."""
+    text = f"{mount.source}:{mount.destination}"
+    if ":" in mount.destination or normal(mount.destination) != mount.destination:
+        raise InvalidArgument(f"'{text}': the path inside is not a plain one.", hint=_HINT)
+    _destination(text, mount.destination)
     if mount.type is MountType.BIND:
-        parse_mount(f"{mount.source}:{mount.destination}:{'ro' if mount.read_only else 'rw'}")
+        _absolute(text, mount.source)
+    elif mount.type is MountType.VOLUME and mount.source:
+        validate_volume(mount.source)
+    elif mount.type is MountType.TMPFS and (mount.source or mount.size < 0):
+        raise InvalidArgument(f"'{text}' is no mount of memory.", hint=_LONG_HINT)
+    if mount.mode and not _MODE.fullmatch(mount.mode):
+        raise InvalidArgument(
+            f"'{mount.mode}' is not a directory's mode.", hint="Write it in octal, such as 1777."
+        )
+
+
+def check_mounts(mounts: Iterable[Mount]) -> None:
+    """Raises InvalidArgument where a mount is none, or two have the same place."""
+    seen: set[str] = set()
+    for mount in mounts:
+        check_mount(mount)
+        if mount.destination in seen:
+            raise InvalidArgument(
+                f"Two mounts are to be at '{mount.destination}'.", hint="Leave one of them out."
+            )
+        seen.add(mount.destination)
+
+
+def with_volumes(mounts: tuple[Mount, ...], paths: Iterable[str]) -> tuple[Mount, ...]:
+    """`mounts`, and a volume without a name at each of the image's own `paths` (its VOLUMEs)
+    where nothing else is mounted. What is no place for a mount is left out: an image must not
+    be able to make itself unstartable by nonsense, nor mount over the kernel's files."""
+    taken = {mount.destination for mount in mounts}
+    found = []
+    for path in paths:
+        if path.startswith("/") and "\0" not in path and ".." not in path.split("/"):
+            place = normal(path)
+            if place not in taken and not is_system(place):
+                found.append(Mount("", place, type=MountType.VOLUME))
+                taken.add(place)
+    return (*mounts, *found)
 
 
 def normal(path: str) -> str:

@@ -6,10 +6,19 @@ import re
 from dataclasses import dataclass
 
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.units import GIB, check_memory
+from sublet.domain.units import GIB, MIB, TIB, check_memory
 
-MINIMUM_CPUS = 0.01
+MINIMUM_CPUS, MINIMUM_DISK = 0.01, 16 * MIB
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)x([0-9]+(?:\.[0-9]+)?)")
+
+
+def check_disk(count: int) -> int:
+    """`count` bytes, if a file system can be made of them; else raises InvalidArgument."""
+    if not MINIMUM_DISK <= count <= 16 * TIB:
+        raise InvalidArgument(
+            f"{count} bytes are no size of a disk.", hint="Give from 16m to 16t, such as 2g."
+        )
+    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +38,8 @@ class Size:
                 f"{self.cpus:g} vCPUs are too few.", hint=f"Give at least {MINIMUM_CPUS}."
             )
         check_memory(self.memory)
-        if self.disk < 0:
-            raise InvalidArgument(f"{self.disk} bytes are no size of a disk.")
+        if self.disk:
+            check_disk(self.disk)
 
     def __str__(self) -> str:
         return f"{self.cpus:g}x{self.memory / GIB:.4g}"

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
-from sublet.domain.mounts import Mount, check_mount
+from sublet.domain.mounts import Mount, check_mounts
 from sublet.domain.names import validate_hostname, validate_name
 from sublet.domain.ports import Port, check_port
 from sublet.domain.privileges import Device, Ulimit, check_privileges
@@ -143,8 +143,7 @@ def check_spec(spec: InstanceSpec) -> None:
         raise InvalidArgument("This version runs containers only.", hint="Leave --isolation out.")
     if spec.stop_timeout is not None and not 0 <= spec.stop_timeout < math.inf:
         raise InvalidArgument(f"{spec.stop_timeout} is not a number of seconds to wait.")
-    for mount in spec.mounts:
-        check_mount(mount)
+    check_mounts(spec.mounts)
     check_privileges(spec.cap_add, spec.cap_drop, spec.sysctls, spec.devices, spec.ulimits)
     check_options(spec)
     check_restart(spec.restart, remove=spec.remove)

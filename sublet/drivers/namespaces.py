@@ -12,10 +12,18 @@ ID_COUNT = 65536
 """Ids that an instance's user namespace maps: 0 to 65535."""
 
 
-def create(user_file: Path, net_file: Path | None, uid_base: int) -> None:
+def create(
+    user_file: Path,
+    net_file: Path | None,
+    uid_base: int,
+    *,
+    inner: int = 0,
+    keep_root: bool = False,
+) -> None:
     """Bind a new user namespace to `user_file`, and to `net_file` a network namespace in it.
 
-    Ids 0… inside are `uid_base`… outside. The network namespace belongs to the user
+    Ids `inner`… inside are `uid_base`… outside; with `keep_root`, and not for processes, 0 is
+    0 as well. The network namespace belongs to the user
     namespace, without which its sysfs could not be mounted inside
     (user_namespaces(7), namespaces(7)).
     """
@@ -31,8 +39,9 @@ def create(user_file: Path, net_file: Path | None, uid_base: int) -> None:
         problem = os.read(ready_r, 64)
         if problem != b"ok":
             raise OSError(int(problem or b"5"), "a user namespace could not be made")
+        mapping = ("0 0 1\n" if keep_root else "") + f"{inner} {uid_base} {ID_COUNT}\n"
         for name in ("uid_map", "gid_map"):
-            Path(f"/proc/{pid}/{name}").write_text(f"0 {uid_base} {ID_COUNT}\n")
+            Path(f"/proc/{pid}/{name}").write_text(mapping)
         _bind(f"/proc/{pid}/ns/user", user_file)
         if net_file:
             _bind(f"/proc/{pid}/ns/net", net_file)

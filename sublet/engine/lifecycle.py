@@ -195,7 +195,8 @@ class Lifecycle:
         file = self.image_file(instance.digest)
         lower = await self.parts.layers.acquire(file, image.offset, image.length, instance.id)
         await self.parts.containers.isolate(instance.id, uid_base)
-        self.parts.containers.mount_root(instance.id, lower, uid_base)
+        limit = instance.spec.size.disk
+        await self.parts.containers.mount_root(instance.id, lower, uid_base, limit)
 
     @asynccontextmanager
     async def mounted(self, instance_id: str, action: str) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sublet.domain.errors import CommandNotExecutable, CommandNotFound, InvalidArgument, StartFailed
+from sublet.domain.mounts import Mount, MountType
 from sublet.domain.privileges import CAPABILITIES
 from sublet.drivers.container import seccomp
 from sublet.drivers.container.logs import parse_line
@@ -60,7 +61,10 @@ def test_configuration_is_strict(monkeypatch: pytest.MonkeyPatch) -> None:
         user_namespace=Path("/n/user"),
         network_namespace=Path("/n/net"),
         uid_base=1 << 29,
-        mounts=(),
+        mounts=(
+            Mount("", "/cache", type=MountType.TMPFS),
+            Mount("", "/fast", True, MountType.TMPFS, size=4096, mode="700"),
+        ),
         memory=1 << 20,
     )
     made = config(spec, RIGHTS)
@@ -75,6 +79,8 @@ def test_configuration_is_strict(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ro" in by_place["/sys"]
     assert "ro" in by_place["/sys/fs/cgroup"]
     assert "size=1048576" in by_place["/dev/shm"]
+    assert {"mode=1777", "size=524288", "rw", "nosuid"} <= set(by_place["/cache"])
+    assert {"mode=700", "size=4096", "ro"} <= set(by_place["/fast"])
 
 
 PROFILE = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sublet.domain import names, units
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.mounts import Mount, parse_mount
+from sublet.domain.mounts import Mount, MountType, parse_mount
 from sublet.domain.ports import Port, parse_ports
 from sublet.domain.reference import Reference, is_digest
 from sublet.domain.size import Size
@@ -160,14 +160,22 @@ def test_mounts() -> None:
     assert parse_mount("/srv/data:/data") == Mount("/srv/data", "/data")
     assert parse_mount("/srv//data/:/data/.:ro") == Mount("/srv/data", "/data", True)
     assert parse_mount("/a:/b:rw") == Mount("/a", "/b", False)
+    assert parse_mount("/a") == Mount("", "/a", type=MountType.VOLUME)
+    assert parse_mount("data:/a:ro,nocopy") == Mount(
+        "data", "/a", True, MountType.VOLUME, nocopy=True
+    )
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "",
-        "/a",
-        "data:/data",
+        "a",
+        "/proc",
+        "da ta:/data",
+        "../x:/data",
+        "..:/data",
+        "data:/data:nocopy,rx",
         "/a:b",
         "/a:/b:rx",
         "/a:/b:ro:z",

@@ -54,6 +54,7 @@ def inspection(row: Instance, instances: Instances) -> dict[str, Any]:
         "limits": {
             "cpus": spec.size.cpus,
             "memory": spec.size.memory,
+            "disk": spec.size.disk,
             "pids": spec.pids_limit,
         },
         "memory": parts.containers.cgroups.memory(row.id) if row.pid else 0,

@@ -2,12 +2,11 @@
 
 Everything is found from the instance's id: `RUN/mnt/<id>` (mount.base) holds its mounts
 and namespaces, `RUN/instances/<id>` what its supervisor needs, `ROOT/instances/<id>` its
-writable layer and its log.
+log; layer.py tells where its writable layer is.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -18,18 +17,20 @@ from pathlib import Path
 from sublet.domain.config import Config
 from sublet.domain.errors import HostUnsupported, InvalidArgument, ToolMissing
 from sublet.domain.leftover import Leftover
-from sublet.domain.mounts import Mount, in_order
+from sublet.domain.mounts import Mount, MountType, in_order
 from sublet.domain.size import Size
-from sublet.drivers import mount, namespaces, run, trace
+from sublet.drivers import files, mount, namespaces, trace
 from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container import devices
 from sublet.drivers.container import spec as oci
+from sublet.drivers.container.layer import Layer, WritableLayers
 from sublet.drivers.container.rights import Rights
 from sublet.drivers.container.rootfs import Root, User
 from sublet.drivers.container.supervisor import Created, Supervision, Supervisor
+from sublet.drivers.pool import Pool
 
-RESERVED = "images"
-"""The one entry below RUN/mnt that is no instance."""
+RESERVED = frozenset({"images", "pool", "volumes"})
+"""The entries below RUN/mnt that are no instances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,12 @@ class Places:
     state: Path
     run: Path
     mounts: Path
+    layer: Layer
+
+    @property
+    def upper(self) -> Path:
+        """What the instance has changed, as overlayfs keeps it, with the instance's own ids."""
+        return self.layer.upper
 
     @property
     def rootfs(self) -> Path:
@@ -98,22 +105,26 @@ class Containers:
         self.cgroups = cgroups
         config.run.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.mounts = mount.base(config.run, config.identity)
+        self.pool = Pool(config.root, self.mounts)
+        self.writable = WritableLayers(self.pool, self.mounts)
         self.supervisor = Supervisor(config.run / "runtime", unified=cgroups.unified)
         self.rights = Rights.own()
 
-    def setup(self) -> None:
+    async def setup(self) -> None:
         """Make the directories and cgroups that all containers share. Idempotent."""
         mount.share(self.mounts)
         for directory in (self.config.run / "runtime", self.config.run / "instances"):
             directory.mkdir(mode=0o711, exist_ok=True)
         (self.config.root / "instances").mkdir(mode=0o700, parents=True, exist_ok=True)
         self.cgroups.setup()
+        await self.pool.open()
 
     def places(self, instance_id: str) -> Places:
         return Places(
             self.config.root / "instances" / instance_id,
             self.config.run / "instances" / instance_id,
             self.mounts / instance_id,
+            self.writable.layer(instance_id),
         )
 
     async def isolate(self, instance_id: str, uid_base: int) -> Path:
@@ -127,7 +138,7 @@ class Containers:
         """Create the container on the image shown at `lower`, up to just before its command."""
         at = self.places(plan.instance_id)
         with trace.step("root"):
-            self.mount_root(plan.instance_id, lower, plan.uid_base)
+            await self.mount_root(plan.instance_id, lower, plan.uid_base, plan.size.disk)
         binds = tuple(self._bind(at, n, bind) for n, bind in enumerate(in_order(plan.mounts)))
         for directory in (at.run, at.run / "exit"):
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -163,25 +174,22 @@ class Containers:
         with trace.step("create"):
             return await self.supervisor.create(supervision)
 
-    def mount_root(self, instance_id: str, lower: Path, uid_base: int) -> None:
+    async def mount_root(self, instance_id: str, lower: Path, uid_base: int, limit: int) -> None:
         """The image with mapped ids, and over it the writable layer that the mapped root owns."""
         at = self.places(instance_id)
         at.state.mkdir(mode=0o700, exist_ok=True)
-        upper, work = at.state / "upper", at.state / "work"
         mapped = at.mounts / "lower"
-        for directory in (work, mapped, at.rootfs):
+        for directory in (mapped, at.rootfs):
             directory.mkdir(mode=0o755, exist_ok=True)
-        if not upper.exists():
-            upper.mkdir(mode=0o755)
-            origin = lower.stat()
-            os.chmod(upper, origin.st_mode & 0o7777)
-            os.chown(upper, uid_base + origin.st_uid, uid_base + origin.st_gid)
+        layer = await self.writable.show(instance_id, lower, uid_base, limit)
         mount.bind_idmapped(str(lower), str(mapped), str(at.user_namespace), read_only=True)
-        mount.overlay(str(mapped), upper, work, at.rootfs)
+        mount.overlay(str(mapped), layer / "upper", layer / "work", at.rootfs)
         mount.unmount(str(mapped))  # the overlay keeps a copy of its own
 
     def _bind(self, at: Places, number: int, bind: Mount) -> Mount:
         """The host's directory or file with ids mapped, so that root inside is root outside."""
+        if bind.type is MountType.TMPFS:
+            return bind
         source = Path(bind.source)
         if not source.exists():
             raise InvalidArgument(
@@ -244,27 +252,22 @@ class Containers:
             await self.supervisor.delete(instance_id)
 
     async def delete(self, instance_id: str) -> None:
-        """Remove what is left of a torn-down instance: writable layer and log. Idempotent.
-
-        A tenant may have made directories deeper than Python's recursion (and more of them
-        open at once than a process may have files): what it cannot remove, rm(1) can.
-        """
-        state = self.places(instance_id).state
-        with contextlib.suppress(RecursionError):
-            await asyncio.to_thread(shutil.rmtree, state, ignore_errors=True)
-        if state.exists():
-            await run.run(["rm", "--recursive", "--force", "--one-file-system", "--", str(state)])
+        """Remove what is left of a torn-down instance: writable layer and log. Idempotent."""
+        await self.writable.delete(instance_id)
+        await files.remove(self.places(instance_id).state)
 
     def leftovers(self, known: set[str], live: set[str]) -> list[Leftover]:
         """Resources of instances that do not exist (`known`) or do not run (`live`)."""
         config = self.config
         found = [
             *self._strays("directory", config.root / "instances", known),
+            *self._strays("directory", self.writable.directory, known),
             *self._strays("directory", config.run / "instances", live),
             *self._strays("directory", config.run / "runtime", live),
-            *self._strays("mount", self.mounts, live | {RESERVED}),
+            *self._strays("mount", self.mounts, live | RESERVED),
         ]
         strays = sorted(self.cgroups.ids() - live)
+        found = list(dict.fromkeys(found))  # the layers may be where the logs are
         return found + [Leftover("cgroup", f"{self.cgroups.parent}/{i}", i) for i in strays]
 
     @staticmethod

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sublet.domain.mounts import Mount
+from sublet.domain.mounts import Mount, MountType
 from sublet.domain.privileges import Device, Ulimit
 from sublet.drivers.container import seccomp
 from sublet.drivers.container.devices import Node
@@ -126,7 +126,7 @@ def config(spec: ContainerSpec, rights: Rights) -> dict[str, Any]:
             *_system_mounts(min(options.shm_size or SHM_SIZE, spec.memory)),
             *(_node(node) for node in spec.nodes),
             *([_program(spec.init)] if spec.init else []),
-            *(_bind(mount) for mount in spec.mounts),
+            *(_mount(mount, spec.memory) for mount in spec.mounts),
         ],
         "linux": {
             "namespaces": [
@@ -188,13 +188,21 @@ def _program(path: str) -> dict[str, Any]:
     }
 
 
-def _bind(mount: Mount) -> dict[str, Any]:
+def _mount(mount: Mount, memory: int) -> dict[str, Any]:
+    """A bind, or memory that the instance pays for: by default half of what it has."""
     access = "ro" if mount.read_only else "rw"
+    if mount.type is MountType.TMPFS:
+        kind, source = "tmpfs", "tmpfs"
+        own = [f"mode={mount.mode or '1777'}", f"size={mount.size or memory // 2}"]
+        options = ["nosuid", "nodev", "noexec", *own, access]
+    else:
+        kind, source = "bind", mount.source
+        options = ["rbind", "rprivate", "nodev", "nosuid", access]
     return {
-        "type": "bind",
-        "source": mount.source,
+        "type": kind,
+        "source": source,
         "destination": mount.destination,
-        "options": ["rbind", "rprivate", "nodev", "nosuid", access],
+        "options": options,
     }
 
 

@@ -1,0 +1,22 @@
+"""Trees of files that strangers have made: removed whatever they are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from pathlib import Path
+
+from sublet.drivers import run
+
+
+async def remove(tree: Path) -> None:
+    """Remove a tree. Idempotent.
+
+    A tenant may have made directories deeper than Python's recursion (and more of them
+    open at once than a process may have files): what it cannot remove, rm(1) can.
+    """
+    with contextlib.suppress(RecursionError):
+        await asyncio.to_thread(shutil.rmtree, tree, ignore_errors=True)
+    if tree.exists():
+        await run.run(["rm", "--recursive", "--force", "--one-file-system", "--", str(tree)])
