@@ -13,7 +13,7 @@ help:
 	@echo 'make test-host  root: real containers and networks'
 	@echo 'make test-slow  root: what takes minutes by nature'
 	@echo 'make check      ruff and mypy'
-	@echo 'make bench      start-up against Docker, Podman and the bare OCI runtime (root)'
+	@echo 'make bench      Sublet beside Docker, Podman and the bare OCI runtimes (root)'
 	@echo 'make docs       the documentation, into site/'
 	@echo 'make clean      remove .venv, caches and what was built'
 
@@ -47,7 +47,7 @@ check: setup
 
 bench:
 	@scripts/setup --bench
-	$(VENV)/python bench/start.py
+	$(VENV)/python -m bench
 
 docs: setup
 	$(VENV)/python scripts/errors_page.py
