@@ -105,6 +105,14 @@ class WrongState(SubletError):
     status = 409
 
 
+class NotHealthy(SubletError):
+    """An instance that was waited for ended, or became unhealthy, first."""
+
+    code = "not-healthy"
+    status = 409
+    default_hint = "`sublet logs` shows what it wrote, `sublet inspect` its last health checks."
+
+
 class Busy(SubletError):
     """Another action holds the instance's lock."""
 

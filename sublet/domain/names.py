@@ -38,6 +38,16 @@ def validate_name(name: str) -> str:
     return name
 
 
+def validate_new_name(name: str) -> str:
+    """`name`, if an instance may be given it: no id, which would mean another instance."""
+    if is_id(name):
+        raise InvalidArgument(
+            f"'{name}' has the shape of an id: 12 hexadecimal digits.",
+            hint="Add a '-', so that it is taken for no other instance.",
+        )
+    return validate_name(name)
+
+
 def validate_hostname(name: str) -> str:
     """`name`, if it is a host name (RFC 1123)."""
     if not _HOSTNAME.fullmatch(name):

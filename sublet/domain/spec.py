@@ -11,7 +11,7 @@ from enum import StrEnum
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
 from sublet.domain.mounts import Mount, check_mounts
-from sublet.domain.names import validate_hostname, validate_name
+from sublet.domain.names import validate_hostname, validate_new_name
 from sublet.domain.ports import Port, check_port
 from sublet.domain.privileges import Device, Ulimit, check_privileges
 from sublet.domain.resolving import check_resolving
@@ -127,7 +127,7 @@ def check_spec(spec: InstanceSpec) -> None:
     """Raises InvalidArgument where a value of the request is malformed or out of range."""
     _check_texts(spec.image, spec.stop_signal)
     if spec.name:
-        validate_name(spec.name)
+        validate_new_name(spec.name)
     if spec.hostname:
         validate_hostname(spec.hostname)
     _check_process((*(spec.entrypoint or ()), *spec.command), spec)

@@ -14,13 +14,17 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from sublet.domain.errors import HostUnsupported
+from sublet.domain.errors import HostUnsupported, WrongState
 from sublet.domain.size import Size
 
 PERIOD = 100_000
 """Length of a CPU bandwidth period, in microseconds."""
 
 _NEEDED = ("cpu", "memory", "pids")
+_USEFUL = (*_NEEDED, "io")
+"""Controllers that version 2 is asked to enable: those with limits, and what counts I/O."""
+
+FREEZE_DEADLINE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Cgroups:
             parent = tree.mount / self.parent
             parent.mkdir(exist_ok=True)
             if tree.version == 2:
-                enable = " ".join(f"+{name}" for name in _NEEDED if name in tree.controllers)
+                enable = " ".join(f"+{name}" for name in _USEFUL if name in tree.controllers)
                 for directory in (tree.mount, parent):
                     if enable:
                         _write(directory / "cgroup.subtree_control", enable)
@@ -110,10 +114,15 @@ class Cgroups:
             tree = self._tree(name)
             assert tree is not None
             directory = tree.mount / self.parent / instance_id
-            for file, value in limits(name, tree.version, size, pids):
-                if tree.version == 1 and "memsw" in file and not (directory / file).exists():
-                    continue  # the kernel was built or booted without swap accounting
-                _write(directory / file, value)
+            values = limits(name, tree.version, size, pids)
+            files = [(directory / file, value) for file, value in values]
+            swap = directory / "memory.memsw.limit_in_bytes"
+            if (name, tree.version) == ("memory", 1) and not swap.exists():
+                files = files[:1]  # the kernel was built or booted without swap accounting
+            elif name == "memory" and tree.version == 1 and int(swap.read_text()) < size.memory:
+                files.reverse()  # the limit with swap is never the smaller one
+            for path, value in files:
+                _write(path, value)
 
     def procs_files(self, instance_id: str) -> list[str]:
         """The files to write a pid (or 0, for oneself) to, to enter the instance's cgroups."""
@@ -137,6 +146,58 @@ class Cgroups:
         except OSError:
             return 0
 
+    def directory(self, controller: str, instance_id: str) -> Path | None:
+        """Where a controller's files of the instance are; None without that controller."""
+        tree = self._tree(controller)
+        return tree.mount / self.parent / instance_id if tree else None
+
+    async def freeze(self, instance_id: str, frozen: bool) -> None:
+        """Freeze all processes of the instance, or thaw them; returns when it has happened.
+
+        Idempotent. Raises WrongState when they cannot be frozen in time, thawed again then.
+        Sources: freezer-subsystem.rst of cgroup-v1; cgroup-v2.rst, `cgroup.freeze`.
+        """
+        directory, version = self._freezer(instance_id)
+        if _is_frozen(directory, version) == frozen:
+            return
+        file, words = ("freezer.state", ("THAWED", "FROZEN"))
+        if version == 2:
+            file, words = ("cgroup.freeze", ("0", "1"))
+        try:
+            async with asyncio.timeout(FREEZE_DEADLINE):
+                pause = 0.0005
+                while True:
+                    _write(directory / file, words[frozen])  # again: a fork may have slipped by
+                    if _is_frozen(directory, version) == frozen:
+                        return
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 0.05)
+        except BaseException as error:
+            _write(directory / file, words[0])
+            if not isinstance(error, TimeoutError):
+                raise
+        raise WrongState(
+            f"The processes of {instance_id} could not be paused within {FREEZE_DEADLINE:g} s.",
+            hint="One of them may hang in the kernel; try again.",
+        )
+
+    def _freezer(self, instance_id: str) -> tuple[Path, int]:
+        """The directory of the instance's freezer, and its version."""
+        found = self.directory("freezer", instance_id)
+        if found:
+            return found, 1
+        for tree in self.trees:
+            if tree.version == 2:
+                return tree.mount / self.parent / instance_id, 2
+        raise HostUnsupported("This host has no cgroup freezer.")
+
+    def _thaw(self, instance_id: str) -> None:
+        """Frozen processes of version 1 do not even die."""
+        directory = self.directory("freezer", instance_id)
+        with contextlib.suppress(FileNotFoundError):
+            if directory and _is_frozen(directory, 1) is not False:
+                _write(directory / "freezer.state", "THAWED")
+
     def ids(self) -> set[str]:
         """Ids that have a cgroup in any hierarchy."""
         found: set[str] = set()
@@ -152,6 +213,7 @@ class Cgroups:
             for directory in self._directories(instance_id):
                 pause = 0.0005
                 while directory.exists():
+                    self._thaw(instance_id)
                     for pid in self.pids(instance_id):
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(pid, signal.SIGKILL)
@@ -190,6 +252,14 @@ def limits(controller: str, version: int, size: Size, pids: int) -> list[tuple[s
         ("pids", 2): [("pids.max", str(pids))],
     }
     return table[controller, version]
+
+
+def _is_frozen(directory: Path, version: int) -> bool | None:
+    """Whether all are frozen; None while it is going on."""
+    if version == 1:
+        state = (directory / "freezer.state").read_text().strip()
+        return {"FROZEN": True, "THAWED": False}.get(state)
+    return "frozen 1" in (directory / "cgroup.events").read_text().splitlines()
 
 
 def _write(file: Path, value: str) -> None:

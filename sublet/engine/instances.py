@@ -1,42 +1,28 @@
-"""Verbs on instances: run, list, inspect, stop, kill, wait, remove, logs, exec, export."""
+"""Verbs on instances: found, made, started; what else is done with them is next door."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from sublet.domain import capacity, slots
-from sublet.domain.errors import (
-    InvalidArgument,
-    NoSuchImage,
-    NoSuchInstance,
-    WrongState,
-)
-from sublet.domain.image import ImageConfig
+from sublet.domain.change import Change
+from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance, WrongState
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.names import friendly_name
-from sublet.domain.signals import signal_number
-from sublet.domain.spec import (
-    ExecSpec,
-    InstanceSpec,
-    Market,
-    check_exec,
-    check_spec,
-)
-from sublet.drivers import processes, trace
-from sublet.drivers.container import archive, logs
-from sublet.drivers.container.execution import Execution, execute
+from sublet.domain.spec import ExecSpec, InstanceSpec, Market, check_spec
+from sublet.domain.waiting import Condition, reached
+from sublet.drivers import trace
+from sublet.drivers.container import logs
+from sublet.drivers.container.execution import Execution
 from sublet.drivers.container.streams import Streams
-from sublet.engine import plan
+from sublet.engine import altering, ending, inside, plan
 from sublet.engine.images import Images
-from sublet.engine.lifecycle import LOST, Lifecycle
-
-STOP_TIMEOUT = 10.0
-KILL_DEADLINE = 30.0
+from sublet.engine.lifecycle import Lifecycle
 
 
 class Instances:
@@ -47,6 +33,8 @@ class Instances:
         self.parts = lifecycle.parts
         self.images = images
         self._slot = 0
+
+    # Finding
 
     def list(self, *, all: bool = False) -> list[Instance]:
         """The running instances, or all; the newest first."""
@@ -64,53 +52,27 @@ class Instances:
             raise NoSuchInstance(f"There is no instance '{text}'.")
         return found[0]
 
-    async def run(
-        self, spec: InstanceSpec, *, attach: bool = False
-    ) -> tuple[Instance, Streams | None]:
-        """Make an instance and start it; with `attach`, also its streams from the first byte.
+    def _live(self, text: str) -> Instance:
+        instance = self.get(text)
+        if instance.state not in LIVE:
+            raise WrongState(f"{instance.name} is {instance.state}, not running.")
+        return instance
 
-        Raises NoSuchImage unless the image is on this host (the caller fetches it),
-        NameInUse, PortInUse, InsufficientCapacity, CommandNotFound and the like.
-        """
-        with trace.request("start"):
-            return await self._run(spec, attach)
+    def _awake(self, text: str) -> Instance:
+        instance = self._live(text)
+        if instance.state is State.PAUSED:
+            raise WrongState(
+                f"{instance.name} is paused.", hint=f"`sublet unpause {instance.name}` first."
+            )
+        return instance
 
-    async def _run(self, spec: InstanceSpec, attach: bool) -> tuple[Instance, Streams | None]:
-        spec = spec.with_defaults(self.parts.config.default_size)
-        check_spec(spec)
-        image = self.images.claim(spec.image)
-        if image is None:
-            raise NoSuchImage(f"The image '{spec.image}' is not on this host.")
-        with trace.step("admit"):
-            capacity.admit(spec.size, self.free())
-            instance = self._new(spec, image.digest)
-        trace.about(instance.id)
-        plan.arguments(instance, image.config)
-        with trace.step("row"):
-            self.parts.store.add(instance)
-            self.parts.events.publish("instance.pending", instance.id, name=instance.name)
-        streams = await self.lifecycle.launch(instance, attach=attach)
-        return self.parts.store.get(instance.id) or instance, streams
-
-    def _new(self, spec: InstanceSpec, digest: str) -> Instance:
-        instance_id = secrets.token_hex(6)
-        self._slot = slots.following(self._slot, self.parts.store.slots())
-        return Instance(
-            id=instance_id,
-            name=spec.name or friendly_name(instance_id),
-            image=spec.image,
-            digest=digest,
-            spec=spec,
-            slot=self._slot,
-            state=State.PENDING,
-            created=time.time(),
-        )
-
-    def warnings(self, instance: Instance) -> tuple[str, ...]:
-        """What the instance was asked to have and does not get, a sentence each."""
-        spec = instance.spec
-        lacking = self.parts.containers.rights.lacking(spec.cap_add, spec.cap_drop)
-        return tuple(f"{name} is left out: this host does not have it itself." for name in lacking)
+    async def _settled(self, text: str) -> Instance:
+        """The instance, once it is not about to start any more: it runs then, or does not."""
+        instance = self.get(text)
+        if instance.state is State.PENDING:
+            async with self.lifecycle.locks.hold(instance.id, "start"):
+                instance = self.get(instance.id)
+        return instance
 
     def sold(self, market: Market) -> capacity.Amount:
         """What the instances of a market hold."""
@@ -121,120 +83,165 @@ class Instances:
         held = self.sold(Market.ON_DEMAND) + self.sold(Market.SPOT)
         return self.parts.rentable - held
 
-    def kill(self, text: str, number: int) -> None:
+    def warnings(self, instance: Instance) -> tuple[str, ...]:
+        """What the instance was asked to have and does not get, a sentence each."""
+        spec = instance.spec
+        lacking = self.parts.containers.rights.lacking(spec.cap_add, spec.cap_drop)
+        return tuple(f"{name} is left out: this host does not have it itself." for name in lacking)
+
+    # Making and starting
+
+    async def run(
+        self, spec: InstanceSpec, *, attach: bool = False
+    ) -> tuple[Instance, Streams | None]:
+        """Make an instance and start it; with `attach`, also its streams from the first byte.
+
+        Raises NoSuchImage unless the image is on this host (the caller fetches it),
+        NameInUse, PortInUse, InsufficientCapacity, CommandNotFound and the like.
+        """
+        with trace.request("start"):
+            spec = spec.with_defaults(self.parts.config.default_size)
+            check_spec(spec)
+            with trace.step("admit"):
+                capacity.admit(spec.size, self.free())
+            instance = self._add(spec, State.PENDING)
+            streams = await self.lifecycle.launch(instance, attach=attach)
+            return self.parts.store.get(instance.id) or instance, streams
+
+    def create(self, spec: InstanceSpec) -> Instance:
+        """Make an instance that `start` starts. Raises as `run` does."""
+        spec = spec.with_defaults(self.parts.config.default_size)
+        check_spec(spec)
+        return self._add(spec, State.STOPPED)
+
+    def _add(self, spec: InstanceSpec, state: State) -> Instance:
+        image = self.images.claim(spec.image)
+        if image is None:
+            raise NoSuchImage(f"The image '{spec.image}' is not on this host.")
+        instance_id = secrets.token_hex(6)
+        self._slot = slots.following(self._slot, self.parts.store.slots())
+        instance = Instance(
+            id=instance_id,
+            name=spec.name or friendly_name(instance_id),
+            image=spec.image,
+            digest=image.digest,
+            spec=spec,
+            slot=self._slot,
+            state=state,
+            created=time.time(),
+            kept=state is State.STOPPED,
+            wanted=state is State.PENDING,
+        )
+        trace.about(instance.id)
+        plan.arguments(instance, image.config)
+        with trace.step("row"):
+            self.parts.store.add(instance)
+            self.lifecycle.tell("created" if instance.kept else "pending", instance)
+        return instance
+
+    async def start(self, text: str, *, attach: bool = False) -> tuple[Instance, Streams | None]:
+        """Start an instance that is stopped. One that runs is fine, unless it is to be attached
+        to: its first bytes are gone. Raises as `run` does; the instance stays then."""
+        instance = await self._settled(text)
+        if instance.state in LIVE:
+            self._awake(instance.id)
+            return instance, self.attach(instance.id) if attach else None
+        if instance.state is not State.STOPPED:
+            raise WrongState(f"{instance.name} is {instance.state}; it cannot be started.")
+        with trace.request("start", instance.id):
+            capacity.admit(instance.spec.size, self.free())
+            instance = replace(instance, kept=True, wanted=True, restarts=0)
+            instance = self.lifecycle.move(instance, State.PENDING)
+            streams = await self.lifecycle.launch(instance, attach=attach)
+            return self.parts.store.get(instance.id) or instance, streams
+
+    async def restart(self, text: str, timeout: float | None = None) -> None:
+        """Stop the instance, if it runs, and start it."""
+        instance = await self._settled(text)
+        self.lifecycle.restarting.add(instance.id)
+        try:
+            await self.stop(instance.id, timeout)
+            await self.start(instance.id)
+        finally:
+            self.lifecycle.restarting.discard(instance.id)
+
+    # Ending
+
+    async def kill(self, text: str, number: int) -> None:
         """Send a signal to the instance's first process."""
-        instance = self._live(text)
-        processes.send(instance.pid, instance.pid_start, number)
-
-    def _live(self, text: str) -> Instance:
-        instance = self.get(text)
-        if instance.state not in LIVE:
-            raise WrongState(f"{instance.name} is {instance.state}, not running.")
-        return instance
-
-    async def _started(self, text: str) -> Instance:
-        """The instance, once it is not about to start any more: it runs then, or is gone."""
-        instance = self.get(text)
-        if instance.state is State.PENDING:
-            async with self.lifecycle.locks.hold(instance.id, "start"):
-                instance = self.get(instance.id)
-        return instance
+        await ending.kill(self.lifecycle, self._live(text), number)
 
     async def stop(self, text: str, timeout: float | None = None) -> None:
         """Ask the instance to end; kill it after `timeout` seconds. A stopped one is fine."""
-        instance = await self._started(text)
-        if instance.state not in LIVE:
-            return
-        if timeout is None:
-            timeout = instance.spec.stop_timeout
-        if instance.state is State.RUNNING:
-            instance = self.lifecycle.move(instance, State.STOPPING)
-        processes.send(instance.pid, instance.pid_start, self._stop_signal(instance))
-        await self._ended(instance, STOP_TIMEOUT if timeout is None else timeout)
-
-    def _stop_signal(self, instance: Instance) -> int:
-        image = self.parts.image_store.get(instance.digest)
-        name = instance.spec.stop_signal or (image.config.stop_signal if image else "")
-        try:
-            return signal_number(name or "SIGTERM")
-        except InvalidArgument:
-            return signal.SIGTERM  # an image's nonsense must not make it unstoppable
-
-    async def _ended(self, instance: Instance, timeout: float) -> None:
-        """Wait for the end, and after `timeout` seconds enforce it."""
-        future = self.lifecycle.exit_future(instance.id)
-        if future is None:
-            return
-        done, _ = await asyncio.wait([future], timeout=timeout)
-        if not done:
-            processes.send(instance.pid, instance.pid_start, signal.SIGKILL)
-            done, _ = await asyncio.wait([future], timeout=KILL_DEADLINE)
-        if not done:
-            raise WrongState(
-                f"{instance.name} did not end within {KILL_DEADLINE:g} s of SIGKILL.",
-                hint="Its processes may hang in the kernel; `sublet inspect` gives the pid.",
-            )
+        instance = await self._settled(text)
+        if instance.state in LIVE:
+            await ending.stop(self.lifecycle, instance, timeout)
+        else:
+            ending.unwanted(self.lifecycle, instance)
 
     async def wait(self, text: str) -> int:
         """The exit code, when the instance has ended and is cleaned up."""
         future = self.lifecycle.exit_future(text)
-        if future is None:
-            instance = await self._started(text)
+        if future is None or future.done():
+            try:
+                instance = await self._settled(text)
+            except NoSuchInstance:
+                if future is None:
+                    raise
+                return future.result()
             future = self.lifecycle.exit_future(instance.id)
             if future is None or instance.state not in LIVE:
-                return LOST if instance.exit_code is None else instance.exit_code
+                return ending.exit_code(instance)
         return await asyncio.shield(future)
+
+    async def wait_until(self, text: str, condition: Condition) -> int:
+        """Wait for `condition`; the exit code where it is the end. Raises NotHealthy."""
+        instance = self.get(text)
+        with self.parts.events.listen() as queue:
+            while not reached(condition, self.parts.store.get(instance.id)):
+                while (await queue.get()).instance != instance.id:
+                    pass
+        current = self.parts.store.get(instance.id)
+        return ending.exit_code(current) if current else 0
 
     async def remove(self, text: str, *, force: bool = False) -> None:
         """Delete the instance and everything that it had; a running one only with `force`."""
-        instance = self.get(text)
-        if instance.state in LIVE or instance.state is State.PENDING:
-            if not force:
-                raise WrongState(
-                    f"{instance.name} is {instance.state}.",
-                    hint=f"Stop it first (`sublet stop {instance.name}`), or use `sublet rm -f`.",
-                )
-            processes.send(instance.pid, instance.pid_start, signal.SIGKILL)
-            await self._ended(instance, 0)
-        async with self.lifecycle.locks.hold(instance.id, "remove"):
-            current = self.parts.store.get(instance.id)
-            if current is not None:
-                with trace.request("remove", instance.id):
-                    await self.lifecycle.remove(current)
+        await ending.remove(self.lifecycle, self.get(text), force=force)
 
-    def logs(self, text: str, *, follow: bool) -> AsyncIterator[logs.Entry]:
-        """What the instance wrote, and with `follow` what it goes on to write."""
-        instance = self.get(text)
+    # Altering
 
-        def following() -> bool:
-            current = self.parts.store.get(instance.id) if follow else None
-            return current is not None and current.state in LIVE
+    async def pause(self, text: str) -> None:
+        """Freeze all processes of a running instance, until `unpause`."""
+        await altering.pause(self.lifecycle, self._live(text))
 
-        return logs.read(self.parts.containers.places(instance.id).log, following)
+    async def unpause(self, text: str) -> None:
+        """Let a paused instance go on."""
+        await altering.unpause(self.lifecycle, self._live(text))
+
+    async def rename(self, text: str, name: str) -> None:
+        """Give the instance another name."""
+        await altering.rename(self.lifecycle, self.get(text), name)
+
+    async def update(self, text: str, change: Change) -> Instance:
+        """Change limits, restart policy or time to live; of a running instance too."""
+        instance = await self._settled(text)
+        await altering.update(self.lifecycle, instance, change, self.free)
+        return self.get(instance.id)
+
+    # Inside
+
+    def attach(self, text: str) -> Streams:
+        """The streams of a running instance, from now on; others may have them too."""
+        return inside.attach(self.lifecycle, self._awake(text))
 
     async def execute(self, text: str, spec: ExecSpec) -> Execution:
         """Start a further process in a running instance; `env` adds to the instance's own."""
-        check_exec(spec)
-        instance = self._live(text)
-        image = self.parts.image_store.get(instance.digest)
-        config = image.config if image else ImageConfig()
-        process = plan.process(
-            instance,
-            config,
-            spec.command,
-            env=spec.env,
-            working_dir=spec.working_dir,
-            tty=spec.tty,
-        )
-        user = spec.user or instance.spec.user or config.user
-        base = self.parts.network.uid_base(instance.slot)
-        return await execute(self.parts.containers, instance.id, process, user, base)
+        return await inside.execute(self.lifecycle, self._awake(text), spec)
 
-    @contextlib.asynccontextmanager
-    async def export(self, text: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    def logs(self, text: str, *, follow: bool) -> AsyncIterator[logs.Entry]:
+        """What the instance wrote, and with `follow` what it goes on to write."""
+        return inside.read_logs(self.lifecycle, self.get(text), follow=follow)
+
+    def export(self, text: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The instance's whole file system as a tar stream, with ids as seen inside."""
-        instance = self.get(text)
-        async with self.lifecycle.mounted(instance.id, "export"):
-            at = self.parts.containers.places(instance.id)
-            async with archive.packed(at) as stream:
-                yield stream
+        return inside.export(self.lifecycle, self.get(text))

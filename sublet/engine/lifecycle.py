@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sublet.domain.errors import NoSuchImage, NoSuchInstance, SubletError
+from sublet.domain.errors import NoSuchImage, NoSuchInstance, SubletError, WrongState
 from sublet.domain.image import Image
 from sublet.domain.instance import LIVE, Instance, State, check_transition
 from sublet.drivers import processes, trace
@@ -42,6 +42,8 @@ class Lifecycle:
         self.parts = parts
         self.locks = Locks()
         self._exits: OrderedDict[str, asyncio.Future[int]] = OrderedDict()
+        self.restarting: set[str] = set()
+        """Instances that are stopped only to be started again: `--rm` does not delete them."""
 
     # Up
 
@@ -49,9 +51,11 @@ class Lifecycle:
         """Bring a pending instance up; with `attach`, its streams from the first byte on.
 
         If that fails, or is cancelled, what was made is taken away again; an instance
-        that never ran is removed.
+        that is not kept is removed.
         """
         async with self.locks.hold(instance.id, "start"):
+            if instance.kept:
+                instance = self._still_pending(instance)
             try:
                 instance, streams = await self._bring_up(instance, attach)
             except BaseExceptionGroup as group:
@@ -62,6 +66,15 @@ class Lifecycle:
                 raise
             self.watch(instance)
         return streams
+
+    def _still_pending(self, instance: Instance) -> Instance:
+        """The row as it is now: others may have had the lock before."""
+        current = self.parts.store.get(instance.id)
+        if current is None:
+            raise NoSuchInstance(f"The instance {instance.name} is gone.")
+        if current.state is not State.PENDING:
+            raise WrongState(f"{current.name} is {current.state}; its start was called off.")
+        return current
 
     async def _bring_up(self, instance: Instance, attach: bool) -> tuple[Instance, Streams | None]:
         parts, image = self.parts, self._image(instance)
@@ -106,7 +119,7 @@ class Lifecycle:
             if streams:
                 streams.close()
             raise
-        instance = replace(instance, started=time.time(), exit_code=None)
+        instance = replace(instance, started=time.time(), exit_code=None, kept=True)
         return self.move(instance, State.RUNNING), streams
 
     def _image(self, instance: Instance) -> Image:
@@ -130,7 +143,7 @@ class Lifecycle:
     async def _abandon(self, instance: Instance, error: BaseException) -> None:
         log.info("start of %s failed: %s", instance.name, error)
         await self.release(instance.id)
-        if instance.started:
+        if instance.kept:
             self.move(instance, State.STOPPED, reason=str(error))
         else:
             await self._delete(instance)
@@ -139,13 +152,14 @@ class Lifecycle:
 
     def watch(self, instance: Instance) -> None:
         """Wait in the background for the instance's end, and finish it."""
-        self._exits[instance.id] = asyncio.get_running_loop().create_future()
+        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._exits[instance.id] = ended
         self._exits.move_to_end(instance.id)
         while len(self._exits) > KEPT_EXITS and next(iter(self._exits.values())).done():
             self._exits.popitem(last=False)
-        self.parts.tasks.start(f"watch {instance.name}", self._watch(instance))
+        self.parts.tasks.start(f"watch {instance.name}", self._watch(instance, ended))
 
-    async def _watch(self, instance: Instance) -> None:
+    async def _watch(self, instance: Instance, future: asyncio.Future[int]) -> None:
         await processes.ended(instance.supervisor, instance.supervisor_start)
         code = self.parts.containers.exit_code(instance.id)
         try:
@@ -154,7 +168,6 @@ class Lifecycle:
                     await self.finish(instance.id, code)
         except Exception:  # whatever it is: who waits for the end must hear of it
             log.exception("%s has ended but is not cleaned up", instance.name)
-        future = self._exits[instance.id]
         if not future.done():
             future.set_result(LOST if code is None else code)
 
@@ -168,7 +181,7 @@ class Lifecycle:
         code = LOST if code is None else code
         instance = replace(instance, exit_code=code, finished=time.time())
         instance = self.move(instance, State.STOPPED, reason=reason)
-        if instance.spec.remove:
+        if instance.spec.remove and instance.id not in self.restarting:
             await self._delete(self.move(instance, State.SHUTTING_DOWN))
 
     async def remove(self, instance: Instance) -> None:
@@ -186,7 +199,7 @@ class Lifecycle:
         with trace.step("delete layer"):
             await self.parts.containers.delete(instance.id)
         self.parts.store.delete(instance.id)
-        self.parts.events.publish("instance.terminated", instance.id, name=instance.name)
+        self.tell("terminated", instance)
 
     async def mount(self, instance: Instance) -> None:
         """Show the file system of an instance that does not run, until `release`."""
@@ -246,8 +259,14 @@ class Lifecycle:
         instance = replace(instance, state=state, reason=reason)
         self.parts.store.update(instance)
         code = {} if instance.exit_code is None else {"exit_code": str(instance.exit_code)}
-        self.parts.events.publish(f"instance.{state}", instance.id, name=instance.name, **code)
+        self.tell(str(state), instance, **code)
         return instance
+
+    def tell(self, what: str, instance: Instance, **detail: str) -> None:
+        """Publish `instance.<what>`, with the instance's name, image and labels."""
+        about = {"name": instance.name, "image": instance.image, **detail}
+        about |= {f"label:{key}": value for key, value in instance.spec.labels.items()}
+        self.parts.events.publish(f"instance.{what}", instance.id, **about)
 
     def exit_future(self, instance_id: str) -> asyncio.Future[int] | None:
         """What becomes the exit code when the instance has ended and is cleaned up."""

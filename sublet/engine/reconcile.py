@@ -11,6 +11,7 @@ import logging
 from sublet.domain.errors import SubletError
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.leftover import Leftover
+from sublet.domain.recovery import Fate, fate
 from sublet.drivers import processes
 from sublet.drivers.network import Endpoint
 from sublet.engine.images import Images
@@ -33,13 +34,10 @@ class Reconciler:
     async def recover(self) -> None:
         """Bring every instance into a true state, then remove what belongs to nobody."""
         instances = self.parts.store.all()
-        alive = [i for i in instances if self._alive(i)]
+        alive = {i.id for i in instances if self._alive(i)}
         for instance in instances:
             try:
-                if instance in alive:
-                    await self._adopt(instance)
-                else:
-                    await self._settle(instance)
+                await self._settle(instance, fate(instance, alive=instance.id in alive))
             except Exception:  # one broken instance must not keep the daemon from all others
                 log.exception("%s could not be recovered", instance.name)
         try:
@@ -58,19 +56,28 @@ class Reconciler:
         parts.layers.adopt(self.lifecycle.image_file(instance.digest), instance.id)
         address = parts.network.address(instance.slot)
         await parts.network.register(instance.id, address, self.lifecycle.names(instance))
+        await parts.containers.cgroups.freeze(instance.id, instance.state is State.PAUSED)
         self.lifecycle.watch(instance)
-        parts.events.publish("instance.adopted", instance.id, name=instance.name)
+        self.lifecycle.tell("adopted", instance)
 
-    async def _settle(self, instance: Instance) -> None:
-        """An instance without a process: finish what it was in the middle of."""
-        if instance.state in LIVE:
-            await self.lifecycle.finish(instance.id, self.parts.containers.exit_code(instance.id))
-        elif instance.state is State.PENDING:
-            await self.lifecycle.remove(instance)
-        elif instance.state is State.SHUTTING_DOWN:
-            await self.lifecycle.complete_removal(instance)
-        elif instance.state is State.STOPPED and instance.spec.remove:
-            await self.lifecycle.remove(instance)
+    async def _settle(self, instance: Instance, what: Fate) -> None:
+        """Finish what the instance was in the middle of."""
+        lifecycle = self.lifecycle
+        match what:
+            case Fate.ADOPT:
+                await self._adopt(instance)
+            case Fate.FINISH:
+                code = self.parts.containers.exit_code(instance.id)
+                await lifecycle.finish(instance.id, code)
+            case Fate.STOP:
+                await lifecycle.release(instance.id)
+                lifecycle.move(instance, State.STOPPED, reason="the daemon ended during its start")
+            case Fate.REMOVE:
+                await lifecycle.remove(instance)
+            case Fate.COMPLETE_REMOVAL:
+                await lifecycle.complete_removal(instance)
+            case Fate.LEAVE:
+                pass
 
     async def guard(self) -> None:
         """Bring the network back whenever something else removed it: a firewall's reload, say."""

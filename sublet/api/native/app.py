@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 import sublet
-from sublet.api.native import images, instances, sessions, system
+from sublet.api.native import images, instances, sessions, strict, system
 from sublet.domain.errors import InvalidArgument, SubletError, unexpected
 from sublet.engine.verbs import Verbs
 
@@ -29,9 +29,7 @@ def build(verbs: Verbs) -> Any:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
-        return await known(_, InvalidArgument(f"{place}: {first['msg']}."))
+        return await known(_, strict.refusal(error.errors()[0], 1))
 
     @app.exception_handler(Exception)
     async def unknown(_: Request, error: Exception) -> JSONResponse:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from sublet.api.native import render
 from sublet.api.native.streaming import unless_gone
+from sublet.api.native.strict import only_known
+from sublet.domain.change import Change
 from sublet.domain.signals import signal_number
 from sublet.domain.spec import InstanceSpec
+from sublet.domain.waiting import Condition
 from sublet.engine.verbs import Verbs
+
+Timeout = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 
 
 def router(verbs: Verbs) -> APIRouter:
@@ -25,10 +30,43 @@ def router(verbs: Verbs) -> APIRouter:
     async def list_instances(all: bool = False) -> list[dict[str, Any]]:
         return [render.instance(row) for row in instances.list(all=all)]
 
-    @routes.post("", status_code=201)
-    async def run_instance(spec: InstanceSpec, request: Request) -> dict[str, Any]:
+    @routes.post("", status_code=201, dependencies=[Depends(only_known(InstanceSpec))])
+    async def run_instance(
+        spec: InstanceSpec, request: Request, start: bool = True
+    ) -> dict[str, Any]:
+        if not start:
+            return render.instance(instances.create(spec))
         instance, _ = await unless_gone(request.receive, instances.run(spec))
         return {**render.instance(instance), "warnings": instances.warnings(instance)}
+
+    @routes.patch("/{name}", dependencies=[Depends(only_known(Change))])
+    async def update_instance(name: str, change: Change) -> dict[str, Any]:
+        return render.instance(await instances.update(name, change))
+
+    @routes.post("/{name}/start")
+    async def start_instance(name: str, request: Request) -> dict[str, Any]:
+        instance, _ = await unless_gone(request.receive, instances.start(name))
+        return render.instance(instance)
+
+    @routes.post("/{name}/restart", status_code=204)
+    async def restart_instance(name: str, timeout: Timeout = None) -> Response:
+        await instances.restart(name, timeout)
+        return Response(status_code=204)
+
+    @routes.post("/{name}/pause", status_code=204)
+    async def pause_instance(name: str) -> Response:
+        await instances.pause(name)
+        return Response(status_code=204)
+
+    @routes.post("/{name}/unpause", status_code=204)
+    async def unpause_instance(name: str) -> Response:
+        await instances.unpause(name)
+        return Response(status_code=204)
+
+    @routes.post("/{name}/rename", status_code=204)
+    async def rename_instance(name: str, new: str) -> Response:
+        await instances.rename(name, new)
+        return Response(status_code=204)
 
     @routes.get("/{name}")
     async def inspect_instance(name: str) -> dict[str, Any]:
@@ -40,18 +78,22 @@ def router(verbs: Verbs) -> APIRouter:
         return Response(status_code=204)
 
     @routes.post("/{name}/stop", status_code=204)
-    async def stop_instance(name: str, timeout: float | None = None) -> Response:
+    async def stop_instance(name: str, timeout: Timeout = None) -> Response:
         await instances.stop(name, timeout)
         return Response(status_code=204)
 
     @routes.post("/{name}/kill", status_code=204)
     async def kill_instance(name: str, signal: str = "SIGKILL") -> Response:
-        instances.kill(name, signal_number(signal))
+        await instances.kill(name, signal_number(signal))
         return Response(status_code=204)
 
     @routes.post("/{name}/wait")
-    async def wait_for_instance(name: str) -> dict[str, int]:
-        return {"exit_code": await instances.wait(name)}
+    async def wait_for_instance(
+        name: str, condition: Condition = Condition.STOPPED
+    ) -> dict[str, int]:
+        if condition is Condition.STOPPED:
+            return {"exit_code": await instances.wait(name)}
+        return {"exit_code": await instances.wait_until(name, condition)}
 
     @routes.get("/{name}/logs")
     async def instance_logs(name: str, follow: bool = False) -> StreamingResponse:

@@ -1,4 +1,4 @@
-"""WebSockets: the streams of a foreground `run`, and of `exec`.
+"""WebSockets: the streams of a foreground `run`, of `attach` and of `exec`.
 
 Text messages are JSON objects with a `type`. The client's first message is the
 request. Then, from the client: binary messages are standard input; `close-stdin`,
@@ -14,14 +14,15 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter
 
-from sublet.api.native import render
+from sublet.api.native import render, strict
 from sublet.api.native.streaming import unless_gone
 from sublet.domain.errors import InvalidArgument, SubletError, unexpected
+from sublet.domain.instance import Instance
 from sublet.domain.signals import signal_number
 from sublet.domain.spec import ExecSpec, InstanceSpec
 from sublet.drivers import trace
@@ -29,19 +30,48 @@ from sublet.drivers.container.streams import Emit, Streams
 from sublet.engine.verbs import Verbs
 
 log = logging.getLogger(__name__)
-_SPEC = TypeAdapter(InstanceSpec)
-_EXEC = TypeAdapter(ExecSpec)
-Signal = Callable[[int], None]
+T = TypeVar("T")
+
+
+class CloseStdin(BaseModel):
+    type: Literal["close-stdin"]
+
+
+class Resize(BaseModel):
+    type: Literal["resize"]
+    rows: int = Field(ge=0, le=65535)
+    columns: int = Field(ge=0, le=65535)
+
+
+class SendSignal(BaseModel):
+    type: Literal["signal"]
+    signal: str
+
+
+class Attach(BaseModel):
+    """`start`: start the instance first, if it is stopped."""
+
+    start: bool = False
+
+
+Control = CloseStdin | Resize | SendSignal
+_CONTROL: TypeAdapter[Control] = TypeAdapter(Annotated[Control, Field(discriminator="type")])
+_ATTACH, _SPEC, _EXEC = TypeAdapter(Attach), TypeAdapter(InstanceSpec), TypeAdapter(ExecSpec)
+Signal = Callable[[int], Awaitable[None]]
 Pump = Callable[[Emit], Coroutine[Any, Any, None]]
 
 
 def router(verbs: Verbs) -> APIRouter:
-    """`/v1/run` and `/v1/instances/{name}/exec`."""
+    """`/v1/run`, and `exec` and `attach` of `/v1/instances/{name}`."""
     routes = APIRouter(prefix="/v1")
 
     @routes.websocket("/run")
     async def run(socket: WebSocket) -> None:
         await _session(socket, lambda: _run(socket, verbs))
+
+    @routes.websocket("/instances/{name}/attach")
+    async def attach(socket: WebSocket, name: str) -> None:
+        await _session(socket, lambda: _attach(socket, verbs, name))
 
     @routes.websocket("/instances/{name}/exec")
     async def execute(socket: WebSocket, name: str) -> None:
@@ -71,16 +101,34 @@ async def _run(socket: WebSocket, verbs: Verbs) -> int:
     spec = await _request(socket, _SPEC)
     instance, streams = await unless_gone(socket.receive, verbs.instances.run(spec, attach=True))
     assert streams is not None
+    return await _attached(socket, verbs, instance, streams)
+
+
+async def _attach(socket: WebSocket, verbs: Verbs, name: str) -> int:
+    """Attach to a running instance, or start a stopped one with its streams."""
+    request = await _request(socket, _ATTACH)
+    instance, streams = verbs.instances.get(name), None
+    if request.start:
+        start = verbs.instances.start(name, attach=True)
+        instance, streams = await unless_gone(socket.receive, start)
+    return await _attached(socket, verbs, instance, streams or verbs.instances.attach(instance.id))
+
+
+async def _attached(socket: WebSocket, verbs: Verbs, instance: Instance, streams: Streams) -> int:
+    """Relay the first process's streams until it ends; its exit code."""
     try:
+        ended = asyncio.ensure_future(verbs.instances.wait(instance.id))
         told = {**render.instance(instance), "warnings": verbs.instances.warnings(instance)}
         await _say(socket, type="created", instance=told)
 
-        def signal(number: int) -> None:
-            verbs.instances.kill(instance.id, number)
+        async def signal(number: int) -> None:
+            await verbs.instances.kill(instance.id, number)
 
         await _relay(socket, streams, streams.pump, signal)
-        return await verbs.instances.wait(instance.id)
+        return await ended
     finally:
+        ended.cancel()
+        await asyncio.gather(ended, return_exceptions=True)
         streams.close()
 
 
@@ -91,8 +139,12 @@ async def _execute(socket: WebSocket, verbs: Verbs, name: str) -> int:
             execution = await verbs.instances.execute(name, spec)
         try:
             await _say(socket, type="created")
+
+            async def signal(number: int) -> None:
+                execution.signal(number)
+
             with trace.step("process"):
-                await _relay(socket, execution.streams, execution.pump, execution.signal)
+                await _relay(socket, execution.streams, execution.pump, signal)
                 return await execution.wait()
         finally:
             with trace.step("clean-up"):
@@ -126,29 +178,25 @@ async def _incoming(socket: WebSocket, streams: Streams, signal: Signal) -> None
         if message.get("bytes") is not None:
             await streams.send(message["bytes"])
         else:
-            _control(json.loads(message["text"]), streams, signal)
+            await _control(strict.parse(_CONTROL, message["text"]), streams, signal)
 
 
-def _control(message: dict[str, Any], streams: Streams, signal: Signal) -> None:
-    kind = message.get("type")
-    if kind == "close-stdin":
+async def _control(message: Control, streams: Streams, signal: Signal) -> None:
+    if isinstance(message, CloseStdin):
         streams.close_input()
-    elif kind == "resize":
-        streams.resize(int(message["rows"]), int(message["columns"]))
-    elif kind == "signal":
+    elif isinstance(message, Resize):
+        streams.resize(message.rows, message.columns)
+    else:
+        number = signal_number(message.signal)
         with contextlib.suppress(SubletError):  # it may have ended just now
-            signal(signal_number(str(message["signal"])))
+            await signal(number)
 
 
-async def _request(socket: WebSocket, adapter: TypeAdapter[Any]) -> Any:
+async def _request(socket: WebSocket, adapter: TypeAdapter[T]) -> T:
     try:
-        return adapter.validate_json(await socket.receive_text())
+        return strict.parse(adapter, await socket.receive_text())
     except KeyError:
         raise InvalidArgument("The first message must be the request, as text.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InvalidArgument(f"{place}: {first['msg']}.") from error
 
 
 async def _say(socket: WebSocket, **message: Any) -> None:

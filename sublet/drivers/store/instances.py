@@ -35,15 +35,19 @@ class InstanceStore:
 
     def add(self, instance: Instance) -> None:
         """Insert a row; NameInUse where another instance has its name."""
+        self._write(_INSERT, instance)
+
+    def update(self, instance: Instance) -> None:
+        """Write the whole row; NameInUse where another instance has its name."""
+        self._write(_UPDATE, instance)
+
+    def _write(self, statement: str, instance: Instance) -> None:
         try:
-            self._db.connection.execute(_INSERT, _row(instance))
+            self._db.connection.execute(statement, _row(instance))
         except sqlite3.IntegrityError as error:
             if "name" in str(error):
                 raise NameInUse(f"The name '{instance.name}' is in use.") from error
             raise
-
-    def update(self, instance: Instance) -> None:
-        self._db.connection.execute(_UPDATE, _row(instance))
 
     def delete(self, instance_id: str) -> None:
         self._db.connection.execute("DELETE FROM instances WHERE id = ?", (instance_id,))

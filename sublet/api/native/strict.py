@@ -1,0 +1,42 @@
+"""Requests are taken as they are meant, or refused: an unknown key is a mistake, not a wish."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from sublet.domain.errors import InvalidArgument
+
+T = TypeVar("T")
+
+
+def parse(adapter: TypeAdapter[T], text: str | bytes) -> T:
+    """The request in a JSON text. Raises InvalidArgument, naming the key that is wrong."""
+    try:
+        return adapter.validate_json(text, extra="forbid")
+    except ValidationError as error:
+        raise refusal(error.errors()[0], 0) from error
+
+
+def refusal(problem: Any, skipped: int) -> InvalidArgument:
+    """What to say of one of pydantic's errors; `skipped` parts of its place are none of ours."""
+    place = ".".join(str(part) for part in problem["loc"][skipped:])
+    if problem["type"] == "extra_forbidden":
+        return InvalidArgument(
+            f"The request has an unknown key '{place}'.",
+            hint="`GET /openapi.json` lists them; a newer client may know more than the daemon.",
+        )
+    return InvalidArgument(f"{place}: {problem['msg']}." if place else f"{problem['msg']}.")
+
+
+def only_known(kind: type[Any]) -> Callable[[Request], Awaitable[None]]:
+    """A dependency of a route: its body has no key that `kind` has not, at any depth."""
+    adapter = TypeAdapter(kind)
+
+    async def check(request: Request) -> None:
+        parse(adapter, await request.body())
+
+    return check

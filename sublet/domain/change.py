@@ -1,0 +1,65 @@
+"""What may be changed of an instance after it was made: `update`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from sublet.domain.capacity import Amount, admit
+from sublet.domain.errors import InvalidArgument, WrongState
+from sublet.domain.restart import RestartPolicy
+from sublet.domain.spec import InstanceSpec, check_spec
+from sublet.domain.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New values; None leaves the old one. `ttl` in seconds from creation, 0: none any more."""
+
+    cpus: float | None = None
+    memory: int | None = None
+    pids_limit: int | None = None
+    restart: RestartPolicy | None = None
+    ttl: float | None = None
+
+
+def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
+    """The request as it is after the change. Raises InvalidArgument."""
+    fields = ("cpus", "memory", "pids_limit", "restart", "ttl")
+    given = {name: getattr(change, name) for name in fields}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given:
+        raise InvalidArgument(
+            "There is nothing to update.",
+            hint="Give --cpus, --memory, --pids-limit, --restart or --ttl.",
+        )
+    for name in ("cpus", "memory"):
+        if given.get(name) == 0:
+            raise InvalidArgument(f"{name} cannot become 0.", hint="Give a size above 0.")
+    made = replace(spec, **given)
+    check_spec(made)
+    return made
+
+
+def admit_change(old: InstanceSpec, new: InstanceSpec, free: Amount, used: int) -> None:
+    """Raises unless a running instance may be resized: InsufficientCapacity where the host has
+    no room (`free`, without what it holds already), WrongState where it uses more memory
+    (`used`, bytes) than it would be left with."""
+    admit(new.size, free + Amount(old.size.cpus, old.size.memory))
+    if new.memory < old.memory and new.memory < used:
+        raise WrongState(
+            f"It uses {format_bytes(used)} of memory, more than {format_bytes(new.memory)}.",
+            hint="Stop something in it first, or give more.",
+        )
+
+
+def expires(created: float, ttl: float) -> float:
+    """When an instance that was created then is deleted, 0: never."""
+    return created + ttl if ttl else 0.0
+
+
+def next_expiry(lives: Iterable[tuple[str, float, float]], now: float) -> tuple[list[str], float]:
+    """Of (id, created, ttl): the ids that are due `now`, and when the next one is, 0: never."""
+    ends = [(expires(created, ttl), name) for name, created, ttl in lives if ttl]
+    due = [name for end, name in sorted(ends) if end <= now]
+    return due, min((end for end, _ in ends if end > now), default=0.0)

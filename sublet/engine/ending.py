@@ -1,0 +1,104 @@
+"""How instances end: stopped, killed, waited for, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import replace
+
+from sublet.domain.errors import InvalidArgument, WrongState
+from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.signals import signal_number
+from sublet.drivers import processes, trace
+from sublet.engine.lifecycle import LOST, Lifecycle
+
+STOP_TIMEOUT = 10.0
+KILL_DEADLINE = 30.0
+
+
+def stop_signal(lifecycle: Lifecycle, instance: Instance) -> int:
+    """What asks the instance to end."""
+    image = lifecycle.parts.image_store.get(instance.digest)
+    name = instance.spec.stop_signal or (image.config.stop_signal if image else "")
+    try:
+        return signal_number(name or "SIGTERM")
+    except InvalidArgument:
+        return signal.SIGTERM  # an image's nonsense must not make it unstoppable
+
+
+def unwanted(lifecycle: Lifecycle, instance: Instance) -> Instance:
+    """The user has ended it: no restart policy brings it back."""
+    if instance.wanted:
+        instance = replace(instance, wanted=False)
+        lifecycle.parts.store.update(instance)
+    return instance
+
+
+async def kill(lifecycle: Lifecycle, instance: Instance, number: int) -> None:
+    """Send a signal to the first process. What ends a paused instance thaws it; any other
+    signal reaches it when it goes on."""
+    if number in (signal.SIGKILL, stop_signal(lifecycle, instance)):
+        instance = unwanted(lifecycle, instance)
+        processes.send(instance.pid, instance.pid_start, number)
+        await thaw(lifecycle, instance)
+    else:
+        processes.send(instance.pid, instance.pid_start, number)
+
+
+async def thaw(lifecycle: Lifecycle, instance: Instance) -> None:
+    """Let a paused instance's processes run again; it is still shown as it was."""
+    if instance.state is State.PAUSED:
+        await lifecycle.parts.containers.cgroups.freeze(instance.id, False)
+
+
+async def stop(lifecycle: Lifecycle, instance: Instance, timeout: float | None) -> None:
+    """Ask a live instance to end; kill it after `timeout` seconds (None: its own, or 10)."""
+    if timeout is None:
+        timeout = instance.spec.stop_timeout
+    instance = unwanted(lifecycle, instance)
+    paused = instance
+    if instance.state is not State.STOPPING:
+        instance = lifecycle.move(instance, State.STOPPING)
+    processes.send(instance.pid, instance.pid_start, stop_signal(lifecycle, instance))
+    await thaw(lifecycle, paused)
+    await ended(lifecycle, instance, STOP_TIMEOUT if timeout is None else timeout)
+
+
+async def ended(lifecycle: Lifecycle, instance: Instance, timeout: float) -> None:
+    """Wait for the end, and after `timeout` seconds enforce it."""
+    future = lifecycle.exit_future(instance.id)
+    if future is None:
+        return
+    done, _ = await asyncio.wait([future], timeout=timeout)
+    if not done:
+        processes.send(instance.pid, instance.pid_start, signal.SIGKILL)
+        done, _ = await asyncio.wait([future], timeout=KILL_DEADLINE)
+    if not done:
+        raise WrongState(
+            f"{instance.name} did not end within {KILL_DEADLINE:g} s of SIGKILL.",
+            hint="Its processes may hang in the kernel; `sublet inspect` gives the pid.",
+        )
+
+
+async def remove(lifecycle: Lifecycle, instance: Instance, *, force: bool) -> None:
+    """Delete the instance and everything that it had; a running one only with `force`."""
+    if instance.state in LIVE or instance.state is State.PENDING:
+        if not force:
+            raise WrongState(
+                f"{instance.name} is {instance.state}.",
+                hint=f"Stop it first (`sublet stop {instance.name}`), or use `sublet rm -f`.",
+            )
+        await kill(lifecycle, instance, signal.SIGKILL)
+        await ended(lifecycle, instance, 0)
+    async with lifecycle.locks.hold(instance.id, "remove"):
+        current = lifecycle.parts.store.get(instance.id)
+        if current is not None:
+            with trace.request("remove", instance.id):
+                await lifecycle.remove(current)
+
+
+def exit_code(instance: Instance) -> int:
+    """The code of one that does not run; 0 where it never ran, as Docker has it."""
+    if instance.exit_code is not None:
+        return instance.exit_code
+    return LOST if instance.started else 0
