@@ -29,7 +29,12 @@ _PROCESS = (
     Flag(("-u", "--user"), "text", "Run as this user of the image.", "USER[:GROUP]"),
 )
 
-EXEC = _PROCESS
+_FOREGROUND = (
+    Flag(("--detach-keys",), "text", "Keys that detach; ctrl-p,ctrl-q without it.", "KEYS"),
+    Flag(("--sig-proxy",), "text", "true or false: pass signals on.", "BOOL"),
+)
+
+EXEC = (*_PROCESS, _FOREGROUND[0])
 
 RUN = (
     Flag(("--rm",), "switch", "Delete the instance when it ends."),
@@ -79,10 +84,13 @@ RUN = (
     Flag(("--wait",), "switch", "With -d: return when it is healthy."),
     Flag(("--pull",), "text", "missing (as without it), always or never.", "WHEN"),
     Flag(("--cidfile",), "text", "Write the id to this file.", "FILE"),
+    *_FOREGROUND,
 )
 
-LOCAL = frozenset({"detach", "wait", "pull", "cidfile"})
+LOCAL = frozenset({"detach", "wait", "pull", "cidfile", "detach_keys", "sig_proxy"})
 """Flags of `run` that are no part of the request for an instance."""
+
+CREATE = tuple(f for f in RUN if f.key not in LOCAL or f.key in ("pull", "cidfile"))
 
 Values = dict[str, "str | bool | list[str]"]
 

@@ -18,32 +18,73 @@ PATIENCE = 3
 """How many Ctrl-C a process may ignore before it is killed."""
 
 
-def relay(session: Any, *, interactive: bool, tty: bool) -> int:
-    """Carry streams and signals until the process ends; its exit code."""
+def relay(
+    session: Any,
+    *,
+    interactive: bool,
+    tty: bool,
+    ends_input: bool = True,
+    detach_keys: str = "",
+    sig_proxy: bool = True,
+) -> int:
+    """Carry streams and signals until the process ends; its exit code, 0 after detaching.
+
+    `ends_input`: the process reads an end of file where this one does. `detach_keys` are
+    watched for on a terminal only.
+    """
     with contextlib.ExitStack() as stack:
         stack.callback(session.close)
-        wakeup = stack.enter_context(_signals(tty))
+        wakeup = stack.enter_context(_signals(tty, sig_proxy))
+        detaching = None
         if tty and sys.stdin.isatty():
+            if interactive:
+                detaching = _detaching(detach_keys)
             stack.enter_context(_raw())
             _resize(session)
-        if not interactive:
+        if not interactive and ends_input:
             session.close_input()
-        return _loop(session, wakeup, interactive)
+        return _loop(session, wakeup, _Input(session, interactive, ends_input, detaching))
 
 
-def _loop(session: Any, wakeup: int, interactive: bool) -> int:
-    stdin = sys.stdin.fileno() if interactive else -1
+def _detaching(keys: str) -> Any:
+    from sublet.cli.keys import DEFAULT, Detaching, parse_keys
+
+    return Detaching(parse_keys(keys or DEFAULT))
+
+
+class _Input:
+    """Standard input, as long as it is passed on; `detaching` watches for the keys."""
+
+    def __init__(self, session: Any, interactive: bool, ends: bool, detaching: Any) -> None:
+        self._session, self._ends, self._detaching = session, ends, detaching
+        self.open = [sys.stdin.fileno()] if interactive else []
+
+    def feed(self) -> bool:
+        """Pass on what can be read; False when the user detaches."""
+        data = os.read(self.open[0], 65536)
+        if not data:
+            self.open = []
+            if self._ends:
+                self._session.close_input()
+            return True
+        if self._detaching:
+            data = self._detaching.feed(data)
+        if data:
+            self._session.send_input(data)
+        return not (self._detaching and self._detaching.done)
+
+
+def _loop(session: Any, wakeup: int, stdin: _Input) -> int:
     interrupts = 0
     while True:
         if not (session.ready() or session.connection.pending()):
-            watched = [session.connection, wakeup, *([stdin] if stdin >= 0 else [])]
-            readable, _, _ = select.select(watched, [], [])
+            readable, _, _ = select.select([session.connection, wakeup, *stdin.open], [], [])
             if wakeup in readable:
                 for number in os.read(wakeup, 64):
                     interrupts += number == signal.SIGINT
                     _forward(session, number, interrupts)
-            if stdin in readable and not _feed(session, stdin):
-                stdin = -1
+            if stdin.open and stdin.open[0] in readable and not stdin.feed():
+                return 0
             if session.connection not in readable:
                 continue
         message = session.receive()
@@ -51,16 +92,6 @@ def _loop(session: Any, wakeup: int, interactive: bool) -> int:
             _write(message[0], message[1:])
         elif message["type"] == "exit":
             return int(message["code"])
-
-
-def _feed(session: Any, stdin: int) -> bool:
-    """Pass on what can be read from standard input; False at its end."""
-    data = os.read(stdin, 65536)
-    if data:
-        session.send_input(data)
-    else:
-        session.close_input()
-    return bool(data)
 
 
 def _forward(session: Any, number: int, interrupts: int) -> None:
@@ -85,11 +116,11 @@ def _write(stream: int, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _signals(tty: bool) -> Iterator[int]:
+def _signals(tty: bool, proxy: bool) -> Iterator[int]:
     """A descriptor from which the numbers of the signals that come in can be read."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    numbers = (*FORWARDED, signal.SIGWINCH) if tty else FORWARDED
+    numbers = [*(FORWARDED if proxy else ()), *([signal.SIGWINCH] if tty else [])]
     before = {number: signal.signal(number, lambda *_: None) for number in numbers}
     previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:

@@ -1,4 +1,4 @@
-"""Commands on instances."""
+"""Commands that list instances and show what is in them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import IO, Any
 import click
 
 from sublet.cli.output import print_json, print_table
-from sublet.domain.errors import InvalidArgument, NoSuchInstance, SubletError
-from sublet.domain.units import format_age, parse_duration
+from sublet.domain.errors import InvalidArgument, SubletError
+from sublet.domain.units import format_age
 from sublet.sdk import Client
 
 NAMES = click.argument("names", nargs=-1, required=True, metavar="INSTANCE...")
+NAME = click.argument("name", metavar="INSTANCE")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -79,7 +80,7 @@ def inspect(names: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name", metavar="INSTANCE")
+@NAME
 @click.option("-f", "--follow", is_flag=True, help="Go on until the instance ends.")
 @click.option("-t", "--timestamps", is_flag=True, help="Put the time before each line.")
 def logs(name: str, follow: bool, timestamps: bool) -> None:
@@ -93,62 +94,7 @@ def logs(name: str, follow: bool, timestamps: bool) -> None:
 
 
 @click.command()
-@NAMES
-@click.option("-t", "--time", "timeout", metavar="TIME", help="Kill after this, such as 10s.")
-def stop(names: tuple[str, ...], timeout: str | None) -> int:
-    """Ask instances to end, and end them when their time is up. A stopped one is fine."""
-    client = Client()
-    seconds = None if timeout is None else parse_duration(timeout)
-
-    def work(name: str) -> None:
-        client.stop(name, seconds)
-        print(name)
-
-    return each(names, work)
-
-
-@click.command()
-@NAMES
-@click.option("-s", "--signal", "signal", default="SIGKILL", metavar="SIGNAL", show_default=True)
-def kill(names: tuple[str, ...], signal: str) -> int:
-    """Send a signal to the first process of instances."""
-    client = Client()
-
-    def work(name: str) -> None:
-        client.kill(name, signal)
-        print(name)
-
-    return each(names, work)
-
-
-@click.command()
-@NAMES
-@click.option("-f", "--force", is_flag=True, help="Running ones too; what is not there is fine.")
-def rm(names: tuple[str, ...], force: bool) -> int:
-    """Delete instances and everything that they had."""
-    client = Client()
-
-    def work(name: str) -> None:
-        try:
-            client.remove(name, force=force)
-        except NoSuchInstance:
-            if not force:
-                raise
-        print(name)
-
-    return each(names, work)
-
-
-@click.command()
-@NAMES
-def wait(names: tuple[str, ...]) -> int:
-    """Wait for instances to end, and print the exit code of each."""
-    client = Client()
-    return each(names, lambda name: print(client.wait(name)))
-
-
-@click.command()
-@click.argument("name", metavar="INSTANCE")
+@NAME
 @click.option("-o", "--output", metavar="FILE", help="Write here, not to standard output.")
 def export(name: str, output: str | None) -> None:
     """Write an instance's file system to a tar file."""
@@ -185,9 +131,5 @@ COMMANDS = {
     "ps": ps,
     "inspect": inspect,
     "logs": logs,
-    "stop": stop,
-    "kill": kill,
-    "rm": rm,
-    "wait": wait,
     "export": export,
 }

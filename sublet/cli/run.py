@@ -26,20 +26,27 @@ RARE = frozenset(
 )
 """Flags whose values options.py reads."""
 
+LAUNCH = frozenset({"wait", "pull", "cidfile"})
+"""Flags of which launch.py knows what they mean."""
+
 
 def run(options: Options, args: list[str]) -> int:
     """Run an instance of an image; the exit code."""
-    spec = _spec(options, args)
+    spec = request(options, args)
+    if LAUNCH.intersection(options) and any(map(options.get, LAUNCH)):
+        from sublet.cli.launch import run_with
+
+        return run_with(options, spec)
     client = Client()
     with Progress() as progress:
         if options.get("detach"):
-            started = client.start(spec, progress)
+            started = client.launch(spec, progress)
             warn(started)
             print(started["id"])
             return 0
         session, started = client.foreground(spec, progress)
     warn(started)
-    return _relay(session, options)
+    return relay(session, options)
 
 
 def warn(started: dict[str, Any]) -> None:
@@ -59,17 +66,25 @@ def execute(options: Options, args: list[str]) -> int:
         working_dir=options.get("workdir") or "",
         tty=tty,
     )
-    return _relay(Client().exec_session(name, spec), options)
+    return relay(Client().exec_session(name, spec), options)
 
 
-def _relay(session: Any, options: Options) -> int:
-    from sublet.cli.foreground import relay
+def relay(session: Any, options: Options, *, ends_input: bool = True) -> int:
+    """Carry the streams of a process until it ends; its exit code."""
+    from sublet.cli import foreground
 
-    interactive, tty = bool(options.get("interactive")), bool(options.get("tty"))
-    return relay(session, interactive=interactive, tty=tty)
+    return foreground.relay(
+        session,
+        interactive=bool(options.get("interactive")),
+        tty=bool(options.get("tty")),
+        ends_input=ends_input,
+        detach_keys=options.get("detach_keys") or "",
+        sig_proxy=options.get("sig_proxy") != "false",
+    )
 
 
-def _spec(options: Options, args: list[str]) -> dict[str, Any]:
+def request(options: Options, args: list[str]) -> dict[str, Any]:
+    """What the flags and arguments of `run` or `create` ask for."""
     image, command = _image(args[0]), args[1:]
     tty = bool(options.get("tty")) if options.get("detach") else _terminal(options)
     entrypoint = options.get("entrypoint")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from sublet.domain.errors import HostUnsupported
+from sublet.domain.errors import HostUnsupported, WrongState
 from sublet.domain.size import Size
 from sublet.drivers.cgroup import Cgroups, Hierarchy, hierarchies, limits
 
@@ -21,8 +22,8 @@ def v2(tmp_path: Path) -> Cgroups:
 
 def test_version_2_gets_limits_in_one_directory(v2: Cgroups, tmp_path: Path) -> None:
     v2.setup()
-    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
-    assert (tmp_path / "sublet" / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids +io"
+    assert (tmp_path / "sublet" / "cgroup.subtree_control").read_text() == "+cpu +memory +pids +io"
     v2.create("0123456789ab", SIZE, 77)
     own = tmp_path / "sublet" / "0123456789ab"
     assert (own / "cpu.max").read_text() == "50000 100000"
@@ -84,3 +85,52 @@ def test_mountinfo_of_a_mixed_host(tmp_path: Path) -> None:
         (1, ["name=systemd"]),
         (2, ["hugetlb"]),
     ]
+
+
+async def test_version_2_is_frozen_when_its_events_say_so(v2: Cgroups, tmp_path: Path) -> None:
+    v2.setup()
+    v2.create("0123456789ab", SIZE, 77)
+    own = tmp_path / "sublet" / "0123456789ab"
+    (own / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    freezing = asyncio.ensure_future(v2.freeze("0123456789ab", True))
+    await asyncio.sleep(0)
+    assert (own / "cgroup.freeze").read_text() == "1"
+    assert not freezing.done()
+    (own / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+    await asyncio.wait_for(freezing, 10)
+
+
+async def test_what_does_not_freeze_is_thawed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sublet.drivers.cgroup.FREEZE_DEADLINE", 0.01)
+    tree = Hierarchy(tmp_path, 1, frozenset({"cpu", "memory", "pids", "freezer"}))
+    groups = Cgroups("sublet", [tree])
+    groups.setup()
+    groups.create("0123456789ab", SIZE, 77)
+    state = tmp_path / "sublet" / "0123456789ab" / "freezer.state"
+    state.write_text("FREEZING")
+    monkeypatch.setattr("sublet.drivers.cgroup._is_frozen", lambda *_: None)
+    with pytest.raises(WrongState, match="could not be paused"):
+        await groups.freeze("0123456789ab", True)
+    assert state.read_text() == "THAWED"
+
+
+def test_the_limit_with_swap_is_never_the_smaller_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = Hierarchy(tmp_path, 1, frozenset({"cpu", "memory", "pids"}))
+    groups = Cgroups("sublet", [tree])
+    groups.setup()
+    own = tmp_path / "sublet" / "0123456789ab"
+    own.mkdir()
+    written: list[str] = []
+    monkeypatch.setattr("sublet.drivers.cgroup._write", lambda f, _: written.append(f.name))
+    for before, expected in (
+        (2 * SIZE.memory, ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]),
+        (SIZE.memory // 2, ["memory.memsw.limit_in_bytes", "memory.limit_in_bytes"]),
+    ):
+        (own / "memory.memsw.limit_in_bytes").write_text(str(before))
+        written.clear()
+        groups.limit("0123456789ab", SIZE, 77)
+        assert [name for name in written if "memory" in name] == expected

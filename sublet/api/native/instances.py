@@ -34,9 +34,10 @@ def router(verbs: Verbs) -> APIRouter:
     async def run_instance(
         spec: InstanceSpec, request: Request, start: bool = True
     ) -> dict[str, Any]:
-        if not start:
-            return render.instance(instances.create(spec))
-        instance, _ = await unless_gone(request.receive, instances.run(spec))
+        if start:
+            instance, _ = await unless_gone(request.receive, instances.run(spec))
+        else:
+            instance = instances.create(spec)
         return {**render.instance(instance), "warnings": instances.warnings(instance)}
 
     @routes.patch("/{name}", dependencies=[Depends(only_known(Change))])

@@ -31,11 +31,15 @@ def instance(row: Instance) -> dict[str, Any]:
         "isolation": row.spec.isolation.value,
         "market": row.spec.market.value,
         "size": str(row.spec.size),
+        "health": row.health.value,
         "exit_code": row.exit_code,
         "ports": [asdict(port) for port in row.spec.ports],
         "created": time(row.created),
         "started": time(row.started),
         "finished": time(row.finished),
+        "labels": dict(row.spec.labels),
+        "tty": row.spec.tty,
+        "stdin": row.spec.stdin,
     }
 
 
@@ -59,7 +63,6 @@ def inspection(row: Instance, instances: Instances) -> dict[str, Any]:
         },
         "memory": parts.containers.cgroups.memory(row.id) if row.pid else 0,
         "uid_base": parts.network.uid_base(row.slot),
-        "tty": spec.tty,
         "labels": details.labels(row, instances),
         "options": details.options(spec),
         "warnings": instances.warnings(row),

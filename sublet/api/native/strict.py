@@ -24,7 +24,7 @@ def parse(adapter: TypeAdapter[T], text: str | bytes) -> T:
 def refusal(problem: Any, skipped: int) -> InvalidArgument:
     """What to say of one of pydantic's errors; `skipped` parts of its place are none of ours."""
     place = ".".join(str(part) for part in problem["loc"][skipped:])
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return InvalidArgument(
             f"The request has an unknown key '{place}'.",
             hint="`GET /openapi.json` lists them; a newer client may know more than the daemon.",

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._async import wire
 from sublet.sdk._async.images import AsyncImageVerbs, Progress, silent
+from sublet.sdk._async.instances import AsyncInstanceVerbs
 from sublet.sdk._http import quote
 from sublet.sdk.results import exec_spec, instance_spec
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sublet.sdk.outcome import ExecResult
 
 
-class AsyncClient(AsyncImageVerbs):
+class AsyncClient(AsyncInstanceVerbs, AsyncImageVerbs):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
     Without `socket` the daemon is started when none answers. Every method raises
@@ -43,15 +44,39 @@ class AsyncClient(AsyncImageVerbs):
         manager that deletes it at the end.
         """
         spec = instance_spec(image, command, **options)
-        return AsyncInstance(self, await self.start(spec, progress))
+        return AsyncInstance(self, await self.launch(spec, progress))
 
-    async def start(self, spec: dict[str, Any], progress: Progress = silent) -> dict[str, Any]:
-        """As `run`, from a finished request; the new instance's `ps` entry."""
+    async def create(
+        self,
+        image: str,
+        command: Sequence[str] | None = None,
+        *,
+        progress: Progress = silent,
+        **options: Any,
+    ) -> AsyncInstance:
+        """As `run`, but it is not started."""
+        spec = instance_spec(image, command, **options)
+        return AsyncInstance(self, await self.launch(spec, progress, start=False))
+
+    async def launch(
+        self,
+        spec: dict[str, Any],
+        progress: Progress = silent,
+        *,
+        start: bool = True,
+        fetch: bool = True,
+    ) -> dict[str, Any]:
+        """As `run` or `create`, from a finished request; the new instance's `ps` entry.
+
+        Without `fetch`, an image that is not on this host is an error.
+        """
         try:
-            return dict(await self.call("POST", "/v1/instances", spec))
+            return dict(await self.call("POST", "/v1/instances", spec, start=start))
         except NoSuchImage:
+            if not fetch:
+                raise
             await self.ensure(spec["image"], progress)
-            return dict(await self.call("POST", "/v1/instances", spec))
+            return dict(await self.call("POST", "/v1/instances", spec, start=start))
 
     async def output(
         self,
@@ -68,12 +93,14 @@ class AsyncClient(AsyncImageVerbs):
         return await self._collect(session, input)
 
     async def foreground(
-        self, spec: dict[str, Any], progress: Progress = silent
+        self, spec: dict[str, Any], progress: Progress = silent, *, fetch: bool = True
     ) -> tuple[wire.AsyncSession, dict[str, Any]]:
         """Start an instance with its streams: the session and the instance's `ps` entry."""
         try:
             return await self._session("/v1/run", spec)
         except NoSuchImage:
+            if not fetch:
+                raise
             await self.ensure(spec["image"], progress)
             return await self._session("/v1/run", spec)
 
@@ -101,6 +128,13 @@ class AsyncClient(AsyncImageVerbs):
         session, _ = await self._session(f"/v1/instances/{quote(name)}/exec", spec)
         return session
 
+    async def attach(
+        self, name: str, *, start: bool = False
+    ) -> tuple[wire.AsyncSession, dict[str, Any]]:
+        """The streams of an instance's first process, from now on; with `start`, it is started
+        first if it is stopped."""
+        return await self._session(f"/v1/instances/{quote(name)}/attach", {"start": start})
+
     async def _collect(self, session: wire.AsyncSession, input: bytes) -> ExecResult:
         """Feed the process, gather its output, and wait for its end."""
         from sublet.sdk.outcome import ExecResult
@@ -124,31 +158,6 @@ class AsyncClient(AsyncImageVerbs):
     async def get(self, name: str) -> AsyncInstance:
         """The instance of this name or id."""
         return AsyncInstance(self, await self.inspect(name))
-
-    async def inspect(self, name: str) -> dict[str, Any]:
-        """All that is known of an instance."""
-        return dict(await self.call("GET", f"/v1/instances/{quote(name)}"))
-
-    async def ps(self, *, all: bool = False) -> list[dict[str, Any]]:
-        """The running instances, or all of them; the newest first."""
-        return list(await self.call("GET", "/v1/instances", all=all))
-
-    async def stop(self, name: str, timeout: float | None = None) -> None:
-        """Ask an instance to end, and end it after `timeout` seconds (default: its own, or 10)."""
-        await self.call("POST", f"/v1/instances/{quote(name)}/stop", timeout=timeout)
-
-    async def kill(self, name: str, signal: str = "SIGKILL") -> None:
-        """Send a signal to an instance's first process."""
-        await self.call("POST", f"/v1/instances/{quote(name)}/kill", signal=signal)
-
-    async def wait(self, name: str) -> int:
-        """Wait for an instance's end; its exit code."""
-        answer = await self.call("POST", f"/v1/instances/{quote(name)}/wait")
-        return int(answer["exit_code"])
-
-    async def remove(self, name: str, *, force: bool = False) -> None:
-        """Delete an instance and all that it had."""
-        await self.call("DELETE", f"/v1/instances/{quote(name)}", force=force)
 
     async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
         """What an instance wrote: `time`, `stream` (1 or 2) and `data`, bytes that are no UTF-8
@@ -230,6 +239,26 @@ class AsyncInstance:
         async for line in self._client.logs(self.id, follow=follow):
             yield line
 
+    async def start(self) -> None:
+        """Start it, when it is stopped."""
+        await self._client.start(self.id)
+
+    async def restart(self, timeout: float | None = None) -> None:
+        """Stop it, if it runs, and start it."""
+        await self._client.restart(self.id, timeout)
+
+    async def pause(self) -> None:
+        """Freeze its processes."""
+        await self._client.pause(self.id)
+
+    async def unpause(self) -> None:
+        """Let its processes go on."""
+        await self._client.unpause(self.id)
+
+    async def update(self, **options: Any) -> None:
+        """Change its limits, restart policy or time to live; see `AsyncClient.update`."""
+        await self._client.update(self.id, **options)
+
     async def stop(self, timeout: float | None = None) -> None:
         """Ask it to end, and end it after `timeout` seconds."""
         await self._client.stop(self.id, timeout)
@@ -238,9 +267,9 @@ class AsyncInstance:
         """Send a signal to its first process."""
         await self._client.kill(self.id, signal)
 
-    async def wait(self) -> int:
-        """Wait for its end; its exit code."""
-        return await self._client.wait(self.id)
+    async def wait(self, condition: str = "stopped") -> int:
+        """Wait for its end; its exit code. Or for another condition: see `AsyncClient.wait`."""
+        return await self._client.wait(self.id, condition)
 
     async def remove(self, *, force: bool = False) -> None:
         """Delete it and all that it had; one that is gone is fine with `force`."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._sync import wire
 from sublet.sdk._sync.images import ImageVerbs, Progress, silent
+from sublet.sdk._sync.instances import InstanceVerbs
 from sublet.sdk._http import quote
 from sublet.sdk.results import exec_spec, instance_spec
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sublet.sdk.outcome import ExecResult
 
 
-class Client(ImageVerbs):
+class Client(InstanceVerbs, ImageVerbs):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
     Without `socket` the daemon is started when none answers. Every method raises
@@ -42,15 +43,39 @@ class Client(ImageVerbs):
         manager that deletes it at the end.
         """
         spec = instance_spec(image, command, **options)
-        return Instance(self, self.start(spec, progress))
+        return Instance(self, self.launch(spec, progress))
 
-    def start(self, spec: dict[str, Any], progress: Progress = silent) -> dict[str, Any]:
-        """As `run`, from a finished request; the new instance's `ps` entry."""
+    def create(
+        self,
+        image: str,
+        command: Sequence[str] | None = None,
+        *,
+        progress: Progress = silent,
+        **options: Any,
+    ) -> Instance:
+        """As `run`, but it is not started."""
+        spec = instance_spec(image, command, **options)
+        return Instance(self, self.launch(spec, progress, start=False))
+
+    def launch(
+        self,
+        spec: dict[str, Any],
+        progress: Progress = silent,
+        *,
+        start: bool = True,
+        fetch: bool = True,
+    ) -> dict[str, Any]:
+        """As `run` or `create`, from a finished request; the new instance's `ps` entry.
+
+        Without `fetch`, an image that is not on this host is an error.
+        """
         try:
-            return dict(self.call("POST", "/v1/instances", spec))
+            return dict(self.call("POST", "/v1/instances", spec, start=start))
         except NoSuchImage:
+            if not fetch:
+                raise
             self.ensure(spec["image"], progress)
-            return dict(self.call("POST", "/v1/instances", spec))
+            return dict(self.call("POST", "/v1/instances", spec, start=start))
 
     def output(
         self,
@@ -67,12 +92,14 @@ class Client(ImageVerbs):
         return self._collect(session, input)
 
     def foreground(
-        self, spec: dict[str, Any], progress: Progress = silent
+        self, spec: dict[str, Any], progress: Progress = silent, *, fetch: bool = True
     ) -> tuple[wire.Session, dict[str, Any]]:
         """Start an instance with its streams: the session and the instance's `ps` entry."""
         try:
             return self._session("/v1/run", spec)
         except NoSuchImage:
+            if not fetch:
+                raise
             self.ensure(spec["image"], progress)
             return self._session("/v1/run", spec)
 
@@ -100,6 +127,13 @@ class Client(ImageVerbs):
         session, _ = self._session(f"/v1/instances/{quote(name)}/exec", spec)
         return session
 
+    def attach(
+        self, name: str, *, start: bool = False
+    ) -> tuple[wire.Session, dict[str, Any]]:
+        """The streams of an instance's first process, from now on; with `start`, it is started
+        first if it is stopped."""
+        return self._session(f"/v1/instances/{quote(name)}/attach", {"start": start})
+
     def _collect(self, session: wire.Session, input: bytes) -> ExecResult:
         """Feed the process, gather its output, and wait for its end."""
         from sublet.sdk.outcome import ExecResult
@@ -123,31 +157,6 @@ class Client(ImageVerbs):
     def get(self, name: str) -> Instance:
         """The instance of this name or id."""
         return Instance(self, self.inspect(name))
-
-    def inspect(self, name: str) -> dict[str, Any]:
-        """All that is known of an instance."""
-        return dict(self.call("GET", f"/v1/instances/{quote(name)}"))
-
-    def ps(self, *, all: bool = False) -> list[dict[str, Any]]:
-        """The running instances, or all of them; the newest first."""
-        return list(self.call("GET", "/v1/instances", all=all))
-
-    def stop(self, name: str, timeout: float | None = None) -> None:
-        """Ask an instance to end, and end it after `timeout` seconds (default: its own, or 10)."""
-        self.call("POST", f"/v1/instances/{quote(name)}/stop", timeout=timeout)
-
-    def kill(self, name: str, signal: str = "SIGKILL") -> None:
-        """Send a signal to an instance's first process."""
-        self.call("POST", f"/v1/instances/{quote(name)}/kill", signal=signal)
-
-    def wait(self, name: str) -> int:
-        """Wait for an instance's end; its exit code."""
-        answer = self.call("POST", f"/v1/instances/{quote(name)}/wait")
-        return int(answer["exit_code"])
-
-    def remove(self, name: str, *, force: bool = False) -> None:
-        """Delete an instance and all that it had."""
-        self.call("DELETE", f"/v1/instances/{quote(name)}", force=force)
 
     def logs(self, name: str, *, follow: bool = False) -> Iterator[dict[str, Any]]:
         """What an instance wrote: `time`, `stream` (1 or 2) and `data`, bytes that are no UTF-8
@@ -229,6 +238,26 @@ class Instance:
         for line in self._client.logs(self.id, follow=follow):
             yield line
 
+    def start(self) -> None:
+        """Start it, when it is stopped."""
+        self._client.start(self.id)
+
+    def restart(self, timeout: float | None = None) -> None:
+        """Stop it, if it runs, and start it."""
+        self._client.restart(self.id, timeout)
+
+    def pause(self) -> None:
+        """Freeze its processes."""
+        self._client.pause(self.id)
+
+    def unpause(self) -> None:
+        """Let its processes go on."""
+        self._client.unpause(self.id)
+
+    def update(self, **options: Any) -> None:
+        """Change its limits, restart policy or time to live; see `Client.update`."""
+        self._client.update(self.id, **options)
+
     def stop(self, timeout: float | None = None) -> None:
         """Ask it to end, and end it after `timeout` seconds."""
         self._client.stop(self.id, timeout)
@@ -237,9 +266,9 @@ class Instance:
         """Send a signal to its first process."""
         self._client.kill(self.id, signal)
 
-    def wait(self) -> int:
-        """Wait for its end; its exit code."""
-        return self._client.wait(self.id)
+    def wait(self, condition: str = "stopped") -> int:
+        """Wait for its end; its exit code. Or for another condition: see `Client.wait`."""
+        return self._client.wait(self.id, condition)
 
     def remove(self, *, force: bool = False) -> None:
         """Delete it and all that it had; one that is gone is fine with `force`."""

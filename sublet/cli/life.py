@@ -1,0 +1,223 @@
+"""Commands that start, stop and alter instances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sublet.cli import launch, run
+from sublet.cli.commands import with_flags
+from sublet.cli.flags import CREATE
+from sublet.cli.instances import NAME, NAMES, each
+from sublet.domain.errors import InvalidArgument, NoSuchInstance
+from sublet.domain.units import parse_duration
+from sublet.sdk import Client
+
+DETACH_KEYS = click.option(
+    "--detach-keys", metavar="KEYS", help="Keys that detach; ctrl-p,ctrl-q without it."
+)
+TIME = click.option("-t", "--time", "timeout", metavar="TIME", help="Kill after this, such as 10s.")
+CONDITIONS = ("stopped", "running", "healthy", "removed")
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@with_flags(CREATE)
+@click.argument("image")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def create(image: str, command: tuple[str, ...], **options: Any) -> int:
+    """Make an instance of IMAGE, as `run` does, and print its id; `start` starts it."""
+    return launch.create(options, [image, *command])
+
+
+@click.command()
+@NAMES
+@click.option("-a", "--attach", "attached", is_flag=True, help="Show what it writes.")
+@click.option("-i", "--interactive", is_flag=True, help="With -a: pass standard input on.")
+@DETACH_KEYS
+def start(
+    names: tuple[str, ...], attached: bool, interactive: bool, detach_keys: str | None
+) -> int:
+    """Start instances that are stopped. With -a or -i, the exit code is the command's."""
+    client = Client()
+    if attached or interactive:
+        if len(names) != 1:
+            raise InvalidArgument("Only one instance can be attached to.", hint="Leave out -a -i.")
+        session, row = client.attach(names[0], start=True)
+        options = {"interactive": interactive, "detach_keys": detach_keys, "tty": row["tty"]}
+        return run.relay(session, options)
+
+    def work(name: str) -> None:
+        client.start(name)
+        print(name)
+
+    return each(names, work)
+
+
+@click.command()
+@NAME
+@click.option("--no-stdin", is_flag=True, help="Do not pass standard input on.")
+@click.option("--sig-proxy", metavar="BOOL", help="true or false: pass signals on.")
+@DETACH_KEYS
+def attach(name: str, no_stdin: bool, sig_proxy: str | None, detach_keys: str | None) -> int:
+    """Attach this terminal to the first process of a running instance.
+
+    The keys ctrl-p ctrl-q leave it running. The exit code is the command's.
+    """
+    session, row = Client().attach(name)
+    options = {"detach_keys": detach_keys, "tty": row["tty"], "sig_proxy": sig_proxy}
+    options["interactive"] = row["stdin"] and not no_stdin
+    return run.relay(session, options, ends_input=False)
+
+
+@click.command()
+@NAMES
+@TIME
+def stop(names: tuple[str, ...], timeout: str | None) -> int:
+    """Ask instances to end, and end them when their time is up. A stopped one is fine."""
+    client = Client()
+    seconds = None if timeout is None else parse_duration(timeout)
+
+    def work(name: str) -> None:
+        client.stop(name, seconds)
+        print(name)
+
+    return each(names, work)
+
+
+@click.command()
+@NAMES
+@TIME
+def restart(names: tuple[str, ...], timeout: str | None) -> int:
+    """Stop instances, and start them again."""
+    client = Client()
+    seconds = None if timeout is None else parse_duration(timeout)
+
+    def work(name: str) -> None:
+        client.restart(name, seconds)
+        print(name)
+
+    return each(names, work)
+
+
+@click.command()
+@NAMES
+@click.option("-s", "--signal", "signal", default="SIGKILL", metavar="SIGNAL", show_default=True)
+def kill(names: tuple[str, ...], signal: str) -> int:
+    """Send a signal to the first process of instances."""
+    client = Client()
+
+    def work(name: str) -> None:
+        client.kill(name, signal)
+        print(name)
+
+    return each(names, work)
+
+
+@click.command()
+@NAMES
+def pause(names: tuple[str, ...]) -> int:
+    """Freeze all processes of instances: they keep their memory and use no CPU."""
+    client = Client()
+
+    def work(name: str) -> None:
+        client.pause(name)
+        print(name)
+
+    return each(names, work)
+
+
+@click.command()
+@NAMES
+def unpause(names: tuple[str, ...]) -> int:
+    """Let paused instances go on."""
+    client = Client()
+
+    def work(name: str) -> None:
+        client.unpause(name)
+        print(name)
+
+    return each(names, work)
+
+
+@click.command()
+@NAMES
+@click.option("-f", "--force", is_flag=True, help="Running ones too; what is not there is fine.")
+def rm(names: tuple[str, ...], force: bool) -> int:
+    """Delete instances and everything that they had."""
+    client = Client()
+
+    def work(name: str) -> None:
+        try:
+            client.remove(name, force=force)
+        except NoSuchInstance:
+            if not force:
+                raise
+        print(name)
+
+    return each(names, work)
+
+
+@click.command()
+@NAMES
+@click.option(
+    "--condition",
+    type=click.Choice(CONDITIONS),
+    default="stopped",
+    show_default=True,
+    help="What to wait for.",
+)
+def wait(names: tuple[str, ...], condition: str) -> int:
+    """Wait for instances to end, and print the exit code of each.
+
+    With another condition than `stopped`, print the instance when it has come.
+    """
+    client = Client()
+
+    def work(name: str) -> None:
+        code = client.wait(name, condition)
+        print(code if condition == "stopped" else name)
+
+    return each(names, work)
+
+
+@click.command()
+@NAME
+@click.argument("new", metavar="NEW_NAME")
+def rename(name: str, new: str) -> None:
+    """Give an instance another name."""
+    Client().rename(name, new)
+
+
+@click.command()
+@NAMES
+@click.option("--cpus", metavar="N", help="Number of vCPUs, such as 0.5.")
+@click.option("-m", "--memory", metavar="SIZE", help="Memory, such as 256m or 2g.")
+@click.option("--pids-limit", type=int, metavar="N", help="Number of processes and threads.")
+@click.option("--restart", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped.")
+@click.option("--ttl", metavar="TIME", help="Delete it at this age, such as 2h; 0: never.")
+def update(names: tuple[str, ...], **change: Any) -> int:
+    """Change limits, restart policy or time to live. Running instances get their limits at once."""
+    client = Client()
+
+    def work(name: str) -> None:
+        client.update(name, **change)
+        print(name)
+
+    return each(names, work)
+
+
+COMMANDS = {
+    "create": create,
+    "start": start,
+    "attach": attach,
+    "stop": stop,
+    "restart": restart,
+    "kill": kill,
+    "pause": pause,
+    "unpause": unpause,
+    "rm": rm,
+    "wait": wait,
+    "rename": rename,
+    "update": update,
+}

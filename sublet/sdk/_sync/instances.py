@@ -1,0 +1,92 @@
+# Made from ../_async/instances.py by scripts/unasync.py; edit that file.
+"""The client's verbs on instances, but for those with streams.
+"""
+
+from __future__ import annotations
+
+from sublet.domain.units import check_memory, parse_cpus, parse_duration, parse_memory
+from sublet.sdk._sync.calls import Calls
+from sublet.sdk._http import quote
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class InstanceVerbs(Calls):
+    """What can be done with instances."""
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """All that is known of an instance."""
+        return dict(self.call("GET", f"/v1/instances/{quote(name)}"))
+
+    def ps(self, *, all: bool = False) -> list[dict[str, Any]]:
+        """The running instances, or all of them; the newest first."""
+        return list(self.call("GET", "/v1/instances", all=all))
+
+    def stop(self, name: str, timeout: float | None = None) -> None:
+        """Ask an instance to end, and end it after `timeout` seconds (default: its own, or 10)."""
+        self.call("POST", f"/v1/instances/{quote(name)}/stop", timeout=timeout)
+
+    def kill(self, name: str, signal: str = "SIGKILL") -> None:
+        """Send a signal to an instance's first process."""
+        self.call("POST", f"/v1/instances/{quote(name)}/kill", signal=signal)
+
+    def wait(self, name: str, condition: str = "stopped") -> int:
+        """Wait for an instance's end; its exit code. Or until it is `running`, `healthy` or
+        `removed`: NotHealthy is raised where that cannot come any more."""
+        target = f"/v1/instances/{quote(name)}/wait"
+        answer = self.call("POST", target, condition=condition)
+        return int(answer["exit_code"])
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Delete an instance and all that it had."""
+        self.call("DELETE", f"/v1/instances/{quote(name)}", force=force)
+
+    def start(self, name: str) -> dict[str, Any]:
+        """Start an instance that is stopped; its `ps` entry. One that runs is fine."""
+        return dict(self.call("POST", f"/v1/instances/{quote(name)}/start"))
+
+    def restart(self, name: str, timeout: float | None = None) -> None:
+        """Stop an instance, if it runs, and start it."""
+        self.call("POST", f"/v1/instances/{quote(name)}/restart", timeout=timeout)
+
+    def pause(self, name: str) -> None:
+        """Freeze all processes of an instance."""
+        self.call("POST", f"/v1/instances/{quote(name)}/pause")
+
+    def unpause(self, name: str) -> None:
+        """Let a paused instance go on."""
+        self.call("POST", f"/v1/instances/{quote(name)}/unpause")
+
+    def rename(self, name: str, new: str) -> None:
+        """Give an instance another name."""
+        self.call("POST", f"/v1/instances/{quote(name)}/rename", new=new)
+
+    def update(
+        self,
+        name: str,
+        *,
+        cpus: float | str | None = None,
+        memory: int | str | None = None,
+        pids_limit: int | None = None,
+        restart: str | None = None,
+        ttl: float | str | None = None,
+    ) -> dict[str, Any]:
+        """Change an instance's limits (those of a running one at once), restart policy or time
+        to live, written as for `run`; its `ps` entry."""
+        change: dict[str, Any] = {}
+        if cpus is not None:
+            change["cpus"] = parse_cpus(str(cpus))
+        if memory is not None:
+            change["memory"] = check_memory(parse_memory(str(memory)))
+        if pids_limit is not None:
+            change["pids_limit"] = pids_limit
+        if ttl is not None:
+            change["ttl"] = parse_duration(str(ttl))
+        if restart is not None:
+            from sublet.domain.restart import parse_restart
+
+            policy = parse_restart(restart)
+            change["restart"] = {"name": policy.name, "maximum": policy.maximum}
+        return dict(self.call("PATCH", f"/v1/instances/{quote(name)}", change))
