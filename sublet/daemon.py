@@ -32,6 +32,8 @@ from sublet.drivers.network import Network
 from sublet.drivers.store.database import Database
 from sublet.drivers.store.images import ImageStore
 from sublet.drivers.store.instances import InstanceStore
+from sublet.drivers.store.volumes import VolumeStore
+from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
 from sublet.engine.events import Events
 from sublet.engine.images import Images
@@ -83,6 +85,8 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         image_store=image_store,
         containers=containers,
         layers=Layers(containers.mounts / "images", config.root / "unpacked"),
+        volumes=VolumeFiles(containers.pool, containers.mounts),
+        volume_store=VolumeStore(database),
         network=Network(config, store.setting(SUBNET), int(region) if region else None),
         events=Events(store),
         tasks=tasks,
@@ -93,6 +97,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         config=config,
         instances=Instances(lifecycle, images),
         images=images,
+        volumes=lifecycle.volumes,
         operations=Operations(tasks),
         events=parts.events,
         reconciler=Reconciler(lifecycle, images),

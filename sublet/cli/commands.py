@@ -39,6 +39,7 @@ COMMANDS = {
     "tag": ("images", "Give an image a further name"),
     "history": ("images", "Show the steps that made an image"),
     "rmi": ("images", "Remove images"),
+    "volume": ("volumes", "Storage that outlives instances: create, ls, inspect, rm, prune"),
     "host": ("system", "Show what this host has and what of it is sold"),
     "events": ("system", "Show what happens"),
     "audit": ("system", "Find what is left and belongs to nobody"),

@@ -143,13 +143,14 @@ def unpause(names: tuple[str, ...]) -> int:
 @click.command()
 @NAMES
 @click.option("-f", "--force", is_flag=True, help="Running ones too; what is not there is fine.")
-def rm(names: tuple[str, ...], force: bool) -> int:
+@click.option("-v", "--volumes", is_flag=True, help="Volumes without a name as well.")
+def rm(names: tuple[str, ...], force: bool, volumes: bool) -> int:
     """Delete instances and everything that they had."""
     client = Client()
 
     def work(name: str) -> None:
         try:
-            client.remove(name, force=force)
+            client.remove(name, force=force, volumes=volumes)
         except NoSuchInstance:
             if not force:
                 raise

@@ -63,6 +63,38 @@ class NoSuchImage(SubletError):
     )
 
 
+class NoSuchVolume(SubletError):
+    """No volume has this name."""
+
+    code = "no-such-volume"
+    status = 404
+    default_hint = "`sublet volume ls` lists them."
+
+
+class VolumeExists(SubletError):
+    """Another volume has this name."""
+
+    code = "volume-exists"
+    status = 409
+    default_hint = "Choose another name; `sublet volume ls` lists those that are taken."
+
+
+class VolumeInUse(SubletError):
+    """A volume cannot be removed while an instance has it, running or not."""
+
+    code = "volume-in-use"
+    status = 409
+    default_hint = "Remove those instances first (`sublet rm`)."
+
+
+class NoSuchSnapshot(SubletError):
+    """No snapshot has this id or name."""
+
+    code = "no-such-snapshot"
+    status = 404
+    default_hint = "`sublet snapshot ls` lists them."
+
+
 class NoSuchOperation(SubletError):
     """No operation has this id, or it ended long ago."""
 

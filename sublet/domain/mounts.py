@@ -12,7 +12,7 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import parse_memory
 
 _HINT = "Write /HOST/PATH:/PATH/INSIDE[:ro] or VOLUME:/PATH/INSIDE[:ro,nocopy]."
-_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}|[0-9a-f]{64}")
 _MODE = re.compile(r"[0-7]{3,4}")
 _LONG_HINT = "Write type=bind|volume|tmpfs,source=WHAT,target=/PATH/INSIDE[,readonly]."
 

@@ -80,8 +80,11 @@ async def ended(lifecycle: Lifecycle, instance: Instance, timeout: float) -> Non
         )
 
 
-async def remove(lifecycle: Lifecycle, instance: Instance, *, force: bool) -> None:
-    """Delete the instance and everything that it had; a running one only with `force`."""
+async def remove(
+    lifecycle: Lifecycle, instance: Instance, *, force: bool, volumes: bool = False
+) -> None:
+    """Delete the instance and everything that it had, with `volumes` its volumes without a
+    name as well; a running one only with `force`."""
     if instance.state in LIVE or instance.state is State.PENDING:
         if not force:
             raise WrongState(
@@ -94,7 +97,7 @@ async def remove(lifecycle: Lifecycle, instance: Instance, *, force: bool) -> No
         current = lifecycle.parts.store.get(instance.id)
         if current is not None:
             with trace.request("remove", instance.id):
-                await lifecycle.remove(current)
+                await lifecycle.remove(current, volumes=volumes)
 
 
 def exit_code(instance: Instance) -> int:

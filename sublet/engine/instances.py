@@ -125,7 +125,7 @@ class Instances:
             name=spec.name or friendly_name(instance_id),
             image=spec.image,
             digest=image.digest,
-            spec=spec,
+            spec=self.lifecycle.volumes.named(spec, image.config),
             slot=self._slot,
             state=state,
             created=time.time(),
@@ -204,9 +204,10 @@ class Instances:
         current = self.parts.store.get(instance.id)
         return ending.exit_code(current) if current else 0
 
-    async def remove(self, text: str, *, force: bool = False) -> None:
-        """Delete the instance and everything that it had; a running one only with `force`."""
-        await ending.remove(self.lifecycle, self.get(text), force=force)
+    async def remove(self, text: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Delete the instance and everything that it had, with `volumes` its volumes without a
+        name as well; a running one only with `force`."""
+        await ending.remove(self.lifecycle, self.get(text), force=force, volumes=volumes)
 
     # Altering
 

@@ -25,6 +25,7 @@ from sublet.drivers.container.streams import Attachment, Streams
 from sublet.engine import plan
 from sublet.engine.locks import Locks
 from sublet.engine.parts import Parts
+from sublet.engine.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Lifecycle:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.locks = Locks()
+        self.volumes = Volumes(parts, self.locks)
         self._exits: OrderedDict[str, asyncio.Future[int]] = OrderedDict()
         self.restarting: set[str] = set()
         """Instances that are stopped only to be started again: `--rm` does not delete them."""
@@ -95,6 +97,7 @@ class Lifecycle:
         with trace.step("image mount"):
             file = self.image_file(instance.digest)
             lower = await parts.layers.acquire(file, image.offset, image.length, instance.id)
+        what = replace(what, mounts=await self.volumes.attach(instance, lower))
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(
                 parts.network.publish(instance.id, address, instance.spec.ports)
@@ -146,7 +149,7 @@ class Lifecycle:
         if instance.kept:
             self.move(instance, State.STOPPED, reason=str(error))
         else:
-            await self._delete(instance)
+            await self._delete(instance, volumes=True)
 
     # Down
 
@@ -182,22 +185,25 @@ class Lifecycle:
         instance = replace(instance, exit_code=code, finished=time.time())
         instance = self.move(instance, State.STOPPED, reason=reason)
         if instance.spec.remove and instance.id not in self.restarting:
-            await self._delete(self.move(instance, State.SHUTTING_DOWN))
+            await self._delete(self.move(instance, State.SHUTTING_DOWN), volumes=True)
 
-    async def remove(self, instance: Instance) -> None:
-        """Take away an instance that has no process any more, and all that it had."""
+    async def remove(self, instance: Instance, *, volumes: bool = False) -> None:
+        """Take away an instance that has no process any more, and all that it had; with
+        `volumes`, those without a name too."""
         if instance.state is not State.SHUTTING_DOWN:  # it is where an earlier try ended early
             instance = self.move(instance, State.SHUTTING_DOWN)
-        await self.complete_removal(instance)
+        await self.complete_removal(instance, volumes=volumes)
 
-    async def complete_removal(self, instance: Instance) -> None:
+    async def complete_removal(self, instance: Instance, *, volumes: bool = False) -> None:
         """The rest of a removal, also of one that a crash interrupted."""
         await self.release(instance.id)
-        await self._delete(instance)
+        await self._delete(instance, volumes=volumes or instance.spec.remove)
 
-    async def _delete(self, instance: Instance) -> None:
+    async def _delete(self, instance: Instance, *, volumes: bool) -> None:
         with trace.step("delete layer"):
             await self.parts.containers.delete(instance.id)
+        if volumes:
+            await self.volumes.remove_anonymous(instance)
         self.parts.store.delete(instance.id)
         self.tell("terminated", instance)
 
@@ -244,6 +250,7 @@ class Lifecycle:
         failures = [error for error in outcomes if isinstance(error, BaseException)]
         with trace.step("image unmount"):
             parts.layers.release(instance_id)
+            parts.volumes.release(instance_id)
         if failures:
             raise SubletError(
                 f"{instance_id} could not be cleaned up: {'; '.join(map(repr, failures))}."

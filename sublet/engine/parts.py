@@ -11,6 +11,8 @@ from sublet.drivers.layers import Layers
 from sublet.drivers.network import Network
 from sublet.drivers.store.images import ImageStore
 from sublet.drivers.store.instances import InstanceStore
+from sublet.drivers.store.volumes import VolumeStore
+from sublet.drivers.volumes import VolumeFiles
 from sublet.engine.events import Events
 from sublet.engine.tasks import Tasks
 
@@ -25,6 +27,8 @@ class Parts:
     image_store: ImageStore
     containers: Containers
     layers: Layers
+    volumes: VolumeFiles
+    volume_store: VolumeStore
     network: Network
     events: Events
     tasks: Tasks

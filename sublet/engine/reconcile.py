@@ -54,6 +54,7 @@ class Reconciler:
     async def _adopt(self, instance: Instance) -> None:
         parts = self.parts
         parts.layers.adopt(self.lifecycle.image_file(instance.digest), instance.id)
+        self.lifecycle.volumes.adopt(instance)
         address = parts.network.address(instance.slot)
         await parts.network.register(instance.id, address, self.lifecycle.names(instance))
         await parts.containers.cgroups.freeze(instance.id, instance.state is State.PAUSED)
@@ -125,6 +126,7 @@ class Reconciler:
         found += await parts.network.leftovers(live)
         found += [Leftover("mount", str(parts.layers.mounts / k)) for k in self._unused_layers()]
         found += await self.images.leftovers()
+        found += self.lifecycle.volumes.leftovers()
         started = self._live()  # while all this was looked at
         return [leftover for leftover in found if leftover.owner not in started]
 
@@ -148,6 +150,7 @@ class Reconciler:
         for key in self._unused_layers():
             self.parts.layers.drop(key)
         await self.images.clean()
+        await self.lifecycle.volumes.clean()
         return found
 
     def _unused_layers(self) -> list[str]:

@@ -10,6 +10,7 @@ from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.operations import Operations
 from sublet.engine.reconcile import Reconciler
+from sublet.engine.volumes import Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Verbs:
     config: Config
     instances: Instances
     images: Images
+    volumes: Volumes
     operations: Operations
     events: Events
     reconciler: Reconciler

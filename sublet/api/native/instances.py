@@ -74,8 +74,8 @@ def router(verbs: Verbs) -> APIRouter:
         return render.inspection(instances.get(name), instances)
 
     @routes.delete("/{name}", status_code=204)
-    async def remove_instance(name: str, force: bool = False) -> Response:
-        await instances.remove(name, force=force)
+    async def remove_instance(name: str, force: bool = False, volumes: bool = False) -> Response:
+        await instances.remove(name, force=force, volumes=volumes)
         return Response(status_code=204)
 
     @routes.post("/{name}/stop", status_code=204)

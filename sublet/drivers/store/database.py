@@ -71,6 +71,23 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE instances ADD COLUMN wanted INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE instances ADD COLUMN health TEXT NOT NULL DEFAULT 'none';
     """,
+    """
+    CREATE TABLE volumes (
+        name TEXT PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,      -- names its directory
+        created REAL NOT NULL,
+        size INTEGER NOT NULL,        -- the most bytes, 0: no limit
+        labels TEXT NOT NULL          -- JSON
+    );
+    CREATE TABLE snapshots (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        instance TEXT NOT NULL,       -- id; snapshots go with their instance
+        created REAL NOT NULL,
+        complete INTEGER NOT NULL,    -- 0 while it is being made
+        volumes TEXT NOT NULL         -- JSON: the names of those that it holds copies of
+    );
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

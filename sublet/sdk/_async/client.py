@@ -11,6 +11,7 @@ from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._async import wire
 from sublet.sdk._async.images import AsyncImageVerbs, Progress, silent
 from sublet.sdk._async.instances import AsyncInstanceVerbs
+from sublet.sdk._async.storage import AsyncStorageVerbs
 from sublet.sdk._http import quote
 from sublet.sdk.results import exec_spec, instance_spec
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sublet.sdk.outcome import ExecResult
 
 
-class AsyncClient(AsyncInstanceVerbs, AsyncImageVerbs):
+class AsyncClient(AsyncInstanceVerbs, AsyncImageVerbs, AsyncStorageVerbs):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
     Without `socket` the daemon is started when none answers. Every method raises
@@ -272,9 +273,10 @@ class AsyncInstance:
         return await self._client.wait(self.id, condition)
 
     async def remove(self, *, force: bool = False) -> None:
-        """Delete it and all that it had; one that is gone is fine with `force`."""
+        """Delete it and all that it had, volumes without a name as well; one that is gone is
+        fine with `force`."""
         try:
-            await self._client.remove(self.id, force=force)
+            await self._client.remove(self.id, force=force, volumes=True)
         except NoSuchInstance:
             if not force:
                 raise

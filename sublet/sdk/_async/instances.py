@@ -40,9 +40,10 @@ class AsyncInstanceVerbs(AsyncCalls):
         answer = await self.call("POST", target, condition=condition)
         return int(answer["exit_code"])
 
-    async def remove(self, name: str, *, force: bool = False) -> None:
-        """Delete an instance and all that it had."""
-        await self.call("DELETE", f"/v1/instances/{quote(name)}", force=force)
+    async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Delete an instance and all that it had, with `volumes` its volumes without a name too."""
+        target = f"/v1/instances/{quote(name)}"
+        await self.call("DELETE", target, force=force, volumes=volumes)
 
     async def start(self, name: str) -> dict[str, Any]:
         """Start an instance that is stopped; its `ps` entry. One that runs is fine."""

@@ -10,6 +10,7 @@ from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._sync import wire
 from sublet.sdk._sync.images import ImageVerbs, Progress, silent
 from sublet.sdk._sync.instances import InstanceVerbs
+from sublet.sdk._sync.storage import StorageVerbs
 from sublet.sdk._http import quote
 from sublet.sdk.results import exec_spec, instance_spec
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sublet.sdk.outcome import ExecResult
 
 
-class Client(InstanceVerbs, ImageVerbs):
+class Client(InstanceVerbs, ImageVerbs, StorageVerbs):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
     Without `socket` the daemon is started when none answers. Every method raises
@@ -271,9 +272,10 @@ class Instance:
         return self._client.wait(self.id, condition)
 
     def remove(self, *, force: bool = False) -> None:
-        """Delete it and all that it had; one that is gone is fine with `force`."""
+        """Delete it and all that it had, volumes without a name as well; one that is gone is
+        fine with `force`."""
         try:
-            self._client.remove(self.id, force=force)
+            self._client.remove(self.id, force=force, volumes=True)
         except NoSuchInstance:
             if not force:
                 raise

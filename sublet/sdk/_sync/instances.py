@@ -39,9 +39,10 @@ class InstanceVerbs(Calls):
         answer = self.call("POST", target, condition=condition)
         return int(answer["exit_code"])
 
-    def remove(self, name: str, *, force: bool = False) -> None:
-        """Delete an instance and all that it had."""
-        self.call("DELETE", f"/v1/instances/{quote(name)}", force=force)
+    def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Delete an instance and all that it had, with `volumes` its volumes without a name too."""
+        target = f"/v1/instances/{quote(name)}"
+        self.call("DELETE", target, force=force, volumes=volumes)
 
     def start(self, name: str) -> dict[str, Any]:
         """Start an instance that is stopped; its `ps` entry. One that runs is fine."""

@@ -1,0 +1,109 @@
+"""`sublet volume …`: storage that outlives instances."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from sublet.cli.instances import JSON, each
+from sublet.cli.output import confirmed, print_json, print_table
+from sublet.domain.errors import NoSuchVolume
+from sublet.domain.units import format_bytes, parse_memory
+from sublet.sdk import Client
+
+NAMES = click.argument("names", nargs=-1, required=True, metavar="VOLUME...")
+
+
+@click.group()
+def volume() -> None:
+    """Storage that outlives instances: `sublet run -v NAME:/path` mounts a volume."""
+
+
+@volume.command()
+@click.argument("name", required=False, default="", metavar="[NAME]")
+@click.option("--size", metavar="SIZE", help="The most that it can hold, such as 2g.")
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Set a label.")
+def create(name: str, size: str | None, labels: tuple[str, ...]) -> None:
+    """Make a volume and print its name."""
+    limit = parse_memory(size) if size else 0
+    pairs = dict(text.partition("=")[::2] for text in labels)
+    print(Client().create_volume(name, size=limit, labels=pairs)["name"])
+
+
+@volume.command()
+@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@JSON
+def ls(quiet: bool, as_json: bool) -> None:
+    """List volumes."""
+    rows = Client().volumes()
+    if as_json:
+        print_json(rows)
+    elif quiet:
+        for row in rows:
+            print(row["name"])
+    else:
+        table = [
+            [
+                row["name"],
+                format_bytes(row["size"]),
+                format_bytes(row["limit"]) if row["limit"] else "-",
+                ", ".join(row["instances"]) or "-",
+            ]
+            for row in rows
+        ]
+        print_table(("NAME", "SIZE", "LIMIT", "INSTANCES"), table)
+
+
+@volume.command()
+@NAMES
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as always.")
+def inspect(names: tuple[str, ...], as_json: bool) -> None:
+    """Show all that is known of a volume: a JSON object, an array for several."""
+    client = Client()
+    found = [client.inspect_volume(name) for name in names]
+    print_json(found[0] if len(found) == 1 else found)
+
+
+@volume.command()
+@NAMES
+@click.option("-f", "--force", is_flag=True, help="What is not there is fine.")
+def rm(names: tuple[str, ...], force: bool) -> int:
+    """Delete volumes and all that is in them. One that an instance has stays."""
+    client = Client()
+
+    def work(name: str) -> None:
+        try:
+            client.remove_volume(name)
+        except NoSuchVolume:
+            if not force:
+                raise
+        print(name)
+
+    return each(names, work)
+
+
+@volume.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="Also volumes that have a name.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@JSON
+def prune(everything: bool, force: bool, as_json: bool) -> int:
+    """Delete volumes that no instance has: those without a name, with -a all of them."""
+    client = Client()
+    planned = client.prune_volumes(all=everything, dry_run=True)
+    count = len(planned["volumes"])
+    what = f"{count} volume{'' if count == 1 else 's'}, {format_bytes(planned['size'])}"
+    print(f"To be removed: {what}.", file=sys.stderr)
+    if not confirmed(force):
+        return 1
+    done = client.prune_volumes(all=everything)
+    if as_json:
+        print_json(done)
+        return 0
+    for name in done["volumes"]:
+        print(name)
+    print(f"Total reclaimed space: {format_bytes(done['size'])}")
+    return 0
+
+
+COMMANDS = {"volume": volume}

@@ -1,0 +1,57 @@
+"""Volumes: storage that outlives instances."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from sublet.domain.mounts import Mount, MountType
+
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Storage under a name. `id` names its directory, `size` the most bytes that it takes, 0: no
+    limit; `created` in seconds since the epoch."""
+
+    name: str
+    id: str
+    created: float
+    size: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether it was made for one instance alone: by `-v /path`, or for an image's VOLUME."""
+        return is_anonymous(self.name)
+
+
+def is_anonymous(name: str) -> bool:
+    """Whether the name is one that nobody chose: 64 hexadecimal digits, as Docker's."""
+    return bool(_ANONYMOUS.fullmatch(name))
+
+
+def names_of(mounts: Iterable[Mount]) -> list[str]:
+    """The volumes that the mounts use, each once."""
+    found = [mount.source for mount in mounts if mount.type is MountType.VOLUME and mount.source]
+    return list(dict.fromkeys(found))
+
+
+def renamed(mounts: Iterable[Mount], names: Mapping[str, str]) -> tuple[Mount, ...]:
+    """The mounts with other volumes in place of those that `names` has."""
+    return tuple(
+        replace(mount, source=names[mount.source])
+        if mount.type is MountType.VOLUME and mount.source in names
+        else mount
+        for mount in mounts
+    )
+
+
+def removable(
+    volumes: Iterable[Volume], used: Collection[str], *, everything: bool
+) -> list[Volume]:
+    """What a prune removes: volumes that no instance has, those that somebody named only where
+    `everything` is meant."""
+    return [v for v in volumes if v.name not in used and (everything or v.anonymous)]

@@ -1,0 +1,186 @@
+"""Copies of trees that share blocks where the file system can, also of a tree in use.
+
+One in use is copied in two passes. The first, by cp(1), takes as long as it takes while the
+tree goes on changing. Then its writers are paused, and only what has changed since the first
+pass began is copied again: it is found by the time of its last change (ctime), which nobody
+can set, so the pause is short however large the tree is. What a process writes through a
+memory map is noticed too: all was written back at the beginning, and a page that is written
+back is write-protected, so that its next change is noted as one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from sublet.domain.errors import DiskFull, ProcessFailed
+from sublet.drivers import run
+from sublet.drivers.pool import clone
+
+MARGIN = 0.05
+"""Seconds by which a change may be dated back: file times come from a clock of 4 to 10 ms."""
+
+_CP = ["cp", "--recursive", "--no-dereference", "--reflink=auto", "--sparse=auto"]
+_KEPT = ["--preserve=mode,ownership,timestamps,links,xattr"]
+
+Pause = Callable[[], AbstractAsyncContextManager[None]]
+
+
+async def copy(source: Path | int, target: Path) -> None:
+    """Copy a tree (a path, or an open directory) that nobody changes to `target`, which is new.
+
+    Owners, modes, times, extended attributes, hard links, holes and special files are kept.
+    Raises DiskFull, ProcessFailed.
+    """
+    target.mkdir(mode=0o700)
+    place = f"/proc/self/fd/{source}" if isinstance(source, int) else str(source)
+    fds = (source,) if isinstance(source, int) else ()
+    await run.run([*_CP, *_KEPT, "--", f"{place}/.", str(target)], pass_fds=fds)
+
+
+async def copy_in_use(pairs: Sequence[tuple[Path, Path]], pause: Pause) -> float:
+    """Copy trees, all as they are at the same moment of a pause; how long that was, in seconds."""
+    start, clock = time.time(), time.time() - time.monotonic()
+    for source, target in pairs:
+        await _first_pass(source, target)
+    async with pause():
+        begun = time.monotonic()
+        shift = time.time() - time.monotonic() - clock  # somebody set the clock
+        for source, target in pairs:
+            await _second_pass(source, target, start - MARGIN + min(0.0, shift))
+        return time.monotonic() - begun
+
+
+async def _first_pass(source: Path, target: Path) -> None:
+    await run.run(["sync", "--file-system", str(source)])
+    target.mkdir(mode=0o700)
+    argv = [*_CP, *_KEPT, "--", f"{source}/.", str(target)]
+    result = await run.run(argv, check=False)
+    failure = run.failure(argv, result) if result.code else None
+    if isinstance(failure, DiskFull):
+        raise failure  # all else is what vanished meanwhile; the second pass will tell
+
+
+async def _second_pass(source: Path, target: Path, since: float) -> None:
+    argv = ["find", ".", "-newerct", f"@{since:.6f}", "-print0"]
+    found = await run.run(argv, cwd=source)
+    changed = [os.fsdecode(path) for path in found.stdout.split(b"\0") if path]
+    await asyncio.to_thread(Update(source, target).apply, changed)
+
+
+class Update:
+    """Makes a copy equal to its source in what has changed: paths relative to both."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        self._source, self._target = str(source), str(target)
+        self._linked: dict[int, str] = {}
+        self._done: set[str] = set()
+
+    def apply(self, changed: Sequence[str]) -> None:
+        """Copy again what has changed; `changed` has every directory before what is in it."""
+        directories = []
+        for path in changed:
+            status = os.lstat(f"{self._source}/{path}")
+            if stat.S_ISDIR(status.st_mode):
+                self._directory(path)
+                directories.append(path)
+            else:
+                self._replace(path, status)
+        for path in reversed(directories):  # their times last
+            self._attributes(path, os.lstat(f"{self._source}/{path}"))
+
+    def _directory(self, path: str) -> None:
+        """What is not in the source goes, what is not in the copy comes."""
+        target = f"{self._target}/{path}"
+        if not _is_directory(target):
+            _remove(target)
+            os.mkdir(target, 0o700)
+        here, there = set(os.listdir(f"{self._source}/{path}")), set(os.listdir(target))
+        for name in there - here:
+            _remove(f"{target}/{name}")
+        for name in here - there:
+            self._tree(f"{path}/{name}")
+
+    def _tree(self, path: str) -> None:
+        """What came here whole, with all that is in it: it may be older than the first pass."""
+        status = os.lstat(f"{self._source}/{path}")
+        if stat.S_ISDIR(status.st_mode):
+            self._directory(path)
+            self._attributes(path, status)
+        else:
+            self._replace(path, status)
+
+    def _replace(self, path: str, status: os.stat_result) -> None:
+        if path in self._done:
+            return  # it came with its directory
+        self._done.add(path)
+        source, target = f"{self._source}/{path}", f"{self._target}/{path}"
+        _remove(target)
+        if status.st_nlink > 1:
+            first = self._linked.setdefault(status.st_ino, target)
+            if first != target:
+                os.link(first, target, follow_symlinks=False)
+                return
+        if stat.S_ISREG(status.st_mode):
+            _file(source, target)
+        elif stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(source), target)
+        else:
+            os.mknod(target, stat.S_IFMT(status.st_mode), status.st_rdev)
+        self._attributes(path, status)
+
+    def _attributes(self, path: str, status: os.stat_result) -> None:
+        source, target = f"{self._source}/{path}", f"{self._target}/{path}"
+        os.lchown(target, status.st_uid, status.st_gid)
+        link = stat.S_ISLNK(status.st_mode)
+        if not link:
+            os.chmod(target, stat.S_IMODE(status.st_mode))
+        wanted = set(os.listxattr(source, follow_symlinks=False))
+        for name in set(os.listxattr(target, follow_symlinks=False)) - wanted:
+            os.removexattr(target, name, follow_symlinks=False)
+        for name in wanted:  # after chown, which drops capabilities
+            value = os.getxattr(source, name, follow_symlinks=False)
+            os.setxattr(target, name, value, follow_symlinks=False)
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+
+
+def _file(source: str, target: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with _opened(source, os.O_RDONLY | os.O_NOFOLLOW) as reader, _opened(target, flags) as writer:
+        if clone(reader, writer):
+            return
+        size = os.fstat(reader).st_size
+        while (done := os.lseek(writer, 0, os.SEEK_CUR)) < size:
+            if not os.copy_file_range(reader, writer, size - done):
+                raise ProcessFailed(f"{source} became shorter while it was copied.")
+
+
+@contextlib.contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: str) -> None:
+    if _is_directory(path):
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)

@@ -1,0 +1,44 @@
+"""Volumes in the database, as typed rows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from sublet.domain.errors import VolumeExists
+from sublet.domain.volumes import Volume
+from sublet.drivers.store.database import Database
+
+
+class VolumeStore:
+    """The rows of `volumes`."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, volume: Volume) -> None:
+        """Insert a row; VolumeExists where there is one of this name."""
+        labels = json.dumps(dict(volume.labels))
+        row = (volume.name, volume.id, volume.created, volume.size, labels)
+        try:
+            self._db.connection.execute("INSERT INTO volumes VALUES (?, ?, ?, ?, ?)", row)
+        except sqlite3.IntegrityError as error:
+            raise VolumeExists(f"There is a volume '{volume.name}' already.") from error
+
+    def get(self, name: str) -> Volume | None:
+        cursor = self._db.connection.execute("SELECT * FROM volumes WHERE name = ?", (name,))
+        row = cursor.fetchone()
+        return _volume(row) if row else None
+
+    def all(self) -> list[Volume]:
+        """All volumes, by name."""
+        return [
+            _volume(r) for r in self._db.connection.execute("SELECT * FROM volumes ORDER BY name")
+        ]
+
+    def delete(self, name: str) -> None:
+        self._db.connection.execute("DELETE FROM volumes WHERE name = ?", (name,))
+
+
+def _volume(row: sqlite3.Row) -> Volume:
+    return Volume(**{**dict(row), "labels": json.loads(row["labels"])})
