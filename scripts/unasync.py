@@ -10,7 +10,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "sublet" / "sdk"
-FILES = ("calls.py", "client.py", "images.py", "instances.py", "storage.py", "wire.py")
+FILES = (
+    "calls.py",
+    "client.py",
+    "images.py",
+    "instances.py",
+    "networks.py",
+    "storage.py",
+    "wire.py",
+)
 WORDS = (
     (r"async (def|with|for) ", r"\1 "),
     (r" async for ", " for "),

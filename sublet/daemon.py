@@ -32,6 +32,7 @@ from sublet.drivers.network import Network
 from sublet.drivers.store.database import Database
 from sublet.drivers.store.images import ImageStore
 from sublet.drivers.store.instances import InstanceStore
+from sublet.drivers.store.networks import NetworkStore
 from sublet.drivers.store.volumes import VolumeStore
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
@@ -39,6 +40,7 @@ from sublet.engine.events import Events
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.lifecycle import Lifecycle
+from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
 from sublet.engine.reconcile import Reconciler
@@ -76,26 +78,32 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     """Drivers, then the engine on top of them."""
     database = Database(config.root / "sublet.db")
     store, image_store = InstanceStore(database), ImageStore(database)
+    network_store = NetworkStore(database)
     tasks, region = Tasks(), store.setting(REGION)
     containers = Containers(config, Cgroups(config.identity))
     parts = Parts(
         config=config,
         rentable=rentable(os.cpu_count() or 1, host.memory(), config.overcommit, config.reserve),
         store=store,
+        network_store=network_store,
         image_store=image_store,
         containers=containers,
         layers=Layers(containers.mounts / "images", config.root / "unpacked"),
         volumes=VolumeFiles(containers.pool, containers.mounts),
         volume_store=VolumeStore(database),
-        network=Network(config, store.setting(SUBNET), int(region) if region else None),
+        network=Network(
+            config, store.setting(SUBNET), int(region) if region else None, network_store.all()
+        ),
         events=Events(store),
         tasks=tasks,
     )
     images = Images(config, image_store, gone=lambda file: parts.layers.drop(file.stem))
     lifecycle = Lifecycle(parts)
+    instances = Instances(lifecycle, images)
     verbs = Verbs(
         config=config,
-        instances=Instances(lifecycle, images),
+        instances=instances,
+        networks=Networks(instances),
         images=images,
         volumes=lifecycle.volumes,
         operations=Operations(tasks),

@@ -40,6 +40,7 @@ COMMANDS = {
     "history": ("images", "Show the steps that made an image"),
     "rmi": ("images", "Remove images"),
     "volume": ("volumes", "Storage that outlives instances: create, ls, inspect, rm, prune"),
+    "network": ("networks", "Commands on networks: create, ls, connect and others"),
     "host": ("system", "Show what this host has and what of it is sold"),
     "events": ("system", "Show what happens"),
     "audit": ("system", "Find what is left and belongs to nobody"),

@@ -95,6 +95,23 @@ class NoSuchSnapshot(SubletError):
     default_hint = "`sublet snapshot ls` lists them."
 
 
+class NoSuchNetwork(SubletError):
+    """No network has this id or name."""
+
+    code = "no-such-network"
+    status = 404
+    exit_code = 125
+    default_hint = "`sublet network ls` lists them all; `sublet network create` makes one."
+
+
+class NetworkInUse(SubletError):
+    """A network cannot be removed while instances are on it."""
+
+    code = "network-in-use"
+    status = 409
+    default_hint = "Take them off with `sublet network disconnect`, or remove them."
+
+
 class NoSuchOperation(SubletError):
     """No operation has this id, or it ended long ago."""
 

@@ -8,6 +8,11 @@ COUNT = 4000
 """Instances that a host can have, stopped ones too; slots go from 1 to this."""
 
 
+def offset(slot: int) -> int:
+    """The place of a slot's address in the default network: the gateway has the first."""
+    return slot + 1
+
+
 def following(last: int, taken: set[int]) -> int:
     """The next free slot after `last`, beginning again after the highest.
 

@@ -12,6 +12,7 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
 from sublet.domain.mounts import Mount, check_mounts
 from sublet.domain.names import validate_hostname, validate_new_name
+from sublet.domain.networks import check_request
 from sublet.domain.ports import Port, check_port
 from sublet.domain.privileges import Device, Ulimit, check_privileges
 from sublet.domain.resolving import check_resolving
@@ -146,6 +147,12 @@ def check_spec(spec: InstanceSpec) -> None:
     check_mounts(spec.mounts)
     check_privileges(spec.cap_add, spec.cap_drop, spec.sysctls, spec.devices, spec.ulimits)
     check_options(spec)
+    check_request(
+        spec.network,
+        spec.aliases,
+        ports=bool(spec.ports),
+        sysctls=any(name.startswith("net.") for name in spec.sysctls),
+    )
     check_restart(spec.restart, remove=spec.remove)
     if spec.health is not None:
         check_health(spec.health)

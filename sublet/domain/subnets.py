@@ -21,7 +21,9 @@ POOL = tuple(IPv4Network(f"10.{second}.0.0/16") for second in range(208, 222))
 IDS = 65536
 """User ids of an instance."""
 
-_FIRST_ID = 0x2000_0000
+FIRST_ID = 0x2000_0000
+"""The first user id of any instance of any daemon."""
+
 _REGION_SLOTS = 4096
 
 
@@ -46,12 +48,18 @@ def choose(taken: Iterable[IPv4Network]) -> IPv4Network:
 
 def check(subnet: IPv4Network, taken: Iterable[IPv4Network]) -> IPv4Network:
     """`subnet`, if no link of the host has it. Raises InvalidArgument."""
-    if subnet in taken:
+    if occupied(subnet, taken):
         raise InvalidArgument(
             f"The subnet {subnet} is in use on this host.",
             hint="Name a free /16 as `subnet` in config.toml, or in SUBLET_SUBNET.",
         )
     return subnet
+
+
+def occupied(subnet: IPv4Network, taken: Iterable[IPv4Network]) -> bool:
+    """Whether something has exactly this /16, or its first /20: another daemon."""
+    own = {subnet, IPv4Network((int(subnet.network_address), 20))}
+    return any(network in own for network in taken)
 
 
 def gateway(subnet: IPv4Network) -> IPv4Address:
@@ -74,7 +82,7 @@ def region(subnet: IPv4Network) -> int:
 
 def uid_base(region: int, slot: int) -> int:
     """The first of the IDS user ids (and group ids) of the instance in `slot`."""
-    return _FIRST_ID + (region * _REGION_SLOTS + _checked(slot)) * IDS
+    return FIRST_ID + (region * _REGION_SLOTS + _checked(slot)) * IDS
 
 
 def mac(ip: IPv4Address) -> str:

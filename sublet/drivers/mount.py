@@ -89,3 +89,9 @@ def overlay(lower: str, upper: Path, work: Path, target: Path) -> None:
     (Documentation/filesystems/overlayfs.rst)."""
     options = f"lowerdir={lower},upperdir={upper},workdir={work},metacopy=off,redirect_dir=off"
     linux.mount("overlay", str(target), "overlay", linux.MS_NODEV, options)
+
+
+def sysfs(target: Path) -> None:
+    """The interfaces, and what else sysfs(5) shows, of the calling thread's network namespace."""
+    flags = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+    linux.mount("sysfs", str(target), "sysfs", flags)

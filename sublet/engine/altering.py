@@ -60,8 +60,7 @@ async def rename(lifecycle: Lifecycle, instance: Instance, name: str) -> None:
         renamed = replace(current, name=name)
         parts.store.update(renamed)
         if renamed.state in LIVE:
-            address = parts.network.address(renamed.slot)
-            await parts.network.register(renamed.id, address, lifecycle.names(renamed))
+            await parts.network.announce(lifecycle.connections.endpoint(renamed))
         lifecycle.tell("renamed", renamed, old_name=current.name)
 
 

@@ -115,6 +115,7 @@ class Instances:
         return self._add(spec, State.STOPPED)
 
     def _add(self, spec: InstanceSpec, state: State) -> Instance:
+        spec = self.lifecycle.connections.settle(spec)
         image = self.images.claim(spec.image)
         if image is None:
             raise NoSuchImage(f"The image '{spec.image}' is not on this host.")
@@ -136,6 +137,7 @@ class Instances:
         plan.arguments(instance, image.config)
         with trace.step("row"):
             self.parts.store.add(instance)
+            self.lifecycle.connections.join(instance)
             self.lifecycle.tell("created" if instance.kept else "pending", instance)
         return instance
 

@@ -20,9 +20,11 @@ from typing import Any
 from sublet.domain.errors import NoSuchImage, NoSuchInstance, SubletError, WrongState
 from sublet.domain.image import Image
 from sublet.domain.instance import LIVE, Instance, State, check_transition
+from sublet.domain.networks import Mode
 from sublet.drivers import processes, trace
 from sublet.drivers.container.streams import Attachment, Streams
 from sublet.engine import plan
+from sublet.engine.connections import Connections
 from sublet.engine.locks import Locks
 from sublet.engine.parts import Parts
 from sublet.engine.volumes import Volumes
@@ -42,6 +44,7 @@ class Lifecycle:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.locks = Locks()
+        self.connections = Connections(parts)
         self.volumes = Volumes(parts, self.locks)
         self._exits: OrderedDict[str, asyncio.Future[int]] = OrderedDict()
         self.restarting: set[str] = set()
@@ -80,27 +83,29 @@ class Lifecycle:
 
     async def _bring_up(self, instance: Instance, attach: bool) -> tuple[Instance, Streams | None]:
         parts, image = self.parts, self._image(instance)
-        address = parts.network.address(instance.slot)
+        endpoint, mode = self.connections.endpoint(instance), Mode.of(instance.spec.network)
         uid_base = parts.network.uid_base(instance.slot)
         what = plan.container_plan(
             instance,
             image.config,
-            address=address,
-            gateway=parts.network.gateway,
+            address=endpoint.address,
+            gateway=self.connections.gateway(endpoint),
             uid_base=uid_base,
-            resolv_conf=parts.network.resolv_conf(),
+            resolv_conf=self.connections.resolv_conf(instance),
+            joined=self.connections.joined(instance),
         )
         with trace.step("namespaces"):
-            namespace = await parts.containers.isolate(instance.id, uid_base)
-        with trace.step("network"):
-            await parts.network.attach(instance.id, namespace, address)
+            namespace = await parts.containers.isolate(instance.id, uid_base, network=mode.own)
+        if namespace:
+            with trace.step("network"):
+                await self.connections.attach(endpoint, namespace)
         with trace.step("image mount"):
             file = self.image_file(instance.digest)
             lower = await parts.layers.acquire(file, image.offset, image.length, instance.id)
         what = replace(what, mounts=await self.volumes.attach(instance, lower))
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(
-                parts.network.publish(instance.id, address, instance.spec.ports)
+                parts.network.publish(instance.id, endpoint.address, instance.spec.ports)
             )
             creating = group.create_task(parts.containers.create(what, lower))
         created = creating.result()
@@ -113,7 +118,7 @@ class Lifecycle:
             supervisor_start=processes.start_time(created.supervisor),
         )
         with trace.step("names"):
-            await parts.network.register(instance.id, address, self.names(instance))
+            await parts.network.announce(endpoint)
         streams = Attachment(parts.containers.places(instance.id).run) if attach else None
         try:
             with trace.step("start"):
@@ -133,15 +138,6 @@ class Lifecycle:
 
     def image_file(self, digest: str) -> Path:
         return self.parts.config.root / "images" / f"{digest.removeprefix('sha256:')}.sif"
-
-    @staticmethod
-    def names(instance: Instance) -> list[str]:
-        """The names by which others on the network find the instance.
-
-        Single labels only: with a dot, a tenant could take a name of the internet for itself.
-        """
-        found = [instance.name, instance.id, instance.spec.hostname]
-        return list(dict.fromkeys(name for name in found if name and "." not in name))
 
     async def _abandon(self, instance: Instance, error: BaseException) -> None:
         log.info("start of %s failed: %s", instance.name, error)
@@ -213,7 +209,7 @@ class Lifecycle:
         uid_base = self.parts.network.uid_base(instance.slot)
         file = self.image_file(instance.digest)
         lower = await self.parts.layers.acquire(file, image.offset, image.length, instance.id)
-        await self.parts.containers.isolate(instance.id, uid_base)
+        await self.parts.containers.isolate(instance.id, uid_base, network=False)
         limit = instance.spec.size.disk
         await self.parts.containers.mount_root(instance.id, lower, uid_base, limit)
 

@@ -11,6 +11,7 @@ from sublet.drivers.layers import Layers
 from sublet.drivers.network import Network
 from sublet.drivers.store.images import ImageStore
 from sublet.drivers.store.instances import InstanceStore
+from sublet.drivers.store.networks import NetworkStore
 from sublet.drivers.store.volumes import VolumeStore
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine.events import Events
@@ -24,6 +25,7 @@ class Parts:
     config: Config
     rentable: Amount
     store: InstanceStore
+    network_store: NetworkStore
     image_store: ImageStore
     containers: Containers
     layers: Layers

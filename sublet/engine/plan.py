@@ -6,6 +6,7 @@ from sublet.domain import resolving
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import Instance
+from sublet.domain.networks import Mode
 from sublet.domain.spec import check_working_dir
 from sublet.drivers.container.containers import Plan
 from sublet.drivers.container.spec import PATH, Options, Process
@@ -91,8 +92,10 @@ def container_plan(
     gateway: str,
     uid_base: int,
     resolv_conf: str,
+    joined: str = "",
 ) -> Plan:
-    """What the container driver needs to know; the host answers at `gateway`."""
+    """What the container driver needs to know; the host answers at `gateway`. `joined` is the
+    instance whose network this one joins."""
     spec, host = instance.spec, hostname(instance)
     files = {
         "resolv.conf": resolving.resolv_conf(resolv_conf, spec.dns, spec.dns_search),
@@ -111,4 +114,6 @@ def container_plan(
         files=files,
         stdin=spec.stdin,
         options=options(instance),
+        network=Mode.of(spec.network),
+        joined=joined,
     )

@@ -55,8 +55,7 @@ class Reconciler:
         parts = self.parts
         parts.layers.adopt(self.lifecycle.image_file(instance.digest), instance.id)
         self.lifecycle.volumes.adopt(instance)
-        address = parts.network.address(instance.slot)
-        await parts.network.register(instance.id, address, self.lifecycle.names(instance))
+        await parts.network.announce(self.lifecycle.connections.endpoint(instance))
         await parts.containers.cgroups.freeze(instance.id, instance.state is State.PAUSED)
         self.lifecycle.watch(instance)
         self.lifecycle.tell("adopted", instance)
@@ -96,27 +95,17 @@ class Reconciler:
     async def _forward(self, endpoint: Endpoint) -> None:
         """Start forwarders that are gone; systemd ends them with the daemon's unit, say."""
         network, instance_id = self.parts.network, endpoint.instance_id
-        if network.forwards(endpoint) or self.lifecycle.locks.action(instance_id):
+        if network.ports.forwards(endpoint) or self.lifecycle.locks.action(instance_id):
             return
         async with self.lifecycle.locks.hold(instance_id, "port repair"):
             instance = self.parts.store.get(instance_id)
             if instance and instance.state in LIVE:
                 log.warning("forwarders of %s are gone; starting them", instance.name)
-                await network.repair_ports(endpoint)
+                await network.ports.repair(endpoint)
 
     def _endpoints(self) -> list[Endpoint]:
-        parts = self.parts
-        return [
-            Endpoint(
-                instance_id=instance.id,
-                address=parts.network.address(instance.slot),
-                ports=instance.spec.ports,
-                names=tuple(self.lifecycle.names(instance)),
-                netns=parts.containers.places(instance.id).network_namespace,
-            )
-            for instance in parts.store.all()
-            if instance.state in LIVE
-        ]
+        connections, rows = self.lifecycle.connections, self.parts.store.all()
+        return [connections.endpoint(instance) for instance in rows if instance.state in LIVE]
 
     async def audit(self) -> list[Leftover]:
         """What is on the host and belongs to no instance, or to one that does not run."""
@@ -149,6 +138,7 @@ class Reconciler:
                     await self.parts.containers.delete(owner)
         for key in self._unused_layers():
             self.parts.layers.drop(key)
+        await self.parts.network.clean()
         await self.images.clean()
         await self.lifecycle.volumes.clean()
         return found

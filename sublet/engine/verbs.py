@@ -8,6 +8,7 @@ from sublet.domain.config import Config
 from sublet.engine.events import Events
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
+from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.volumes import Volumes
@@ -21,6 +22,7 @@ class Verbs:
     instances: Instances
     images: Images
     volumes: Volumes
+    networks: Networks
     operations: Operations
     events: Events
     reconciler: Reconciler

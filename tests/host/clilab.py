@@ -43,10 +43,10 @@ def assert_explained(text: str) -> None:
     assert hint[0].strip(), text
 
 
-def small_tree(place: Path) -> Path:
+def small_tree(place: Path, programs: tuple[str, ...] = PROGRAMS) -> Path:
     """A root file system of 4 MB, made of this host's programs."""
-    files = [Path(found) for name in PROGRAMS if (found := shutil.which(name))]
-    assert len(files) == len(PROGRAMS)
+    files = [Path(found) for name in programs if (found := shutil.which(name))]
+    assert len(files) == len(programs)
     for program in list(files):
         listing = subprocess.run(
             ["ldd", str(program)], capture_output=True, text=True, check=True
@@ -57,7 +57,7 @@ def small_tree(place: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file.resolve(), target)
     (place / "bin").mkdir(exist_ok=True)
-    for name in PROGRAMS:
+    for name in programs:
         link = place / "bin" / name
         if not link.exists():
             link.symlink_to(Path("/usr/bin") / name)

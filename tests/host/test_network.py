@@ -27,7 +27,7 @@ from netlab import (
 from sublet.domain.config import Config
 from sublet.domain.errors import InvalidArgument, PortInUse, StartFailed
 from sublet.domain.ports import Port
-from sublet.drivers.network import Endpoint, Network
+from sublet.drivers.network import Endpoint, Network, Place
 
 
 class Lab:
@@ -220,8 +220,8 @@ async def test_repairs_what_others_remove(lab: Lab) -> None:
     ports = await network.publish(one.name, network.address(1), [Port(80)])
     await network.register(one.name, network.address(1), ["web"])
     endpoints = [
-        Endpoint(one.name, network.address(1), tuple(ports), ("web",), one.netns),
-        Endpoint(two.name, network.address(2), netns=two.netns),
+        Endpoint(one.name, (Place(network.address(1), ("web",)),), tuple(ports), one.netns),
+        Endpoint(two.name, (Place(network.address(2)),), netns=two.netns),
     ]
     breakages = [
         ["nft", "delete", "table", "inet", network.identity.table],
@@ -249,7 +249,8 @@ async def test_repairs_what_others_remove(lab: Lab) -> None:
     for group in network._forwarders.running()[one.name]:
         os.killpg(group, signal.SIGKILL)
     await network.repair(endpoints)
-    assert await ask(two.socket(), network.address(1), 80) == network.address(2)
+    answer = await eventually(lambda: ask(two.socket(), network.address(1), 80))
+    assert answer == network.address(2)
     assert await ask(host_socket(), "127.0.0.1", ports[0].host_port) == network.gateway
 
 
@@ -273,7 +274,7 @@ async def test_a_new_daemon_adopts(lab: Lab) -> None:
     assert {left.kind for left in await new.leftovers(set())} == {"link", "rule", "process", "name"}
     assert {left.owner for left in await new.leftovers(set())} == {one.name}
     assert await new.leftovers({one.name}) == []
-    await new.remove_leftovers(set())
+    await asyncio.gather(new.unregister(one.name), new.unpublish(one.name), new.detach(one.name))
     assert await new.leftovers(set()) == []
     assert await ask(host_socket(), "127.0.0.1", port.host_port) == ""
 
@@ -329,7 +330,8 @@ async def test_everything_twice(lab: Lab) -> None:
     await network.up()
     await network.attach(one.name, one.netns, network.address(1))
     await lab.servers.tcp(two.socket(), 80)
-    assert await ask(one.socket(), network.address(2), 80) == network.address(1)
+    answer = await eventually(lambda: ask(one.socket(), network.address(2), 80))
+    assert answer == network.address(1)
     await asyncio.gather(*(network.detach(box.name) for box in (one, two, one)))
     await network.detach(one.name)
     assert await network.leftovers(set()) == []

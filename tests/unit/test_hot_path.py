@@ -31,6 +31,7 @@ OWN = {
     "sublet.sdk._sync.images",
     "sublet.sdk._sync.storage",
     "sublet.sdk._sync.instances",
+    "sublet.sdk._sync.networks",
     "sublet.sdk._sync.wire",
     "sublet.sdk._websocket",
     "sublet.sdk.results",

@@ -10,11 +10,14 @@ import pytest
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.ports import Port
 from sublet.drivers.network import dns, forward, foundation, rules
+from sublet.drivers.network.cables import Cable
+from sublet.drivers.network.hosts import Hosts
 from sublet.drivers.network.identity import Identity, Plan, owner, veth
 
 ID = "0123456789ab"
 PLAN = Plan(Identity.of(Path("/run/sublet")), IPv4Network("10.208.0.0/16"))
 ADDRESS = IPv4Address("10.208.0.2")
+CABLE = Cable(ID, 0, ADDRESS, PLAN.default)
 
 
 def test_identities_differ_by_run_directory() -> None:
@@ -48,7 +51,7 @@ def test_rules_are_complete() -> None:
         "guard drop",
     ):
         assert rule in text
-    assert "10.208.0.0/16" in text
+    assert '"sublet0" . 10.208.0.0/20' in text
     assert "delete" not in text, "a renewal keeps the elements"
 
 
@@ -68,7 +71,7 @@ def test_publications() -> None:
 
 
 def test_removal_succeeds_for_what_is_gone() -> None:
-    element = rules.endpoint(ID, ADDRESS)
+    element = rules.endpoint(CABLE)
     key = f'"v{ID}" . 02:42:0a:d0:00:02 . 10.208.0.2'
     assert element.delete("sublet") == (
         f"add element bridge sublet endpoints {{ {key} }}\n"
@@ -102,7 +105,7 @@ def test_elements_are_read_back() -> None:
     ]
     assert rules.elements(listing) == [
         rules.publication(ID, ADDRESS, Port(80, 8080)),
-        rules.endpoint(ID, ADDRESS),
+        rules.endpoint(CABLE),
     ]
 
 
@@ -148,12 +151,12 @@ def test_resolvers_of_the_host_are_found() -> None:
     assert foundation.resolvers(text) == [IPv4Network("10.208.3.4/32")]
 
 
-async def test_names_that_are_none_are_refused(tmp_path: Path) -> None:
-    names = dns.Names(tmp_path / "dns")
+def test_names_that_are_none_are_refused(tmp_path: Path) -> None:
+    hosts = Hosts(tmp_path / "dns")
     with pytest.raises(InvalidArgument):
-        await names.add(ID, "10.208.0.2", ["a\n10.0.0.1 b"])
+        hosts.add(ID, "10.208.0.2", ["a\n10.0.0.1 b"])
     with pytest.raises(InvalidArgument):
-        await names.add("../../etc/x", "10.208.0.2", ["a"])
+        hosts.add("../../etc/x", "10.208.0.2", ["a"])
     with pytest.raises(InvalidArgument):
-        names.remove("../x")
-    assert names.entries() == {}
+        hosts.remove("../x")
+    assert hosts.entries() == {}

@@ -12,9 +12,11 @@ from sublet.domain.errors import HostUnsupported, NameInUse
 from sublet.domain.event import Event
 from sublet.domain.instance import State
 from sublet.domain.mounts import Mount
+from sublet.domain.networks import STANDARD, Connection, NamedNetwork
 from sublet.domain.ports import Port
 from sublet.drivers.store.database import MIGRATIONS, Database
 from sublet.drivers.store.instances import InstanceStore
+from sublet.drivers.store.networks import NetworkStore
 
 DATA = Path(__file__).parent / "data"
 
@@ -83,4 +85,28 @@ def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert store.setting("a") == ""
+    database.close()
+
+
+def test_networks(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "x.db")
+    old.executescript((DATA / "version-4.sql").read_text())
+    old.close()
+    database = Database(tmp_path / "x.db")
+    store, instances = NetworkStore(database), InstanceStore(database)
+    default, back = store.all()
+    assert default == STANDARD
+    assert back == NamedNetwork(
+        "00112233aabb", "back", 16, "", "", True, {"team": "x"}, 1700000000.0
+    )
+    assert store.find("0011") == store.find("back") == [back]
+    with pytest.raises(NameInUse, match="back"):
+        store.add(replace(back, id="f" * 12, number=17))
+    [row] = instances.all()
+    connection = Connection(back.id, row.id, 1, 2, ("store",))
+    assert store.of_instance(row.id) == store.of_network(back.id) == [connection]
+    instances.delete(row.id)
+    assert store.of_network(back.id) == [], "it goes with the instance"
+    store.delete(back.id)
+    assert store.all() == [STANDARD]
     database.close()

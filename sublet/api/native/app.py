@@ -9,7 +9,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 import sublet
-from sublet.api.native import images, instances, sessions, strict, system, volumes
+from sublet.api.native import (
+    images,
+    instances,
+    networks,
+    sessions,
+    strict,
+    system,
+    volumes,
+)
 from sublet.domain.errors import InvalidArgument, SubletError, unexpected
 from sublet.engine.verbs import Verbs
 
@@ -20,7 +28,7 @@ MAXIMUM_BODY = 4 << 20
 def build(verbs: Verbs) -> Any:
     """The application, with every error rendered as `code`, `message`, `hint`."""
     app = FastAPI(title="Sublet", version=sublet.__version__, docs_url=None, redoc_url=None)
-    for module in (instances, images, volumes, system, sessions):
+    for module in (instances, images, volumes, networks, system, sessions):
         app.include_router(module.router(verbs))
 
     @app.exception_handler(SubletError)

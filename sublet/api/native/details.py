@@ -35,3 +35,20 @@ def options(spec: InstanceSpec) -> dict[str, Any]:
     if spec.seccomp:
         plain["seccomp"] = UNCONFINED if spec.seccomp == UNCONFINED else "a profile of its own"
     return {name: value for name, value in plain.items() if value}
+
+
+def networks(row: Instance, instances: Instances) -> dict[str, Any]:
+    """`address`, the one that its ports lead to, and which networks it is on."""
+    connections = instances.lifecycle.connections
+    endpoint = connections.endpoint(row)
+    named = [connections.network(c.network).name for c in connections.of(row)]
+    places = sorted(endpoint.places, key=lambda place: place.interface)
+    on = [
+        {"name": name, "interface": f"eth{p.interface}", "address": p.address, "names": p.names}
+        for name, p in zip(named, places, strict=True)
+    ]
+    return {
+        "address": endpoint.address or None,
+        "network": row.spec.network or "default",
+        "networks": on,
+    }

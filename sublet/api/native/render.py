@@ -50,7 +50,7 @@ def inspection(row: Instance, instances: Instances) -> dict[str, Any]:
         **instance(row),
         "digest": row.digest,
         "pid": row.pid or None,
-        "address": parts.network.address(row.slot),
+        **details.networks(row, instances),
         "hostname": spec.hostname or row.id,
         "env": list(spec.env),
         "user": spec.user,

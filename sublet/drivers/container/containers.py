@@ -18,8 +18,9 @@ from sublet.domain.config import Config
 from sublet.domain.errors import HostUnsupported, InvalidArgument, ToolMissing
 from sublet.domain.leftover import Leftover
 from sublet.domain.mounts import Mount, MountType, in_order
+from sublet.domain.networks import Mode
 from sublet.domain.size import Size
-from sublet.drivers import files, mount, namespaces, trace
+from sublet.drivers import files, linux, mount, namespaces, trace
 from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container import devices
 from sublet.drivers.container import spec as oci
@@ -67,7 +68,7 @@ class Places:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a container is made of: `user` as in the image config, `files` by their name in /etc
-    (resolv.conf, hosts, hostname)."""
+    (resolv.conf, hosts, hostname), `joined` the instance whose network namespace it shares."""
 
     instance_id: str
     process: oci.Process
@@ -80,6 +81,8 @@ class Plan:
     files: dict[str, str]
     stdin: bool
     options: oci.Options = field(default_factory=oci.Options)
+    network: Mode = Mode.NETWORKS
+    joined: str = ""
 
 
 def tini() -> str:
@@ -127,12 +130,16 @@ class Containers:
             self.writable.layer(instance_id),
         )
 
-    async def isolate(self, instance_id: str, uid_base: int) -> Path:
-        """Make the instance's user and network namespaces; the latter's file."""
+    async def isolate(
+        self, instance_id: str, uid_base: int, *, network: bool = True
+    ) -> Path | None:
+        """Make the instance's user namespace and, with `network`, in it a network namespace, whose
+        file is given back."""
         at = self.places(instance_id)
         at.mounts.mkdir(mode=0o711, exist_ok=True)
-        namespaces.create(at.user_namespace, at.network_namespace, uid_base)
-        return at.network_namespace
+        file = at.network_namespace if network else None
+        namespaces.create(at.user_namespace, file, uid_base)
+        return file
 
     async def create(self, plan: Plan, lower: Path) -> Created:
         """Create the container on the image shown at `lower`, up to just before its command."""
@@ -149,7 +156,8 @@ class Containers:
             rootfs=at.rootfs,
             hostname=plan.hostname,
             user_namespace=at.user_namespace,
-            network_namespace=at.network_namespace,
+            network_namespace=self._network_namespace(plan),
+            sysfs=None if plan.network.own else self._sysfs(at, plan),
             uid_base=plan.uid_base,
             mounts=files + binds,
             memory=plan.size.memory,
@@ -226,6 +234,34 @@ class Containers:
         os.chown(path, plan.uid_base, plan.uid_base)
         os.chmod(path, 0o644)
         return Mount(str(path), f"/etc/{name}", plan.options.read_only)
+
+    def _network_namespace(self, plan: Plan) -> Path | None:
+        """The file of the namespace that the container enters; None: the host's."""
+        if plan.network is Mode.HOST:
+            return None
+        return self.places(plan.joined or plan.instance_id).network_namespace
+
+    def _sysfs(self, at: Places, plan: Plan) -> Path:
+        """A sysfs that shows the interfaces of a network namespace which belongs to others; the
+        container itself may not mount that (sysfs belongs to a network namespace's owner)."""
+        target = at.mounts / "sys"
+        target.mkdir(exist_ok=True)
+        file = self._network_namespace(plan) or Path("/proc/self/ns/net")
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with linux.entered(fd, linux.CLONE_NEWNET, "net"):
+                mount.sysfs(target)
+        finally:
+            os.close(fd)
+        return target
+
+    def rewrite(self, instance_id: str, name: str, text: str) -> None:
+        """Change a file of a running container in /etc (resolv.conf, hosts), if it is there."""
+        path = self.places(instance_id).mounts / name
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(fd, "w") as file:
+                file.write(text)
 
     async def start(self, instance_id: str) -> None:
         """Let the created container run its command."""

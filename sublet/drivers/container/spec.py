@@ -32,6 +32,12 @@ _MASKED = [
     *(f"/proc/{name}" for name in ("latency_stats", "sched_debug", "scsi", "timer_list")),
     *("/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware", "/sys/fs/selinux"),
 ]
+_SYSCTLS = {
+    "net.ipv4.ip_unprivileged_port_start": "0",
+    "net.ipv4.ping_group_range": f"0 {ID_COUNT - 1}",
+}
+"""Set in a network namespace of the container's own."""
+
 _READ_ONLY = [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger")]
 
 
@@ -68,20 +74,24 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """All that the OCI configuration of one container depends on; paths are the host's. `nodes`
-    are its devices, `init` the program that runs its process, empty for none."""
+    """All that the OCI configuration of one container depends on; paths are the host's.
+
+    `nodes` are its devices, `init` the program that runs its process, empty for none.
+    `network_namespace` None: the host's. `sysfs` is mounted already where the container may not.
+    """
 
     process: Process
     rootfs: Path
     hostname: str
     user_namespace: Path
-    network_namespace: Path
+    network_namespace: Path | None
     uid_base: int
     mounts: tuple[Mount, ...]
     memory: int
     options: Options = field(default_factory=Options)
     nodes: tuple[Node, ...] = ()
     init: str = ""
+    sysfs: Path | None = None
 
 
 def process(spec: Process, rights: Rights) -> dict[str, Any]:
@@ -123,7 +133,7 @@ def config(spec: ContainerSpec, rights: Rights) -> dict[str, Any]:
         "root": {"path": str(spec.rootfs), "readonly": options.read_only},
         "hostname": spec.hostname,
         "mounts": [
-            *_system_mounts(min(options.shm_size or SHM_SIZE, spec.memory)),
+            *_system_mounts(min(options.shm_size or SHM_SIZE, spec.memory), spec.sysfs),
             *(_node(node) for node in spec.nodes),
             *([_program(spec.init)] if spec.init else []),
             *(_mount(mount, spec.memory) for mount in spec.mounts),
@@ -132,23 +142,23 @@ def config(spec: ContainerSpec, rights: Rights) -> dict[str, Any]:
             "namespaces": [
                 *({"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")),
                 {"type": "user", "path": str(spec.user_namespace)},
-                {"type": "network", "path": str(spec.network_namespace)},
+                *_network(spec.network_namespace),
             ],
             "uidMappings": mapping,
             "gidMappings": mapping,
             "maskedPaths": _MASKED,
             "readonlyPaths": _READ_ONLY,
-            "sysctl": {
-                "net.ipv4.ip_unprivileged_port_start": "0",
-                "net.ipv4.ping_group_range": f"0 {ID_COUNT - 1}",
-                **options.sysctls,
-            },
+            "sysctl": {**({} if spec.sysfs else _SYSCTLS), **options.sysctls},
             **({"seccomp": filtered} if filtered else {}),
         },
     }
 
 
-def _system_mounts(shm: int) -> list[dict[str, Any]]:
+def _network(namespace: Path | None) -> list[dict[str, str]]:
+    return [{"type": "network", "path": str(namespace)}] if namespace else []
+
+
+def _system_mounts(shm: int, sysfs: Path | None) -> list[dict[str, Any]]:
     table = [
         ("proc", "proc", ["nosuid", "noexec", "nodev"], "/proc"),
         ("tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"], "/dev"),
@@ -163,10 +173,14 @@ def _system_mounts(shm: int) -> list[dict[str, Any]]:
         ("sysfs", "sysfs", ["nosuid", "noexec", "nodev", "ro"], "/sys"),
         ("cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"], "/sys/fs/cgroup"),
     ]
-    return [
+    made = [
         {"type": kind, "source": source, "options": options, "destination": destination}
         for kind, source, options, destination in table
     ]
+    if sysfs:
+        shown = _mount(Mount(str(sysfs), "/sys", read_only=True), 0)
+        made = [shown if entry["destination"] == "/sys" else entry for entry in made]
+    return made
 
 
 def _node(node: Node) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Cables: veth pairs from the bridge into instances' network namespaces. All calls block."""
+"""Cables: veth pairs from a bridge into instances' network namespaces. All calls block."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -18,52 +19,77 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from sublet.domain import subnets
 from sublet.drivers import linux
 from sublet.drivers.network import netlink
-from sublet.drivers.network.identity import Identity, Plan
+from sublet.drivers.network.identity import Identity, Segment, veth
 from sublet.drivers.network.links import GONE, UP, address_request, index, set_sysctl
 from sublet.drivers.network.netlink import Request
 
-INNER = "eth0"
 _SIOCGIFINDEX = 0x8933
 
 
-def plug(plan: Plan, name: str, netns: int, address: IPv4Address) -> None:
-    """A cable `name` from the bridge to eth0 in the network namespace, addressed and routed.
+@dataclass(frozen=True, slots=True)
+class Cable:
+    """A cable to an instance's eth<interface>, and the address that it has there."""
 
-    A cable of that name that is there already is replaced.
+    instance_id: str
+    interface: int
+    address: IPv4Address
+    segment: Segment
+
+    @property
+    def name(self) -> str:
+        """The host's end."""
+        return veth(self.instance_id, self.interface)
+
+    @property
+    def inner(self) -> str:
+        return f"eth{self.interface}"
+
+
+def plug(cable: Cable, netns: int) -> None:
+    """The cable leads from its bridge into the network namespace, addressed and routed.
+
+    One of that name that is there already is replaced.
     """
     with linux.entered(netns, linux.CLONE_NEWNET, "net"):
         inner = netlink.open_socket()
         set_sysctl("ipv6/conf/all/disable_ipv6", "1")
     with inner:
-        cable = [_cable(plan, name, netns, address)]
+        request = [_request(cable, netns)]
         try:
-            netlink.send(cable)
+            netlink.send(request)
         except OSError as error:
             if error.errno != errno.EEXIST:
                 raise
-            delete(plan.identity, [name])
-            netlink.send(cable)
-        _reflect(name)
-        _configure(inner, plan, address)
+            delete(cable.segment.group, [cable.name])
+            netlink.send(request)
+        _reflect(cable.name)
+        _configure(inner, cable)
 
 
-def replug(plan: Plan, name: str) -> bool:
-    """Put a cable that exists back into the bridge; False when it does not exist."""
-    number = index(name)
+def replug(cable: Cable) -> bool:
+    """Put a cable that exists back into its bridge; False when it does not exist."""
+    number = index(cable.name)
     if not number:
         return False
     attributes = [
-        ("IFLA_MASTER", index(plan.identity.bridge)),
-        ("IFLA_GROUP", plan.identity.group),
+        ("IFLA_MASTER", index(cable.segment.bridge)),
+        ("IFLA_GROUP", cable.segment.group),
     ]
     netlink.send([Request(netlink.SETLINK, ifinfmsg, {"index": number, **UP}, attributes)])
-    _reflect(name)
+    _reflect(cable.name)
     return True
 
 
-def delete(identity: Identity, names: Iterable[str]) -> None:
-    """The cables are gone, both ends. Ten cost what one costs: the kernel waits once."""
-    leaving = identity.group + 1
+def loopback(netns: int) -> None:
+    """The network namespace has an `lo` that is up, and nothing else."""
+    with linux.entered(netns, linux.CLONE_NEWNET, "net"):
+        netlink.send([Request(netlink.SETLINK, ifinfmsg, {"index": 1, **UP})])
+
+
+def delete(group: int, names: Iterable[str]) -> None:
+    """The cables of the link group are gone, both ends. Ten cost what one costs: the kernel waits
+    once."""
+    leaving = group + 1
     requests = [
         Request(
             netlink.SETLINK,
@@ -80,8 +106,8 @@ def delete(identity: Identity, names: Iterable[str]) -> None:
 
 
 def owned(identity: Identity) -> list[str]:
-    """The names of this daemon's cables: of its group, or plugged into its bridge."""
-    names = [name for _, name in socket.if_nameindex() if name != identity.bridge]
+    """The names of this daemon's cables: of its group, or plugged into a bridge of its."""
+    names = [name for _, name in socket.if_nameindex() if not identity.is_bridge(name)]
     return [name for name in names if _belongs(name, identity)]
 
 
@@ -93,21 +119,21 @@ def _belongs(name: str, identity: Identity) -> bool:
         return False
     if group in (identity.group, identity.group + 1):
         return True
-    return (link / "master").exists() and (link / "master").resolve().name == identity.bridge
+    return (link / "master").exists() and identity.is_bridge((link / "master").resolve().name)
 
 
-def _cable(plan: Plan, name: str, netns: int, address: IPv4Address) -> Request:
+def _request(cable: Cable, netns: int) -> Request:
     peer = [
-        ("IFLA_IFNAME", INNER),
-        ("IFLA_ADDRESS", subnets.mac(address)),
+        ("IFLA_IFNAME", cable.inner),
+        ("IFLA_ADDRESS", subnets.mac(cable.address)),
         ("IFLA_NET_NS_FD", netns),
     ]
     data = {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}
     info = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}
     attributes: list[tuple[str, Any]] = [
-        ("IFLA_IFNAME", name),
-        ("IFLA_MASTER", index(plan.identity.bridge)),
-        ("IFLA_GROUP", plan.identity.group),
+        ("IFLA_IFNAME", cable.name),
+        ("IFLA_MASTER", index(cable.segment.bridge)),
+        ("IFLA_GROUP", cable.segment.group),
         ("IFLA_LINKINFO", info),
     ]
     return Request(netlink.NEWLINK, ifinfmsg, UP, attributes, netlink.CREATE)
@@ -122,23 +148,27 @@ def _reflect(name: str) -> None:
         Path("/sys/class/net", name, "brport/hairpin_mode").write_text("1")
 
 
-def _configure(inner: socket.socket, plan: Plan, address: IPv4Address) -> None:
-    """Inside: lo and eth0 up, the address, the default route."""
-    number = _inner_index(inner)
-    route = [("RTA_GATEWAY", plan.gateway), ("RTA_OIF", number)]
-    fields = {"family": socket.AF_INET, "table": 254, "proto": 4, "type": 1}
-    netlink.send(
-        [
-            Request(netlink.SETLINK, ifinfmsg, {"index": 1, **UP}),
-            Request(netlink.SETLINK, ifinfmsg, {"index": number, **UP}),
-            address_request(number, str(address)),
-            Request(netlink.NEWROUTE, rtmsg, fields, route, netlink.CREATE),
-        ],
-        inner,
-    )
+def _configure(inner: socket.socket, cable: Cable) -> None:
+    """Inside: lo and the interface up, the address, the default route.
+
+    Of several default routes that of the lowest interface serves, and the next when it goes. An
+    internal network has none.
+    """
+    number = _inner_index(inner, cable.inner)
+    requests = [
+        Request(netlink.SETLINK, ifinfmsg, {"index": 1, **UP}),
+        Request(netlink.SETLINK, ifinfmsg, {"index": number, **UP}),
+        address_request(number, str(cable.address), cable.segment.subnet.prefixlen),
+    ]
+    if not cable.segment.internal:
+        route: list[tuple[str, Any]] = [("RTA_GATEWAY", cable.segment.gateway)]
+        route += [("RTA_OIF", number), ("RTA_PRIORITY", cable.interface)]
+        fields = {"family": socket.AF_INET, "table": 254, "proto": 4, "type": 1}
+        requests.append(Request(netlink.NEWROUTE, rtmsg, fields, route, netlink.CREATE))
+    netlink.send(requests, inner)
 
 
-def _inner_index(inner: socket.socket) -> int:
-    """eth0's index in the namespace that the socket is in (netdevice(7))."""
-    answer = fcntl.ioctl(inner, _SIOCGIFINDEX, struct.pack("=16s24x", INNER.encode()))
+def _inner_index(inner: socket.socket, name: str) -> int:
+    """The interface's index in the namespace that the socket is in (netdevice(7))."""
+    answer = fcntl.ioctl(inner, _SIOCGIFINDEX, struct.pack("=16s24x", name.encode()))
     return int(struct.unpack_from("=i", answer, 16)[0])

@@ -1,49 +1,26 @@
-"""Names between instances: one dnsmasq(8) a daemon, listening on the bridge.
-
-It watches a directory that holds a file per instance, in the format of hosts(5), so that a
-name comes and goes with one rename, without a reload. It forwards what it does not know to
-the resolvers of the host's /etc/resolv.conf, whose changes it follows. It puts itself into
-the background, survives the daemon, and runs as nobody where nobody can read the directory.
-
-Not aardvark-dns: on each change its version 1.4 closes and opens its sockets, and one query
-in thirteen was lost while containers started; each costs a client five seconds.
-"""
+"""Names between instances: a resolver per network, and one per set of networks that an
+instance is on at once, so that each is told of those whom it can reach and of nobody else."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import select
-import shutil
-import signal
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
-from sublet.domain.names import validate_name
-from sublet.drivers import run
-from sublet.drivers.network.identity import checked
+from sublet.drivers.network.hosts import Entry, Hosts
+from sublet.drivers.network.identity import Plan, Segment, checked
+from sublet.drivers.network.resolver import Listening, Resolver, watching
 
-DEADLINE = 5.0
+_VIEW_PORTS = (40000, 20000)
+"""Where ports of views begin, and how many there are."""
 
-Entry = tuple[str, tuple[str, ...]]
-"""An address and its names."""
+Numbers = tuple[int, ...]
 
 
-def command(directory: Path, pid_file: Path, gateway: str, user: str) -> list[str]:
-    """dnsmasq's argument list. Plain names that it does not know go no further."""
-    return [
-        "dnsmasq",
-        "--conf-file=/dev/null",
-        "--no-hosts",
-        f"--hostsdir={directory}",
-        f"--listen-address={gateway}",
-        "--bind-interfaces",
-        "--except-interface=lo",
-        "--domain-needed",
-        "--cache-size=1000",
-        f"--user={user}",
-        f"--pid-file={pid_file}",
-    ]
+def _base(directory: Path) -> Path:
+    """The default network's directory, by that of any network."""
+    return directory.with_name(directory.name.partition("-")[0])
 
 
 def resolver_text(gateway: str, host: str) -> str:
@@ -66,112 +43,127 @@ def resolver_text(gateway: str, host: str) -> str:
 
 
 class Names:
-    """The names of one daemon's network. `directory` is for the hosts files alone."""
+    """The names of one daemon's networks. `directory` is that of the default network's files;
+    those of others begin with its name."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._pid_file = directory.with_name(f"{directory.name}.pid")
-        self._gateway = ""
-        self._pid = 0
-        self._starting = asyncio.Lock()
+        self._plan: Plan | None = None
+        self._hosts: dict[int, Hosts] = {}
+        self._resolvers: dict[Numbers, Resolver] = {}
+        self._views: dict[str, Numbers] = {}
 
-    def adopt(self, gateway: str) -> None:
-        """Take over what an earlier daemon left: the names, and the process if it lives."""
-        self._gateway = gateway
-        self._pid = self._find()
-        for unfinished in self._directory.glob(".*"):
-            unfinished.unlink(missing_ok=True)
+    def arrange(self, plan: Plan) -> None:
+        """The networks are these: take over what an earlier daemon left of them."""
+        self._plan = plan
+        for segment in plan.segments:
+            if segment.number not in self._hosts:
+                hosts = self._hosts[segment.number] = Hosts(self._place(segment.number))
+                hosts.tidy()
+                self._resolver((segment.number,)).adopt()
 
-    def entries(self) -> dict[str, Entry]:
-        """Address and names, by instance id."""
-        found: dict[str, Entry] = {}
-        for file in self._directory.glob("[!.]*"):
-            with contextlib.suppress(OSError, ValueError):
-                address, *names = file.read_text().split()
-                found[file.name] = (address, tuple(names))
-        return found
+    def entries(self) -> list[tuple[str, Entry]]:
+        """Instance id, address and names, on every network."""
+        return [item for hosts in self._hosts.values() for item in hosts.entries().items()]
 
-    async def add(self, instance_id: str, address: str, names: list[str]) -> None:
-        """The names, in place of those before, resolve to the address.
+    async def add(
+        self, instance_id: str, address: str, names: Iterable[str], network: int = 0
+    ) -> None:
+        """The names, in place of those before, resolve to the address on this network.
 
         Raises InvalidArgument for what is no name, ProcessFailed when dnsmasq does not start
         (another program has port 53 of all addresses), ToolMissing.
         """
-        text = " ".join([address, *map(validate_name, names)])
-        self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        new = self._directory / f".{checked(instance_id)}"
-        new.write_text(text + "\n")
-        new.replace(self._directory / instance_id)
-        await self.ensure()
+        self._hosts[network].add(instance_id, address, list(names))
+        await self._resolver((network,)).ensure()
 
-    def remove(self, instance_id: str) -> None:
-        """The instance's names are gone, if there were any."""
-        (self._directory / checked(instance_id)).unlink(missing_ok=True)
+    def remove(self, instance_id: str, network: int | None = None) -> None:
+        """The instance's names are gone, of one network or of all."""
+        checked(instance_id)
+        for number, hosts in self._hosts.items():
+            if network in (None, number):
+                hosts.remove(instance_id)
+
+    async def view(self, instance_id: str, numbers: Numbers) -> int:
+        """The instance is told the names of these networks, on the first one's gateway: the
+        port there. Raises as `add`."""
+        resolver = self._resolver(numbers)
+        self._views[instance_id] = numbers
+        for number in numbers:
+            self._place(number).mkdir(mode=0o755, parents=True, exist_ok=True)
+        resolver.adopt()
+        await resolver.ensure()
+        return resolver.port
+
+    async def unview(self, instance_id: str, *, unless: Numbers = ()) -> None:
+        """The instance has no view any more, `unless` it is this one; a resolver that serves
+        nobody ends."""
+        numbers = self._views.get(instance_id)
+        if numbers is None or numbers == unless:
+            return
+        del self._views[instance_id]
+        if numbers not in self._views.values():
+            await asyncio.to_thread(self._resolvers.pop(numbers).stop)
 
     async def ensure(self) -> None:
-        """The process runs."""
-        if not self._ours(self._pid):
-            async with self._starting:
-                self._pid = self._find()
-                if not self._pid:
-                    await self._start()
+        """All processes run that are needed."""
+        for numbers, resolver in list(self._resolvers.items()):
+            if self._needed(numbers):
+                await resolver.ensure()
 
     def alive(self) -> bool:
-        """Whether the process runs, or need not."""
-        return self._ours(self._pid) or not self.entries()
+        """Whether the processes run that need to."""
+        return all(r.alive() for n, r in self._resolvers.items() if self._needed(n))
+
+    def drop(self, number: int) -> None:
+        """The network's names and resolver are gone. Blocks."""
+        self._resolver((number,)).stop()
+        self._resolvers.pop((number,))
+        hosts = self._hosts.pop(number, None)
+        if hosts:
+            hosts.delete()
+
+    def strays(self) -> dict[int, str]:
+        """Resolvers of no network and no view: process id and what they know."""
+        known = [self._places(numbers) for numbers in self._resolvers]
+        running = watching(self._directory.parent).items()
+        mine = ((pid, paths) for pid, paths in running if _base(paths[0]) == self._directory)
+        return {
+            pid: "+".join(p.name for p in paths) for pid, paths in mine if tuple(paths) not in known
+        }
 
     def stop(self) -> None:
-        """The process and its files are gone. Blocks, DEADLINE at most."""
-        for pid in self._strays():
-            _end(pid)
-        self._pid = 0
-        shutil.rmtree(self._directory, ignore_errors=True)
-        self._pid_file.unlink(missing_ok=True)
+        """All processes and files are gone. Blocks."""
+        for resolver in self._resolvers.values():
+            resolver.stop()
+        for hosts in self._hosts.values():
+            hosts.delete()
 
-    async def _start(self) -> None:
-        for stray in self._strays():  # its pid file went, with the directory that it watched
-            await asyncio.to_thread(_end, stray)
-        user = "nobody" if _open_to_all(self._directory) else "root"
-        argv = command(self._directory, self._pid_file, self._gateway, user)
-        await run.run(argv, timeout=DEADLINE)
-        self._pid = self._find()
+    def _needed(self, numbers: Numbers) -> bool:
+        if len(numbers) > 1:
+            return numbers in self._views.values()
+        return not self._hosts[numbers[0]].empty()
 
-    def _find(self) -> int:
-        """The process's id by its pid file, if it is really ours; else 0."""
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self._pid_file.read_text())
-            return pid if self._ours(pid) else 0
-        return 0
+    def _resolver(self, numbers: Numbers) -> Resolver:
+        """The resolver for this set of networks, running or not."""
+        if numbers not in self._resolvers:
+            assert self._plan, "the network is not up"
+            segments = [self._plan.numbered(number) for number in numbers]
+            name = "+".join(place.name for place in self._places(numbers))
+            pid_file = self._directory.with_name(f"{name}.pid")
+            self._resolvers[numbers] = Resolver(self._listening(segments), pid_file)
+        return self._resolvers[numbers]
 
-    def _strays(self) -> list[int]:
-        """Every dnsmasq that is ours, whether or not a file names it."""
-        pids = map(int, filter(str.isdigit, os.listdir("/proc")))
-        return [pid for pid in pids if self._ours(pid)]
+    def _listening(self, segments: list[Segment]) -> Listening:
+        numbers = tuple(segment.number for segment in segments)
+        begin, count = _VIEW_PORTS
+        port = 53 if len(numbers) == 1 else begin + zlib.crc32(repr(numbers).encode()) % count
+        upstream = not all(segment.internal for segment in segments)
+        return Listening(self._places(numbers), segments[0].gateway, upstream, port)
 
-    def _ours(self, pid: int) -> bool:
-        if not pid:
-            return False
-        with contextlib.suppress(OSError):
-            process = Path(f"/proc/{pid}")
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            named = (process / "comm").read_text() == "dnsmasq\n"
-            return named and f"--hostsdir={self._directory}".encode() in words
-        return False
+    def _places(self, numbers: Numbers) -> tuple[Path, ...]:
+        return tuple(self._place(number) for number in numbers)
 
-
-def _open_to_all(directory: Path) -> bool:
-    """Whether every user can get into the directory and read it."""
-    above = all(parent.stat().st_mode & 0o001 for parent in directory.resolve().parents)
-    return above and directory.stat().st_mode & 0o005 == 0o005
-
-
-def _end(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            poll = select.poll()
-            poll.register(descriptor, select.POLLIN)
-            poll.poll(DEADLINE * 1000)
-        finally:
-            os.close(descriptor)
+    def _place(self, number: int) -> Path:
+        end = f"-{number:x}" if number else ""
+        return self._directory.with_name(f"{self._directory.name}{end}")

@@ -1,4 +1,4 @@
-"""Choosing the subnet, and raising the bridge in it. Blocks for some milliseconds."""
+"""Choosing the subnet, and raising the bridges in it. Blocks for some milliseconds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sublet.domain import subnets
 from sublet.domain.errors import Busy
+from sublet.domain.networks import NamedNetwork
 from sublet.drivers.network import cables, links
 from sublet.drivers.network.identity import Identity, Plan
 
@@ -19,17 +20,25 @@ _LOCKED, _DEADLINE = "/run", 10.0
 """The directory that daemons lock while they choose, and how long one waits, in seconds."""
 
 
-def raise_bridge(identity: Identity, wanted: str, preferred: str) -> Plan:
-    """The bridge stands, in `wanted`, else in the subnet that it has, else in `preferred` if it
+def raise_bridges(
+    identity: Identity, wanted: str, preferred: str, networks: tuple[NamedNetwork, ...]
+) -> Plan:
+    """The bridges stand, in `wanted`, else in the /16 that they have, else in `preferred` if it
     is free, else in a free one.
 
-    A bridge that has cables keeps its subnet whatever is wanted. Raises InvalidArgument
+    Bridges that have cables keep their subnets whatever is wanted. Raises InvalidArgument
     when the subnet is another's, or none is free.
     """
     with _locked():
-        plan = Plan(identity, _subnet(identity, wanted, preferred))
-        links.ensure_bridge(plan)
+        plan = Plan(identity, _subnet(identity, wanted, preferred), networks)
+        for segment in plan.segments:
+            links.ensure_bridge(segment)
     return plan
+
+
+def taken() -> list[IPv4Network]:
+    """What networks the host knows, its resolvers included."""
+    return links.taken() + resolvers(host_resolv_conf())
 
 
 def resolvers(text: str) -> list[IPv4Network]:
@@ -56,12 +65,12 @@ def _subnet(identity: Identity, wanted: str, preferred: str) -> IPv4Network:
         return standing
     if standing:
         links.delete_all(identity)
-    taken = links.taken() + resolvers(host_resolv_conf())
+    known = taken()
     if wanted:
-        return subnets.check(IPv4Network(wanted), taken)
-    if preferred and IPv4Network(preferred) not in taken:
+        return subnets.check(IPv4Network(wanted), known)
+    if preferred and not subnets.occupied(IPv4Network(preferred), known):
         return IPv4Network(preferred)
-    return subnets.choose(taken)
+    return subnets.choose(known)
 
 
 @contextlib.contextmanager

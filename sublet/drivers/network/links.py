@@ -1,4 +1,4 @@
-"""The bridge, and what networks the host knows. All calls block for a few milliseconds."""
+"""The bridges, and what networks the host knows. All calls block for a few milliseconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from sublet.domain import subnets
 from sublet.drivers.network import netlink
-from sublet.drivers.network.identity import Identity, Plan
+from sublet.drivers.network.identity import Identity, Segment
 from sublet.drivers.network.netlink import Request
 
 UP = {"flags": 1, "change": 1}
@@ -35,14 +35,14 @@ def index(name: str) -> int:
         return 0
 
 
-def ensure_bridge(plan: Plan) -> None:
+def ensure_bridge(segment: Segment) -> None:
     """The bridge exists, is up, has the gateway's address, and the host forwards."""
-    name, gateway = plan.identity.bridge, plan.gateway
+    name, gateway = segment.bridge, segment.gateway
     info = {"attrs": [("IFLA_INFO_KIND", "bridge")]}
     attributes = [
         ("IFLA_IFNAME", name),
         ("IFLA_ADDRESS", subnets.mac(IPv4Address(gateway))),
-        ("IFLA_GROUP", plan.identity.group),
+        ("IFLA_GROUP", segment.group),
         ("IFLA_LINKINFO", info),
     ]
     netlink.send([Request(netlink.NEWLINK, ifinfmsg, {}, attributes, netlink.CREATE, PRESENT)])
@@ -51,23 +51,34 @@ def ensure_bridge(plan: Plan) -> None:
     set_sysctl(f"ipv4/conf/{name}/forwarding", "1")
     number = index(name)
     up = Request(netlink.SETLINK, ifinfmsg, {"index": number, **UP})
-    netlink.send([up, address_request(number, gateway)])
+    netlink.send([up, address_request(number, gateway, segment.subnet.prefixlen)])
+
+
+def delete_bridge(name: str) -> None:
+    """The bridge is gone."""
+    attributes = [("IFLA_IFNAME", name)]
+    netlink.send([Request(netlink.DELLINK, ifinfmsg, {}, attributes, 0, GONE)])
+
+
+def bridges(identity: Identity) -> list[str]:
+    """The names of this daemon's bridges that stand."""
+    return [name for _, name in socket.if_nameindex() if identity.is_bridge(name)]
 
 
 def delete_all(identity: Identity) -> None:
-    """The bridge and every cable of this daemon are gone."""
+    """The bridges and every cable of this daemon are gone."""
     for group in (identity.group, identity.group + 1):
         attributes = [("IFLA_GROUP", group)]
         netlink.send([Request(netlink.DELLINK, ifinfmsg, {}, attributes, 0, GONE)])
 
 
 def bridge_subnet(identity: Identity) -> IPv4Network | None:
-    """The subnet of the bridge that stands, or None."""
+    """The /16 of the default bridge, if it stands."""
     number = index(identity.bridge)
     for message in netlink.dump(_dump_addresses()) if number else []:
         if message["index"] == number:
             text = f"{message.get_attr('IFA_LOCAL')}/{message['prefixlen']}"
-            return IPv4Interface(text).network
+            return IPv4Interface(text).network.supernet(new_prefix=16)
     return None
 
 
@@ -85,9 +96,9 @@ def taken() -> list[IPv4Network]:
     return found
 
 
-def address_request(number: int, address: str) -> Request:
-    fields = {"family": socket.AF_INET, "prefixlen": 16, "index": number}
-    broadcast = str(IPv4Interface(f"{address}/16").network.broadcast_address)
+def address_request(number: int, address: str, prefix: int) -> Request:
+    fields = {"family": socket.AF_INET, "prefixlen": prefix, "index": number}
+    broadcast = str(IPv4Interface(f"{address}/{prefix}").network.broadcast_address)
     attributes = [
         ("IFA_LOCAL", address),
         ("IFA_ADDRESS", address),

@@ -1,24 +1,27 @@
-"""The network of one daemon: a bridge, its rules, its names, its published ports."""
+"""The networks of one daemon: bridges, their rules, their names, published ports."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
-from ipaddress import IPv4Address
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from sublet.domain import subnets
 from sublet.domain.config import Config
 from sublet.domain.errors import StartFailed, SubletError
 from sublet.domain.leftover import Leftover
+from sublet.domain.networks import STANDARD, NamedNetwork
 from sublet.domain.ports import Port
-from sublet.drivers.network import cables, forward, foundation, links, rules
+from sublet.drivers.network import cables, foundation, leftovers, links, rules
+from sublet.drivers.network.cables import Cable
 from sublet.drivers.network.dns import Names, resolver_text
-from sublet.drivers.network.endpoint import Endpoint
+from sublet.drivers.network.endpoint import Endpoint, Place
 from sublet.drivers.network.forward import Forwarders
-from sublet.drivers.network.identity import Identity, Plan, owner, veth
+from sublet.drivers.network.identity import Identity, Plan, veth
+from sublet.drivers.network.publish import Publisher
 from sublet.drivers.network.table import Table
 from sublet.drivers.network.threads import finish
 from sublet.drivers.network.unplug import Unplugger
@@ -28,38 +31,47 @@ class Network:
     """Everything here is idempotent, and removal succeeds for what is gone.
 
     `subnet` and `region` (of user ids) are those that this daemon chose before, if they
-    are known: the region stays, the subnet stays while nobody else has it.
+    are known: the region stays, the subnet stays while nobody else has it. `networks` are those
+    that exist, the default one first.
     """
 
-    def __init__(self, config: Config, subnet: str = "", region: int | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        subnet: str = "",
+        region: int | None = None,
+        networks: Iterable[NamedNetwork] = (STANDARD,),
+    ) -> None:
         self.identity = Identity.of(config.run)
         self._wanted = config.subnet
         self._preferred = subnet
         self._region = region
+        self._networks = tuple(networks)
         self._plan: Plan | None = None
         self._table = Table(self.identity)
-        self._unplugger = Unplugger(self.identity)
+        self._unplugger = Unplugger(self.identity.group)
         self._forwarders = Forwarders(self.identity.bridge)
         self._names = Names(config.run / "dns")
+        self.ports = Publisher(self._table, self._forwarders)
 
     @property
     def plan(self) -> Plan:
-        """The identity and subnet; `up` decides them."""
+        """The identity, the /16 and the networks in it; `up` decides them."""
         assert self._plan, "the network is not up"
         return self._plan
 
     @property
     def subnet(self) -> str:
-        """The subnet, to be handed to the constructor next time."""
+        """The /16, to be handed to the constructor next time."""
         return str(self.plan.subnet)
 
     @property
     def gateway(self) -> str:
-        """The bridge's address: router and resolver of every instance."""
-        return self.plan.gateway
+        """The default network's router and resolver."""
+        return self.plan.default.gateway
 
     def address(self, slot: int) -> str:
-        """The address of the instance in the slot."""
+        """The address on the default network of the instance in the slot."""
         return str(subnets.address(self.plan.subnet, slot))
 
     def uid_base(self, slot: int) -> int:
@@ -71,21 +83,23 @@ class Network:
         """The region of user ids, to be handed to the constructor next time."""
         return subnets.region(self.plan.subnet) if self._region is None else self._region
 
-    def resolv_conf(self) -> str:
-        """What instances get as /etc/resolv.conf."""
-        return resolver_text(self.gateway, foundation.host_resolv_conf())
+    def resolv_conf(self, network: int | None = 0) -> str:
+        """What instances on a network get as /etc/resolv.conf; those on none, the host's."""
+        host = foundation.host_resolv_conf()
+        return host if network is None else resolver_text(self.plan.numbered(network).gateway, host)
+
+    # The whole
 
     async def up(self) -> None:
-        """Bridge and rules stand; what an earlier daemon left is adopted.
+        """Bridges and rules stand; what an earlier daemon left is adopted.
 
         Raises InvalidArgument when the subnet is taken or none is free.
         """
         await self._raise()
         await self._forwarders.adopt()
-        self._names.adopt(self.gateway)
 
     async def down(self) -> None:
-        """Nothing of this network is left on the host, cables included."""
+        """Nothing of these networks is left on the host, cables included."""
         await self._forwarders.adopt()
         for instance_id in self._forwarders.owners():
             await self._forwarders.stop(instance_id)
@@ -94,150 +108,168 @@ class Network:
         await finish(self._table.delete)
 
     async def healthy(self) -> bool:
-        """Whether bridge, rules and resolver are there; if not, call `repair`."""
-        present = links.exists(self.identity.bridge) and self._names.alive()
-        return present and await finish(self._table.intact)
+        """Whether bridges, rules and resolvers are there; if not, call `repair`."""
+        present = all(links.exists(segment.bridge) for segment in self.plan.segments)
+        return present and self._names.alive() and await finish(self._table.intact)
 
     async def repair(self, endpoints: Sequence[Endpoint]) -> None:
         """Bring back what others removed, for the instances that are up."""
         await self._raise()
         for endpoint in endpoints:
-            await finish(self._repair_cable, endpoint)
-            await self.repair_ports(endpoint)
-            if endpoint.names:
-                await self._names.add(endpoint.instance_id, endpoint.address, list(endpoint.names))
+            await finish(self._repair_cables, endpoint)
+            await self.ports.repair(endpoint)
+            await self.announce(endpoint)
+        await self._names.ensure()
 
-    def forwards(self, endpoint: Endpoint) -> bool:
-        """Whether the forwarders of all the instance's ports run; if not, call `repair_ports`."""
-        return self._forwarders.alive(endpoint.instance_id, len(endpoint.ports))
+    async def leftovers(self, known_ids: set[str]) -> list[Leftover]:
+        """What is on the host for instances that are not known, or for no network."""
+        found = await finish(
+            leftovers.of_instances,
+            self.plan,
+            self._table,
+            self._forwarders,
+            self._names,
+            known_ids,
+        )
+        return found + await finish(leftovers.of_networks, self.plan, self._names)
 
-    async def repair_ports(self, endpoint: Endpoint) -> None:
-        """Bring back the published ports of an instance that is up."""
-        if self.forwards(endpoint):
-            await self._translate(endpoint.instance_id, endpoint.address, endpoint.ports)
-        else:
-            await self.publish(endpoint.instance_id, endpoint.address, endpoint.ports)
+    async def clean(self) -> None:
+        """Remove what is on the host for no network."""
+        await finish(leftovers.remove, self.plan, self._names)
 
-    async def attach(self, instance_id: str, netns: int | Path, address: str) -> None:
-        """The instance's network namespace has eth0 with the address, on this network.
+    # Networks
+
+    async def taken(self) -> list[IPv4Network]:
+        """The networks that this host has routes to, or asks for names."""
+        return await finish(foundation.taken)
+
+    async def add(self, network: NamedNetwork) -> None:
+        """A further network stands."""
+        self._networks = (*self._networks, network)
+        await self._raise()
+
+    async def remove(self, network: NamedNetwork) -> None:
+        """The network is gone: its bridge, rules and names."""
+        self._networks = tuple(each for each in self._networks if each.id != network.id)
+        if network in self.plan.networks:
+            self._plan = replace(self.plan, networks=self._networks)
+            await finish(self._names.drop, network.number)
+        await finish(links.delete_bridge, self.identity.bridge_of(network.number))
+        await finish(self._table.arrange, rules.networks(self.plan))
+
+    # Instances
+
+    async def attach(
+        self,
+        instance_id: str,
+        netns: int | Path,
+        address: str,
+        *,
+        network: int = 0,
+        interface: int = 0,
+    ) -> None:
+        """The instance's network namespace has eth<interface> with the address, on the network.
 
         `netns` is a descriptor of the namespace, or its file. Raises StartFailed.
         """
+        place = Place(address, (), network, interface)
         try:
-            await finish(self._plug, instance_id, netns, IPv4Address(address))
+            await finish(self._plug, self._cable(instance_id, place), netns)
         except OSError as error:
             raise StartFailed(f"{instance_id} cannot be put on the network: {error}.") from error
 
-    async def detach(self, instance_id: str) -> None:
-        """The instance is off this network."""
-        await self._unplugger.remove(veth(instance_id))
-        await finish(self._table.remove, instance_id, "bridge")
+    async def detach(self, instance_id: str, interface: int | None = None) -> None:
+        """The instance is off its networks, or off the one that it has at one interface."""
+        if interface is None:
+            names = {veth(instance_id), *self._table.cables(instance_id)}
+            await self._unplugger.remove(names)
+            await finish(self._table.remove, instance_id, rules.ENDPOINTS)
+        else:
+            name = veth(instance_id, interface)
+            await self._unplugger.remove([name])
+            await finish(self._table.remove, instance_id, rules.ENDPOINTS, f'"{name}"')
 
-    async def publish(self, instance_id: str, address: str, ports: Sequence[Port]) -> list[Port]:
-        """The host answers on the ports for the instance; host port 0 becomes a free one.
+    async def loopback(self, netns: Path) -> None:
+        """The network namespace has nothing but an `lo` that is up."""
+        with _opened(netns) as fd:
+            await finish(cables.loopback, fd)
 
-        Raises PortInUse, InvalidArgument (an address that is not the host's); then none
-        of them is published.
-        """
-        if not ports:
-            return []
-        await self.unpublish(instance_id)
-        with contextlib.ExitStack() as sockets:
-            bound = []
-            for port in ports:
-                bound.append(forward.bind(port))
-                sockets.callback(bound[-1].socket.close)
-            try:
-                await self._translate(instance_id, address, [each.port for each in bound])
-                starts = [self._forwarders.start(instance_id, address, each) for each in bound]
-                for outcome in await asyncio.gather(*starts, return_exceptions=True):
-                    if outcome is not None:
-                        raise outcome
-            except BaseException:
-                await asyncio.shield(self.unpublish(instance_id))
-                raise
-        return [each.port for each in bound]
-
-    async def unpublish(self, instance_id: str) -> None:
-        """The host no longer answers for the instance."""
-        await finish(self._table.remove, instance_id, "inet")
-        await self._forwarders.stop(instance_id)
-
-    async def register(self, instance_id: str, address: str, names: Sequence[str]) -> None:
-        """The names resolve to the address on this network, a millisecond from now.
+    async def register(
+        self, instance_id: str, address: str, names: Iterable[str], *, network: int = 0
+    ) -> None:
+        """The names, in place of those before, resolve to the address on the network, a
+        millisecond from now.
 
         Raises ProcessFailed when the resolver cannot start: something has port 53.
         """
-        await self._names.add(instance_id, address, list(names))
+        await self._names.add(instance_id, address, names, network)
 
-    async def unregister(self, instance_id: str) -> None:
-        """The instance's names are gone."""
-        self._names.remove(instance_id)
+    async def announce(self, endpoint: Endpoint) -> None:
+        """The instance's names are known on its networks, and it is told those of all of them."""
+        for place in endpoint.places:
+            await self.register(
+                endpoint.instance_id, place.address, place.names, network=place.network
+            )
+        numbers = tuple(place.network for place in endpoint.places)
+        await self._names.unview(endpoint.instance_id, unless=numbers)
+        if len(numbers) > 1:
+            port = await self._names.view(endpoint.instance_id, numbers)
+            element = rules.view(endpoint.instance_id, IPv4Address(endpoint.address), port)
+            await finish(self._table.add, [element])
+        elif self._table.has(endpoint.instance_id, rules.VIEWS):
+            await finish(self._table.remove, endpoint.instance_id, rules.VIEWS)
 
-    async def leftovers(self, known_ids: set[str]) -> list[Leftover]:
-        """What this daemon's network has for instances that are not known."""
-        return await finish(self._leftovers, known_ids)
+    async def unregister(self, instance_id: str, network: int | None = None) -> None:
+        """The instance's names are gone, on one network or on all."""
+        self._names.remove(instance_id, network)
+        if network is None and self._table.has(instance_id, rules.VIEWS):
+            await self._names.unview(instance_id)
+            await finish(self._table.remove, instance_id, rules.VIEWS)
 
-    async def remove_leftovers(self, known_ids: set[str]) -> list[Leftover]:
-        """Remove what `leftovers` finds; returns it."""
-        found = await self.leftovers(known_ids)
-        await self._forwarders.adopt()
-        for left in found:
-            if left.kind == "link":
-                await self._unplugger.remove(left.name)
-        for instance_id in {left.owner for left in found}:
-            await self.unpublish(instance_id)
-            await finish(self._table.remove, instance_id, "bridge")
-            await self.unregister(instance_id)
-        return found
+    async def publish(self, instance_id: str, address: str, ports: Sequence[Port]) -> list[Port]:
+        """The host answers on the ports for the instance: `Publisher.publish`."""
+        return await self.ports.publish(instance_id, address, ports)
+
+    async def unpublish(self, instance_id: str) -> None:
+        """The host no longer answers for the instance."""
+        await self.ports.unpublish(instance_id)
 
     async def _raise(self) -> None:
         wanted = str(self._plan.subnet) if self._plan else self._wanted
         try:
             self._plan = await finish(
-                foundation.raise_bridge, self.identity, wanted, self._preferred
+                foundation.raise_bridges, self.identity, wanted, self._preferred, self._networks
             )
         except OSError as error:
-            raise SubletError(f"The bridge cannot be set up: {error}.") from error
+            raise SubletError(f"The bridges cannot be set up: {error}.") from error
+        self._names.arrange(self._plan)
         await finish(self._table.ensure, self._plan)
 
-    def _plug(self, instance_id: str, netns: int | Path, address: IPv4Address) -> None:
-        name = veth(instance_id)
-        self._table.add([rules.endpoint(instance_id, address)])
+    def _cable(self, instance_id: str, place: Place) -> Cable:
+        segment = self.plan.numbered(place.network)
+        return Cable(instance_id, place.interface, IPv4Address(place.address), segment)
+
+    def _plug(self, cable: Cable, netns: int | Path) -> None:
+        self._table.add([rules.endpoint(cable)])
         if isinstance(netns, int):
-            cables.plug(self.plan, name, netns, address)
+            cables.plug(cable, netns)
             return
-        fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            cables.plug(self.plan, name, fd, address)
-        finally:
-            os.close(fd)
+        with _opened(netns) as fd:
+            cables.plug(cable, fd)
 
-    async def _translate(self, instance_id: str, address: str, ports: Sequence[Port]) -> None:
-        made = [rules.publication(instance_id, IPv4Address(address), port) for port in ports]
-        await finish(self._table.add, [element for element in made if element])
+    def _repair_cables(self, endpoint: Endpoint) -> None:
+        for place in endpoint.places:
+            cable = self._cable(endpoint.instance_id, place)
+            if cables.replug(cable):
+                self._table.add([rules.endpoint(cable)])
+            elif endpoint.netns:
+                self._plug(cable, endpoint.netns)
 
-    def _repair_cable(self, endpoint: Endpoint) -> None:
-        address = IPv4Address(endpoint.address)
-        if cables.replug(self.plan, veth(endpoint.instance_id)):
-            self._table.add([rules.endpoint(endpoint.instance_id, address)])
-        elif endpoint.netns:
-            self._plug(endpoint.instance_id, endpoint.netns, address)
 
-    def _leftovers(self, known: set[str]) -> list[Leftover]:
-        links_ = [Leftover("link", name, owner(name)) for name in cables.owned(self.identity)]
-        rules_ = [
-            Leftover("rule", f"{self.identity.table} {e.container} {e.key}", e.owner)
-            for e in self._table.listing()
-        ]
-        processes = [
-            Leftover("process", f"socat {group}", instance_id)
-            for instance_id, groups in self._forwarders.running().items()
-            for group in sorted(groups)
-        ]
-        names = [
-            Leftover("name", ",".join(entry[1]), instance_id)
-            for instance_id, entry in self._names.entries().items()
-        ]
-        found = links_ + rules_ + processes + names
-        return [left for left in found if left.owner not in known]
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

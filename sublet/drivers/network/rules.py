@@ -1,60 +1,82 @@
-"""The nftables rules of one daemon's network, as text. Pure.
+"""The nftables rules of one daemon's networks, as text. Pure.
 
 Two tables. `inet` translates and filters what is routed: instances reach the internet and
-each other, not the host; what is new from outside reaches only published ports.
-`bridge` lets a cable send only from its own MAC and IPv4 address. Which ports are
-published, and which addresses belong to which cable, are elements of maps and sets: an
-instance's coming and going changes elements, never rules.
+those of their own network, not the host; what is new from outside reaches only published ports.
+`bridge` lets a cable send only from its own MAC and IPv4 address. Which networks there are, which
+ports are published, and which addresses belong to which cable, are elements of maps and sets: a
+coming and going changes elements, never rules. Instances on the host's own network are known by
+their user ids: they do not reach link-local addresses (a cloud's credentials) either.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
 from sublet.domain import subnets
 from sublet.domain.ports import Port
-from sublet.drivers.network.identity import Identity, Plan, owner, veth
+from sublet.drivers.network.cables import Cable
+from sublet.drivers.network.identity import Identity, Plan, owner
 
 _RULES = """
 add table inet {table}
 add map inet {table} published {{ type inet_proto . inet_service : ipv4_addr . inet_service ; }}
 add map inet {table} published_at {{ type ipv4_addr . inet_proto . inet_service \
 : ipv4_addr . inet_service ; }}
+add map inet {table} views {{ type ipv4_addr : inet_service ; }}
+add set inet {table} subnets {{ type ifname . ipv4_addr ; flags interval ; }}
+add set inet {table} gateways {{ type ifname . ipv4_addr ; }}
+add set inet {table} doors {{ type ipv4_addr ; }}
+add set inet {table} open {{ type ipv4_addr ; flags interval ; }}
+add set inet {table} internal {{ type ifname ; }}
+add set inet {table} foreign {{ type ifname ; }}
 add chain inet {table} prerouting {{ type nat hook prerouting priority dstnat ; }}
 add chain inet {table} postrouting {{ type nat hook postrouting priority srcnat ; }}
 add chain inet {table} forward {{ type filter hook forward priority filter ; }}
 add chain inet {table} input {{ type filter hook input priority filter ; }}
+add chain inet {table} output {{ type filter hook output priority filter ; }}
 add chain inet {table} from_instances
 add chain inet {table} to_instances
 add chain inet {table} to_host
 flush table inet {table}
 
-add rule inet {table} prerouting iifname {bridge} ip daddr {gateway} accept
+add rule inet {table} prerouting iifname . ip daddr @gateways meta l4proto {{ tcp, udp }} \
+th dport 53 redirect to :ip saddr map @views
+add rule inet {table} prerouting iifname . ip daddr @gateways accept
 add rule inet {table} prerouting fib daddr type local \
 dnat ip to meta l4proto . th dport map @published
 add rule inet {table} prerouting dnat ip to ip daddr . meta l4proto . th dport map @published_at
 
-add rule inet {table} postrouting ip saddr {subnet} oifname {bridge} ct status dnat masquerade
-add rule inet {table} postrouting ip saddr {subnet} oifname != {bridge} masquerade
+add rule inet {table} postrouting oifname . ip saddr @subnets ct status dnat masquerade
+add rule inet {table} postrouting oifname . ip saddr @subnets accept
+add rule inet {table} postrouting ip saddr @open masquerade
 
 add rule inet {table} forward iifname {bridge} jump from_instances
+add rule inet {table} forward iifname {bridges} jump from_instances
 add rule inet {table} forward oifname {bridge} jump to_instances
-add rule inet {table} from_instances ip saddr != {subnet} drop
+add rule inet {table} forward oifname {bridges} jump to_instances
+add rule inet {table} from_instances iifname . ip saddr != @subnets drop
 add rule inet {table} from_instances meta nfproto != ipv4 drop
 add rule inet {table} from_instances ip daddr 169.254.0.0/16 drop
-add rule inet {table} from_instances oifname {bridge} accept
+add rule inet {table} from_instances iifname . ip daddr @subnets oifname . ip daddr @subnets accept
+add rule inet {table} from_instances iifname @internal drop
+add rule inet {table} from_instances oifname @foreign ct status dnat accept
+add rule inet {table} from_instances oifname @foreign ct state new drop
 add rule inet {table} to_instances ct state established,related accept
 add rule inet {table} to_instances ct status dnat accept
 add rule inet {table} to_instances drop
 
 add rule inet {table} input iifname {bridge} jump to_host
-add rule inet {table} input iifname != lo ip daddr {gateway} drop
-add rule inet {table} to_host ip saddr != {subnet} drop
+add rule inet {table} input iifname {bridges} jump to_host
+add rule inet {table} input iifname != lo ip daddr @doors drop
+add rule inet {table} output ip daddr 169.254.0.0/16 meta skuid >= {first_id} drop
+add rule inet {table} to_host iifname . ip saddr != @subnets drop
 add rule inet {table} to_host ct state established,related accept
-add rule inet {table} to_host ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
-add rule inet {table} to_host ip daddr {gateway} icmp type echo-request accept
+add rule inet {table} to_host iifname . ip daddr @gateways meta l4proto {{ tcp, udp }} \
+ct original proto-dst 53 accept
+add rule inet {table} to_host iifname . ip daddr @gateways icmp type echo-request accept
 add rule inet {table} to_host drop
 
 add table bridge {table}
@@ -66,6 +88,9 @@ add rule bridge {table} guard iifname . ether saddr . ip saddr @endpoints accept
 add rule bridge {table} guard iifname . arp saddr ether . arp saddr ip @endpoints accept
 add rule bridge {table} guard drop
 """
+_OF_NETWORKS = ("subnets", "gateways", "doors", "open", "internal")
+PORTS, VIEWS, ENDPOINTS = ("published", "published_at"), ("views",), ("endpoints",)
+_OF_INSTANCES = PORTS + VIEWS + ENDPOINTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +120,36 @@ class Element:
 def ruleset(plan: Plan) -> str:
     """Commands that make the tables and rules, or renew the rules and keep the elements."""
     identity = plan.identity
-    return _RULES.format(
+    text = _RULES.format(
         table=identity.table,
         bridge=f'"{identity.bridge}"',
-        subnet=plan.subnet,
-        gateway=plan.gateway,
+        bridges=f'"{identity.bridge}-*"',
         group=identity.group,
+        first_id=subnets.FIRST_ID,
     )
+    return text + networks(plan)
+
+
+def networks(plan: Plan) -> str:
+    """Commands that make the sets of networks what the plan says."""
+    made: dict[str, list[str]] = {name: [] for name in _OF_NETWORKS}
+    for segment in plan.segments:
+        bridge = f'"{segment.bridge}"'
+        made["subnets"].append(f"{bridge} . {segment.subnet}")
+        made["gateways"].append(f"{bridge} . {segment.gateway}")
+        made["doors"].append(segment.gateway)
+        if segment.internal:
+            made["internal"].append(bridge)
+        else:
+            made["open"].append(str(segment.subnet))
+    return "".join(fill(plan.identity, name, keys) for name, keys in made.items())
+
+
+def fill(identity: Identity, name: str, keys: Iterable[str]) -> str:
+    """Commands that make a set's elements these and no others."""
+    place, keys = f"inet {identity.table} {name}", list(keys)
+    flush = f"flush set {place}\n"
+    return flush + (f"add element {place} {{ {', '.join(keys)} }}\n" if keys else "")
 
 
 def removal(identity: Identity) -> str:
@@ -112,10 +160,15 @@ def removal(identity: Identity) -> str:
     )
 
 
-def endpoint(instance_id: str, address: IPv4Address) -> Element:
-    """What the cable of an instance may send from."""
-    key = f'"{veth(instance_id)}" . {subnets.mac(address)} . {address}'
-    return Element("bridge", "endpoints", key, "", instance_id)
+def endpoint(cable: Cable) -> Element:
+    """What a cable may send from."""
+    key = f'"{cable.name}" . {subnets.mac(cable.address)} . {cable.address}'
+    return Element("bridge", "endpoints", key, "", cable.instance_id)
+
+
+def view(instance_id: str, address: IPv4Address, port: int) -> Element:
+    """The resolver's port, for an instance whose names are those of several networks."""
+    return Element("inet", "views", str(address), str(port), instance_id)
 
 
 def publication(instance_id: str, address: IPv4Address, port: Port) -> Element | None:
@@ -131,11 +184,12 @@ def publication(instance_id: str, address: IPv4Address, port: Port) -> Element |
 
 
 def elements(listing: list[dict[str, Any]]) -> list[Element]:
-    """Every element in the JSON of `list ruleset` or `list table`."""
+    """Every instance's element in the JSON of `list ruleset` or `list table`."""
     found = []
     for entry in listing:
         container = entry.get("map") or entry.get("set") or {}
-        for item in container.get("elem", []):
+        mine = container.get("name") in _OF_INSTANCES
+        for item in container.get("elem", []) if mine else []:
             found.append(_element(container["family"], container["name"], item))
     return found
 
@@ -152,5 +206,6 @@ def _element(family: str, container: str, item: Any) -> Element:
     return Element(family, container, f'"{link}" . {rest}', "", owner(link))
 
 
-def _joined(value: dict[str, list[Any]]) -> str:
-    return " . ".join(str(part) for part in value["concat"])
+def _joined(value: Any) -> str:
+    parts = value["concat"] if isinstance(value, dict) else [value]
+    return " . ".join(str(part) for part in parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from sublet.drivers.network import rules
 from sublet.drivers.network.identity import Identity, Plan
@@ -19,15 +19,16 @@ class Table:
         self._identity = identity
         self._nft = Nft()
         self._elements: dict[str, set[Element]] = {}
+        self._by_key: dict[tuple[str, str, str], Element] = {}
         self._lock = threading.Lock()
 
     def ensure(self, plan: Plan) -> None:
         """Tables and rules stand; the elements in them are kept, and known."""
         with self._lock:
             self._nft.run(rules.ruleset(plan))
-            self._elements.clear()
+            self._forget()
             for element in self.listing():
-                self._elements.setdefault(element.owner, set()).add(element)
+                self._know(element)
 
     def intact(self) -> bool:
         """Whether the tables and their chains are there."""
@@ -45,22 +46,36 @@ class Table:
         with self._lock:
             for element in elements:
                 commands += self._displace(element) + element.add(self._identity.table)
-                self._elements.setdefault(element.owner, set()).add(element)
+                self._know(element)
             if commands:
                 self._nft.run(commands)
 
-    def remove(self, owner: str, family: str) -> None:
-        """The instance's elements of one family (`inet`: its ports) are gone."""
+    def remove(self, owner: str, containers: Container[str], key: str = "") -> None:
+        """The instance's elements in these maps and sets are gone; with `key`, those whose keys
+        begin with it."""
         with self._lock:
             mine = self._elements.get(owner, set())
-            leaving = {element for element in mine if element.family == family}
+            leaving = {e for e in mine if e.container in containers and e.key.startswith(key)}
             if not leaving:
                 return
-            mine -= leaving
-            if not mine:
-                del self._elements[owner]
+            for element in leaving:
+                self._drop(element)
             with contextlib.suppress(NoSuchRule):
                 self._nft.run("".join(e.delete(self._identity.table) for e in leaving))
+
+    def has(self, owner: str, containers: Container[str]) -> bool:
+        """Whether the instance has elements in these maps and sets."""
+        return any(e.container in containers for e in self._elements.get(owner, ()))
+
+    def cables(self, owner: str) -> list[str]:
+        """The names of the cables that the instance may send from."""
+        mine = self._elements.get(owner, set())
+        return [e.key.split('"')[1] for e in mine if e.container == "endpoints"]
+
+    def arrange(self, commands: str) -> None:
+        """Carry out commands on the sets that belong to no instance."""
+        with self._lock:
+            self._nft.run(commands)
 
     def listing(self) -> list[Element]:
         """The elements that the kernel has; none when the tables are gone."""
@@ -75,13 +90,27 @@ class Table:
         """The tables are gone."""
         with self._lock:
             self._nft.run(rules.removal(self._identity))
-            self._elements.clear()
+            self._forget()
 
     def _displace(self, element: Element) -> str:
         """Commands that make way for the element: one key has one value."""
-        commands = ""
-        for mine in self._elements.values():
-            for other in [e for e in mine if e.key == element.key and e.family == element.family]:
-                mine.discard(other)
-                commands += other.delete(self._identity.table)
-        return commands
+        other = self._by_key.get((element.family, element.container, element.key))
+        if other is None:
+            return ""
+        self._drop(other)
+        return other.delete(self._identity.table)
+
+    def _know(self, element: Element) -> None:
+        self._elements.setdefault(element.owner, set()).add(element)
+        self._by_key[element.family, element.container, element.key] = element
+
+    def _drop(self, element: Element) -> None:
+        mine = self._elements[element.owner]
+        mine.discard(element)
+        if not mine:
+            del self._elements[element.owner]
+        self._by_key.pop((element.family, element.container, element.key), None)
+
+    def _forget(self) -> None:
+        self._elements.clear()
+        self._by_key.clear()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sublet.drivers.network import cables
-from sublet.drivers.network.identity import Identity
 from sublet.drivers.network.threads import finish
 
 
@@ -20,19 +20,19 @@ class Unplugger:
     """Deletes cables. The kernel takes 15 ms, for one as for ten: those that are to go while
     a deletion is under way go together in the next."""
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
+    def __init__(self, group: int) -> None:
+        self._group = group
         self._next = _Batch()
         self._lock = asyncio.Lock()
 
-    async def remove(self, name: str) -> None:
-        """The cable is gone when this returns."""
+    async def remove(self, names: Iterable[str]) -> None:
+        """The cables are gone when this returns."""
         batch = self._next
-        batch.names.add(name)
+        batch.names.update(names)
         async with self._lock:
             if batch.done:
                 return
             if self._next is batch:
                 self._next = _Batch()
-            await finish(cables.delete, self._identity, sorted(batch.names))
+            await finish(cables.delete, self._group, sorted(batch.names))
             batch.done = True

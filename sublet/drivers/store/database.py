@@ -88,6 +88,29 @@ MIGRATIONS: tuple[str, ...] = (
         volumes TEXT NOT NULL         -- JSON: the names of those that it holds copies of
     );
     """,
+    """
+    CREATE TABLE networks (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        number INTEGER NOT NULL UNIQUE, -- names its bridge, and its subnet unless one was asked for
+        subnet TEXT NOT NULL,
+        gateway TEXT NOT NULL,
+        internal INTEGER NOT NULL,
+        labels TEXT NOT NULL,           -- JSON
+        created REAL NOT NULL
+    );
+    INSERT INTO networks VALUES ('000000000000', 'default', 0, '', '', 0, '{}', 0);
+    CREATE TABLE connections (
+        network TEXT NOT NULL REFERENCES networks(id),
+        instance TEXT NOT NULL REFERENCES instances(id) ON DELETE CASCADE,
+        interface INTEGER NOT NULL,
+        offset INTEGER NOT NULL,        -- of the address in the network's subnet
+        aliases TEXT NOT NULL,          -- JSON
+        PRIMARY KEY (instance, network),
+        UNIQUE (instance, interface),
+        UNIQUE (network, offset)
+    );
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

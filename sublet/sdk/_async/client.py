@@ -11,6 +11,7 @@ from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._async import wire
 from sublet.sdk._async.images import AsyncImageVerbs, Progress, silent
 from sublet.sdk._async.instances import AsyncInstanceVerbs
+from sublet.sdk._async.networks import AsyncNetworkVerbs
 from sublet.sdk._async.storage import AsyncStorageVerbs
 from sublet.sdk._http import quote
 from sublet.sdk.results import exec_spec, instance_spec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sublet.sdk.outcome import ExecResult
 
 
-class AsyncClient(AsyncInstanceVerbs, AsyncImageVerbs, AsyncStorageVerbs):
+class AsyncClient(AsyncInstanceVerbs, AsyncImageVerbs, AsyncNetworkVerbs, AsyncStorageVerbs):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
     Without `socket` the daemon is started when none answers. Every method raises

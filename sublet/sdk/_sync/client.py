@@ -10,6 +10,7 @@ from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._sync import wire
 from sublet.sdk._sync.images import ImageVerbs, Progress, silent
 from sublet.sdk._sync.instances import InstanceVerbs
+from sublet.sdk._sync.networks import NetworkVerbs
 from sublet.sdk._sync.storage import StorageVerbs
 from sublet.sdk._http import quote
 from sublet.sdk.results import exec_spec, instance_spec
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sublet.sdk.outcome import ExecResult
 
 
-class Client(InstanceVerbs, ImageVerbs, StorageVerbs):
+class Client(InstanceVerbs, ImageVerbs, NetworkVerbs, StorageVerbs):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
     Without `socket` the daemon is started when none answers. Every method raises
