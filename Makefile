@@ -3,7 +3,7 @@
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
 
-.PHONY: help setup setup-run demo test test-unit test-host test-slow check bench docs clean
+.PHONY: help setup setup-run demo test test-unit test-host test-slow check bench trace docs clean
 
 help:
 	@echo 'make setup      install system packages and .venv, link sublet into /usr/local/bin'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test-slow  root: what takes minutes by nature'
 	@echo 'make check      ruff and mypy'
 	@echo 'make bench      Sublet beside Docker, Podman and the bare OCI runtimes (root)'
+	@echo 'make trace      where the milliseconds of a start go, into docs/assets/start.svg'
 	@echo 'make docs       the documentation, into site/'
 	@echo 'make clean      remove .venv, caches and what was built'
 
@@ -48,6 +49,10 @@ check: setup
 bench:
 	@scripts/setup --bench
 	$(VENV)/python -m bench
+
+trace:
+	@scripts/setup --bench
+	$(VENV)/python -m bench.trace
 
 docs: setup
 	$(VENV)/python scripts/errors_page.py

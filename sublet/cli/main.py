@@ -7,6 +7,7 @@ import sys
 
 from sublet.cli import flags
 from sublet.domain.errors import SubletError
+from sublet.sdk import _marks
 
 ENGINE_ERROR, INTERRUPTED = 125, 130
 HOT = {"run": flags.RUN, "exec": flags.EXEC}
@@ -14,6 +15,8 @@ HOT = {"run": flags.RUN, "exec": flags.EXEC}
 
 def main() -> None:
     """`sublet`."""
+    _marks.begin()
+    _marks.mark("python")
     _leave(_guarded(sys.argv[1:]))
 
 
@@ -36,6 +39,7 @@ def run_file() -> None:
 
 def _leave(code: int) -> None:
     """End the process. Python would first take itself apart, for two milliseconds."""
+    _marks.write(" ".join(["sublet", *sys.argv[1:2]]))
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -8,7 +8,7 @@ import sys
 from sublet.cli.output import Progress
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import parse_duration
-from sublet.sdk import Client
+from sublet.sdk import Client, _marks
 from sublet.sdk.results import exec_spec, instance_spec
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
@@ -33,6 +33,7 @@ LAUNCH = frozenset({"wait", "pull", "cidfile"})
 def run(options: Options, args: list[str]) -> int:
     """Run an instance of an image; the exit code."""
     spec = request(options, args)
+    _marks.mark("imports and flags")
     if LAUNCH.intersection(options) and any(map(options.get, LAUNCH)):
         from sublet.cli.launch import run_with
 
@@ -66,6 +67,7 @@ def execute(options: Options, args: list[str]) -> int:
         working_dir=options.get("workdir") or "",
         tty=tty,
     )
+    _marks.mark("imports and flags")
     return relay(Client().exec_session(name, spec), options)
 
 

@@ -24,6 +24,7 @@ OWN = {
     "sublet.sdk",
     "sublet.sdk._http",
     "sublet.sdk._launch",
+    "sublet.sdk._marks",
     "sublet.sdk._sync",
     "sublet.sdk._sync.calls",
     "sublet.sdk._sync.client",

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 
 from sublet.domain.errors import from_dict
+from sublet.sdk import _marks
 from sublet.sdk._async.connection import AsyncConnection
 from sublet.sdk._http import Lines, Response, error_of, lost, request
 from sublet.sdk._websocket import Dialogue, Reply
@@ -58,6 +59,7 @@ class AsyncSession:
     async def open(cls, target: str, request: Any, *, path: str = "") -> AsyncSession:
         """Begin: `request` is sent as the first message."""
         session = cls(await AsyncConnection.open(path))
+        _marks.mark("connect")
         await session.connection.send(session._dialogue.open(target, request))
         return session
 
@@ -75,6 +77,7 @@ class AsyncSession:
                 else:
                     self._messages.append(message)
         message = self._messages.popleft()
+        _marks.mark("output" if isinstance(message, bytes) else f"until {message['type']}")
         if isinstance(message, dict) and message["type"] == "error":
             raise from_dict(message["error"])
         return message

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from sublet.domain.errors import from_dict
+from sublet.sdk import _marks
 from sublet.sdk._sync.connection import Connection
 from sublet.sdk._http import Lines, Response, error_of, lost, request
 from sublet.sdk._websocket import Dialogue, Reply
@@ -59,6 +60,7 @@ class Session:
     def open(cls, target: str, request: Any, *, path: str = "") -> Session:
         """Begin: `request` is sent as the first message."""
         session = cls(Connection.open(path))
+        _marks.mark("connect")
         session.connection.send(session._dialogue.open(target, request))
         return session
 
@@ -76,6 +78,7 @@ class Session:
                 else:
                     self._messages.append(message)
         message = self._messages.popleft()
+        _marks.mark("output" if isinstance(message, bytes) else f"until {message['type']}")
         if isinstance(message, dict) and message["type"] == "error":
             raise from_dict(message["error"])
         return message
