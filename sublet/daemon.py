@@ -37,6 +37,7 @@ from sublet.drivers.store.volumes import VolumeStore
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
 from sublet.engine.events import Events
+from sublet.engine.files import Files
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.lifecycle import Lifecycle
@@ -105,6 +106,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         instances=instances,
         networks=Networks(instances),
         images=images,
+        files=Files(instances),
         volumes=lifecycle.volumes,
         operations=Operations(tasks),
         events=parts.events,

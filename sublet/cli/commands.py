@@ -29,6 +29,7 @@ COMMANDS = {
     "wait": ("life", "Wait for instances to end, print their exit codes"),
     "rename": ("life", "Give an instance another name"),
     "update": ("life", "Change limits, restart policy or time to live"),
+    "cp": ("files", "Copy files into and out of an instance"),
     "export": ("instances", "Write an instance's file system to a tar file"),
     "images": ("images", "List images"),
     "image": ("image_group", "Commands on images: inspect, prune and all others"),

@@ -170,6 +170,30 @@ class Busy(SubletError):
     default_hint = "Try again when it has ended."
 
 
+class NoSuchPath(SubletError):
+    """The instance, or this host, has no file or directory of that path."""
+
+    code = "no-such-path"
+    status = 404
+    default_hint = "Look at the path: inside an instance it begins at its root directory."
+
+
+class CorruptArchive(SubletError):
+    """What was given as a tar archive is none, is damaged, or was cut off."""
+
+    code = "corrupt-archive"
+    status = 400
+    default_hint = "Make the archive again, as `tar -c` does; a copy may have been interrupted."
+
+
+class CopyFailed(SubletError):
+    """A file could not be read from where it was to be copied, or written to where."""
+
+    code = "copy-failed"
+    status = 409
+    default_hint = "Choose another path, or look at what is in the way there."
+
+
 class CommandNotFound(SubletError):
     """The image has no such command."""
 

@@ -35,7 +35,8 @@ MOUNT_ATTR_IDMAP = 0x00100000
 
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_CAPABILITY_VERSION_3 = 0x20080522
 
 
 def _check(result: int, what: str) -> int:
@@ -73,6 +74,13 @@ def setns(fd: int, flags: int = 0) -> None:
 def prctl(option: int, argument: int) -> None:
     """prctl(2) with one argument."""
     _check(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0), "prctl")
+
+
+def capset(mask: int) -> None:
+    """capset(2): the calling thread's effective and permitted capabilities; none inheritable."""
+    head = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    _check(_libc.capset(head, struct.pack("=6I", low, low, 0, high, high, 0)), "capset")
 
 
 def open_tree(path: str, *, recursive: bool = False) -> int:

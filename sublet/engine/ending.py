@@ -93,6 +93,7 @@ async def remove(
             )
         await kill(lifecycle, instance, signal.SIGKILL)
         await ended(lifecycle, instance, 0)
+    await lifecycle.visits.end(instance.id)
     async with lifecycle.locks.hold(instance.id, "remove"):
         current = lifecycle.parts.store.get(instance.id)
         if current is not None:

@@ -1,14 +1,13 @@
-"""What is done inside an instance: further processes, its output, its file system."""
+"""What is done inside an instance: further processes, its output."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator
 
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import LIVE, Instance
 from sublet.domain.spec import ExecSpec, check_exec
-from sublet.drivers.container import archive, logs
+from sublet.drivers.container import logs
 from sublet.drivers.container.execution import Execution
 from sublet.drivers.container.execution import execute as start_process
 from sublet.drivers.container.streams import Attachment, Streams
@@ -51,12 +50,3 @@ def read_logs(
         return current is not None and current.state in LIVE
 
     return logs.read(parts.containers.places(instance.id).log, following)
-
-
-@contextlib.asynccontextmanager
-async def export(lifecycle: Lifecycle, instance: Instance) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The whole file system as a tar stream, with ids as seen inside."""
-    async with lifecycle.mounted(instance.id, "export"):
-        at = lifecycle.parts.containers.places(instance.id)
-        async with archive.packed(at) as stream:
-            yield stream

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from sublet.domain import capacity, slots
@@ -244,7 +243,3 @@ class Instances:
     def logs(self, text: str, *, follow: bool) -> AsyncIterator[logs.Entry]:
         """What the instance wrote, and with `follow` what it goes on to write."""
         return inside.read_logs(self.lifecycle, self.get(text), follow=follow)
-
-    def export(self, text: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The instance's whole file system as a tar stream, with ids as seen inside."""
-        return inside.export(self.lifecycle, self.get(text))

@@ -28,6 +28,7 @@ from sublet.engine.connections import Connections
 from sublet.engine.locks import Locks
 from sublet.engine.parts import Parts
 from sublet.engine.volumes import Volumes
+from sublet.engine.visits import Visits
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Lifecycle:
         self.locks = Locks()
         self.connections = Connections(parts)
         self.volumes = Volumes(parts, self.locks)
+        self.visits = Visits(parts.tasks)
         self._exits: OrderedDict[str, asyncio.Future[int]] = OrderedDict()
         self.restarting: set[str] = set()
         """Instances that are stopped only to be started again: `--rm` does not delete them."""
@@ -172,6 +174,7 @@ class Lifecycle:
 
     async def finish(self, instance_id: str, code: int | None) -> None:
         """Clean up after an instance that has ended, with the exit code if one is known."""
+        await self.visits.end(instance_id)
         await self.release(instance_id)
         instance = self.parts.store.get(instance_id)
         if instance is None or instance.state not in LIVE:
@@ -214,24 +217,31 @@ class Lifecycle:
         await self.parts.containers.mount_root(instance.id, lower, uid_base, limit)
 
     @asynccontextmanager
-    async def mounted(self, instance_id: str, action: str) -> AsyncIterator[None]:
-        """The instance's file system is mounted, whether it runs or not.
+    async def mounted(self, instance_id: str, action: str) -> AsyncIterator[Instance]:
+        """The instance, whose file system is mounted, whether it runs or not.
 
         A running one is not locked: whoever reads slowly must not keep it from ending.
         """
-        current = self.parts.store.get(instance_id)
-        if current is not None and current.state in LIVE:
-            yield
-            return
-        async with self.locks.hold(instance_id, action):
-            instance = self.parts.store.get(instance_id)
-            if instance is None:
-                raise NoSuchInstance(f"The instance {instance_id} is gone.")
-            try:
-                await self.mount(instance)
-                yield
-            finally:
-                await self._anyway(self.release(instance_id))
+        instance = self._present(instance_id)
+        if instance.state not in LIVE:
+            async with self.locks.hold(instance_id, action):
+                instance = self._present(instance_id)
+                if instance.state not in LIVE:
+                    try:
+                        await self.mount(instance)
+                        yield instance
+                    finally:
+                        await self._anyway(self.release(instance_id))
+                    return
+        yield instance
+
+    def _present(self, instance_id: str) -> Instance:
+        instance = self.parts.store.get(instance_id)
+        if instance is None:
+            raise NoSuchInstance(f"The instance {instance_id} is gone.")
+        if instance.state is State.SHUTTING_DOWN:
+            raise WrongState(f"{instance.name} is being removed.", hint="It will be gone soon.")
+        return instance
 
     async def release(self, instance_id: str) -> None:
         """Give back what a running instance holds. Idempotent; nothing stops it half-way."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sublet.domain.config import Config
 from sublet.engine.events import Events
+from sublet.engine.files import Files
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.networks import Networks
@@ -23,6 +24,7 @@ class Verbs:
     images: Images
     volumes: Volumes
     networks: Networks
+    files: Files
     operations: Operations
     events: Events
     reconciler: Reconciler

@@ -26,6 +26,14 @@ def lost() -> SubletError:
     )
 
 
+def cut() -> SubletError:
+    """The error for an answer that ended in its middle."""
+    return DaemonUnavailable(
+        "The daemon's answer was cut off before its end.",
+        hint="The instance may have ended or been removed meanwhile; the daemon's log says more.",
+    )
+
+
 def quote(text: str) -> str:
     """`text` as a part of a path (RFC 3986, section 2.1)."""
     if text.isascii() and text.replace("-", "").replace("_", "").isalnum():
@@ -62,6 +70,12 @@ def request(method: str, target: str, body: Any = None) -> bytes:
     return head(method, target, **fields) + data
 
 
+def chunk(data: bytes) -> bytes:
+    """A piece of a request's body whose length is not known (RFC 9112, section 7.1); an empty
+    one ends it."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 class Response:
     """Takes a response apart as its bytes come (RFC 9112, sections 4 to 7)."""
 
@@ -91,7 +105,7 @@ class Response:
         if not data and not self.done:
             self.done = self._left < 0 and not self._chunked
             if not self.done:
-                raise lost()
+                raise cut()
 
     def rest(self) -> bytes:
         """What came after the response's end: another protocol's, after an upgrade."""

@@ -29,6 +29,7 @@ OWN = {
     "sublet.sdk._sync.calls",
     "sublet.sdk._sync.client",
     "sublet.sdk._sync.connection",
+    "sublet.sdk._sync.files",
     "sublet.sdk._sync.images",
     "sublet.sdk._sync.storage",
     "sublet.sdk._sync.instances",

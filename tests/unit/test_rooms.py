@@ -12,11 +12,12 @@ PACKAGE = Path(__file__).parents[2] / "sublet"
 
 PERMITTED = {
     "domain": set(),
+    "archive": {"domain"},
     "image": {"domain"},
-    "drivers": {"image", "domain"},
-    "engine": {"drivers", "image", "domain"},
+    "drivers": {"archive", "image", "domain"},
+    "engine": {"drivers", "archive", "image", "domain"},
     "api": {"engine", "drivers", "image", "domain"},
-    "sdk": {"domain"},
+    "sdk": {"archive", "domain"},
     "cli": {"sdk", "domain"},
     "daemon": {"api", "engine", "drivers", "image", "domain"},
     "__init__": {"sdk", "domain"},

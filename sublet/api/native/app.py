@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 import sublet
 from sublet.api.native import (
+    files,
     images,
     instances,
     networks,
@@ -24,11 +26,14 @@ from sublet.engine.verbs import Verbs
 MAXIMUM_BODY = 4 << 20
 """Bytes that a request may carry; files are named by their path, not sent."""
 
+_STREAMED = re.compile(r"/v1/instances/[^/]+/archive")
+"""The one path whose PUT carries files; its route takes them piece by piece, and keeps none."""
+
 
 def build(verbs: Verbs) -> Any:
     """The application, with every error rendered as `code`, `message`, `hint`."""
     app = FastAPI(title="Sublet", version=sublet.__version__, docs_url=None, redoc_url=None)
-    for module in (instances, images, volumes, networks, system, sessions):
+    for module in (instances, files, images, volumes, networks, system, sessions):
         app.include_router(module.router(verbs))
 
     @app.exception_handler(SubletError)
@@ -51,6 +56,9 @@ def _limited(app: Any) -> Any:
     """Refuse bodies over the limit, whatever length they claim to have."""
 
     async def limited(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] == "PUT" and _is_streamed(scope["path"]):
+            await app(scope, receive, send)
+            return
         seen = 0
 
         async def counted() -> Any:
@@ -64,3 +72,7 @@ def _limited(app: Any) -> Any:
         await app(scope, counted if scope["type"] == "http" else receive, send)
 
     return limited
+
+
+def _is_streamed(path: str) -> bool:
+    return bool(_STREAMED.fullmatch(path))

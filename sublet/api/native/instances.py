@@ -108,15 +108,4 @@ def router(verbs: Verbs) -> APIRouter:
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
-    @routes.get("/{name}/export")
-    async def export_instance(name: str) -> StreamingResponse:
-        instances.get(name)
-
-        async def chunks() -> AsyncIterator[bytes]:
-            async with instances.export(name) as stream:
-                async for chunk in stream:
-                    yield chunk
-
-        return StreamingResponse(chunks(), media_type="application/x-tar")
-
     return routes

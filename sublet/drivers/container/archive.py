@@ -1,60 +1,162 @@
-"""A container's file system as a tar stream."""
+"""Copies into and out of a container's root, by a program that works inside it (inside.py)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 
-from sublet.drivers import linux, run
+from sublet.archive.transfer import Received
+from sublet.domain.errors import SubletError, WrongState, from_dict
+from sublet.drivers import processes, run
+from sublet.drivers.container import inside
 from sublet.drivers.container.containers import Places
+from sublet.drivers.container.inside import Job
 
 _CHUNK = 1 << 18
-_TAR = ["tar", "--create", "--file=-", "--numeric-owner", "--xattrs", "--xattrs-include=*"]
+_PATIENCE = 5.0
+"""Seconds in which the program may tidy up, when its input has ended too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Where to go in: the container of the process `pid`, with its mounts, or (0) the root that
+    is mounted for an instance that does not run."""
+
+    at: Places
+    pid: int = 0
+    started: int = 0
+
+
+class Courier:
+    """The program at its work."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        output: asyncio.StreamReader,
+        pipe: asyncio.ReadTransport,
+    ) -> None:
+        self._process, self._output, self._pipe = process, output, pipe
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The archive that it sends; the error for which it did not send all of it."""
+        while chunk := await self._output.read(_CHUNK):
+            yield chunk
+        await self._ended()
+
+    async def feed(self, pieces: AsyncIterator[bytes]) -> Received:
+        """Have it unpack an archive; what it made of it."""
+        process = self._process
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            async for piece in pieces:
+                process.stdin.write(piece)
+                await process.stdin.drain()
+        process.stdin.close()
+        answer = await self._output.read()
+        await self._ended()
+        return Received(**json.loads(answer))
+
+    async def _ended(self) -> None:
+        assert self._process.stderr is not None
+        complaint = await self._process.stderr.read(_CHUNK)
+        code = await self._process.wait()
+        if code:
+            raise _error(code, complaint)
+
+    async def close(self) -> None:
+        """End it; before, one that unpacks may remove the file that is incomplete."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _PATIENCE)
+        self._pipe.close()
+        await run.end(self._process)
+
+
+def _error(code: int, complaint: bytes) -> SubletError:
+    try:
+        return from_dict(json.loads(complaint.splitlines()[-1]))
+    except (ValueError, IndexError):
+        result = run.Result(code, b"", complaint.decode(errors="replace"))
+        return run.failure(["sublet-inside"], result)
 
 
 @contextlib.asynccontextmanager
-async def packed(at: Places) -> AsyncIterator[AsyncIterator[bytes]]:
-    """GNU tar of the mounted root, run as the container's root.
+async def sending(entrance: Entrance, path: str, *, follow: bool) -> AsyncIterator[Courier]:
+    """Have the file or directory at `path` sent."""
+    job = Job("send", path, -1, -1, -1, follow=follow)
+    async with _working(entrance, job, stdin=asyncio.subprocess.DEVNULL) as courier:
+        yield courier
 
-    In the container's user namespace tar sees the ids that the container sees, and can
-    read nothing outside that any unprivileged user could not.
-    """
-    process = await run.spawn(
-        [*_TAR, "--sparse", "--warning=no-file-changed", "--warning=no-file-ignored", "."],
-        before_exec=_as_inner_root(at),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+
+@contextlib.asynccontextmanager
+async def receiving(
+    entrance: Entrance, path: str, *, archive: bool, keep: bool
+) -> AsyncIterator[Courier]:
+    """Have what is fed unpacked at `path`; `archive`, `keep` as of `Job`."""
+    job = Job("receive", path, -1, -1, -1, archive=archive, keep=keep)
+    async with _working(entrance, job, stdin=asyncio.subprocess.PIPE) as courier:
+        yield courier
+
+
+@contextlib.asynccontextmanager
+async def _working(entrance: Entrance, job: Job, *, stdin: int) -> AsyncIterator[Courier]:
+    reader, writer = os.pipe()
     try:
-        yield _stream(process)
+        with _doors(entrance) as (user, mount, root):
+            process = await run.spawn(
+                inside.argv(replace(job, user=user, mount=mount, root=root)),
+                pass_fds=tuple(fd for fd in (user, mount, root) if fd >= 0),
+                stdin=stdin,
+                stdout=writer,
+                stderr=asyncio.subprocess.PIPE,
+            )
+    except BaseException:
+        os.close(reader)
+        raise
     finally:
-        await run.end(process)
+        os.close(writer)
+    courier = Courier(process, *await _connected(reader))
+    try:
+        yield courier
+    finally:
+        await asyncio.shield(courier.close())
 
 
-def _as_inner_root(at: Places) -> Callable[[], None]:
-    def enter() -> None:
-        user = os.open(at.user_namespace, os.O_RDONLY)
-        os.chdir(at.rootfs)
-        linux.setns(user, linux.CLONE_NEWUSER)
-        os.setgroups([])
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-
-    return enter
+async def _connected(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    """The reading end of a pipe of our own: asyncio's for a program cannot be closed, and waits
+    for a reader that has stalled."""
+    stream = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(fd, "rb")
+    )
+    return stream, pipe
 
 
-async def _stream(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
-    """tar's output; its failure is raised at the end, 1 means that files changed meanwhile."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    async with asyncio.TaskGroup() as group:
-        complaint = group.create_task(process.stderr.read())
-        while chunk := await process.stdout.read(_CHUNK):
-            yield chunk
-    code = await process.wait()
-    if code not in (0, 1):
-        text = complaint.result().decode(errors="replace")
-        raise run.failure(_TAR, run.Result(code, b"", text))
+@contextlib.contextmanager
+def _doors(entrance: Entrance) -> Iterator[tuple[int, int, int]]:
+    """Descriptors of user namespace, mount namespace and root; -1 for what is not used."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(path: str, flags: int = os.O_RDONLY) -> int:
+            fd = os.open(path, flags | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            return fd
+
+        at, pid = entrance.at, entrance.pid
+        try:
+            user = opened(str(at.user_namespace))
+            if not pid:
+                yield user, -1, opened(str(at.rootfs), os.O_PATH | os.O_DIRECTORY)
+                return
+            mount = opened(f"/proc/{pid}/ns/mnt")
+        except FileNotFoundError as error:
+            raise WrongState("The instance has ended meanwhile.", hint="Try again.") from error
+        if not processes.alive(pid, entrance.started):
+            raise WrongState("The instance has ended meanwhile.", hint="Try again.")
+        yield user, mount, -1

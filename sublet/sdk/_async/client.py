@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._async import wire
+from sublet.sdk._async.files import AsyncFileVerbs
 from sublet.sdk._async.images import AsyncImageVerbs, Progress, silent
 from sublet.sdk._async.instances import AsyncInstanceVerbs
 from sublet.sdk._async.networks import AsyncNetworkVerbs
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from sublet.sdk.outcome import ExecResult
 
 
-class AsyncClient(AsyncInstanceVerbs, AsyncImageVerbs, AsyncNetworkVerbs, AsyncStorageVerbs):
+class AsyncClient(
+    AsyncInstanceVerbs, AsyncFileVerbs, AsyncImageVerbs, AsyncNetworkVerbs, AsyncStorageVerbs
+):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
     Without `socket` the daemon is started when none answers. Every method raises
@@ -260,6 +263,14 @@ class AsyncInstance:
     async def update(self, **options: Any) -> None:
         """Change its limits, restart policy or time to live; see `AsyncClient.update`."""
         await self._client.update(self.id, **options)
+
+    async def copy_to(self, source: str, path: str, **options: Any) -> dict[str, Any]:
+        """Copy a file or directory of this host into it; see `AsyncClient.copy_to`."""
+        return await self._client.copy_to(self.id, source, path, **options)
+
+    async def copy_from(self, path: str, destination: str, **options: Any) -> dict[str, Any]:
+        """Copy a file or directory of it to this host; see `AsyncClient.copy_from`."""
+        return await self._client.copy_from(self.id, path, destination, **options)
 
     async def stop(self, timeout: float | None = None) -> None:
         """Ask it to end, and end it after `timeout` seconds."""

@@ -73,6 +73,10 @@ class AsyncConnection:
         async with self._reading:
             return self._received.popleft() if self._received else await self._recv()
 
+    def pending(self) -> bool:
+        """Whether `receive` returns at once with what came during `send`."""
+        return bool(self._received)
+
     async def _recv(self) -> bytes:
         try:
             return await self._reader.read(_SIZE)

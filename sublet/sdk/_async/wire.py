@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from sublet.domain.errors import from_dict
 from sublet.sdk import _marks
 from sublet.sdk._async.connection import AsyncConnection
-from sublet.sdk._http import Lines, Response, error_of, lost, request
+from sublet.sdk._http import Lines, Response, chunk, error_of, head, lost, request
 from sublet.sdk._websocket import Dialogue, Reply
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
@@ -33,6 +33,30 @@ async def stream(
                     yield piece
         if response.failed:
             raise error_of(response.status, failure)
+    finally:
+        await connection.close()
+
+
+async def upload(target: str, pieces: AsyncIterator[bytes], *, path: str = "") -> bytes:
+    """PUT a body that comes in pieces; the response's. An answer that comes before the end of
+    the body, which then is an error, ends it."""
+    connection = await AsyncConnection.open(path)
+    try:
+        response = Response()
+        await connection.send(head("PUT", target, Connection="close", Transfer_Encoding="chunked"))
+        async for piece in pieces:
+            if connection.pending():
+                break
+            if piece:
+                await connection.send(chunk(piece))
+        else:
+            await connection.send(chunk(b""))
+        found = b""
+        while not response.done:
+            found += b"".join(response.feed(await connection.receive()))
+        if response.failed:
+            raise error_of(response.status, found)
+        return found
     finally:
         await connection.close()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._sync import wire
+from sublet.sdk._sync.files import FileVerbs
 from sublet.sdk._sync.images import ImageVerbs, Progress, silent
 from sublet.sdk._sync.instances import InstanceVerbs
 from sublet.sdk._sync.networks import NetworkVerbs
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from sublet.sdk.outcome import ExecResult
 
 
-class Client(InstanceVerbs, ImageVerbs, NetworkVerbs, StorageVerbs):
+class Client(
+    InstanceVerbs, FileVerbs, ImageVerbs, NetworkVerbs, StorageVerbs
+):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
     Without `socket` the daemon is started when none answers. Every method raises
@@ -259,6 +262,14 @@ class Instance:
     def update(self, **options: Any) -> None:
         """Change its limits, restart policy or time to live; see `Client.update`."""
         self._client.update(self.id, **options)
+
+    def copy_to(self, source: str, path: str, **options: Any) -> dict[str, Any]:
+        """Copy a file or directory of this host into it; see `Client.copy_to`."""
+        return self._client.copy_to(self.id, source, path, **options)
+
+    def copy_from(self, path: str, destination: str, **options: Any) -> dict[str, Any]:
+        """Copy a file or directory of it to this host; see `Client.copy_from`."""
+        return self._client.copy_from(self.id, path, destination, **options)
 
     def stop(self, timeout: float | None = None) -> None:
         """Ask it to end, and end it after `timeout` seconds."""

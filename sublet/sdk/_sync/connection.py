@@ -34,7 +34,10 @@ class Connection:
                 time.sleep(launch.again(error))
 
     def send(self, data: bytes) -> None:
-        """Send all; what arrives meanwhile is kept, so that neither end waits for the other."""
+        """Send all; what arrives meanwhile is kept, so that neither end waits for the other.
+
+        An end that has gone is for `receive` to tell.
+        """
         view = memoryview(data)
         while view:
             readable, _, _ = select.select([self._socket], [self._socket], [])
@@ -43,8 +46,11 @@ class Connection:
                 if not piece:
                     return
                 self._received.append(piece)
-            else:
+                continue
+            try:
                 view = view[self._socket.send(view, socket.MSG_DONTWAIT) :]
+            except ConnectionError:
+                return
 
     def receive(self) -> bytes:
         """Some bytes; none at the end."""

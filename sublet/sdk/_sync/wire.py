@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sublet.domain.errors import from_dict
 from sublet.sdk import _marks
 from sublet.sdk._sync.connection import Connection
-from sublet.sdk._http import Lines, Response, error_of, lost, request
+from sublet.sdk._http import Lines, Response, chunk, error_of, head, lost, request
 from sublet.sdk._websocket import Dialogue, Reply
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
@@ -34,6 +34,30 @@ def stream(
                     yield piece
         if response.failed:
             raise error_of(response.status, failure)
+    finally:
+        connection.close()
+
+
+def upload(target: str, pieces: Iterator[bytes], *, path: str = "") -> bytes:
+    """PUT a body that comes in pieces; the response's. An answer that comes before the end of
+    the body, which then is an error, ends it."""
+    connection = Connection.open(path)
+    try:
+        response = Response()
+        connection.send(head("PUT", target, Connection="close", Transfer_Encoding="chunked"))
+        for piece in pieces:
+            if connection.pending():
+                break
+            if piece:
+                connection.send(chunk(piece))
+        else:
+            connection.send(chunk(b""))
+        found = b""
+        while not response.done:
+            found += b"".join(response.feed(connection.receive()))
+        if response.failed:
+            raise error_of(response.status, found)
+        return found
     finally:
         connection.close()
 

@@ -1,0 +1,84 @@
+"""Routes on the files of instances. Bodies are streams, whose errors come before the first byte
+wherever they can."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from sublet.domain.errors import Cancelled, SubletError
+from sublet.drivers.container.archive import Courier
+from sublet.engine.verbs import Verbs
+
+log = logging.getLogger(__name__)
+
+
+class TarResponse(StreamingResponse):
+    """A tar stream. An error after its beginning cuts the connection, which the client notices:
+    the last chunk of the body is missing (RFC 9112, section 8)."""
+
+    def __init__(self, stack: AsyncExitStack, first: bytes, rest: AsyncIterator[bytes]) -> None:
+        self._stack = stack
+        super().__init__(_joined(first, rest), media_type="application/x-tar")
+
+    async def stream_response(self, send: Any) -> None:
+        try:
+            await super().stream_response(send)
+        except SubletError as error:
+            log.warning("a tar stream was cut off: %s", error.message)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await asyncio.shield(self._stack.aclose())
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+async def _sent(source: AbstractAsyncContextManager[Courier]) -> TarResponse:
+    """The response, once the first bytes are there."""
+    async with AsyncExitStack() as stack:
+        courier = await stack.enter_async_context(source)
+        stream = courier.stream()
+        first = await anext(stream, b"")
+        return TarResponse(stack.pop_all(), first, stream)
+    raise AssertionError
+
+
+def router(verbs: Verbs) -> APIRouter:
+    """`/v1/instances/NAME/archive` and `/export`."""
+    routes = APIRouter(prefix="/v1/instances", tags=["files"])
+    files = verbs.files
+
+    @routes.get("/{name}/archive")
+    async def read_archive(name: str, path: str, follow: bool = False) -> StreamingResponse:
+        return await _sent(files.read(name, path, follow=follow))
+
+    @routes.put("/{name}/archive")
+    async def write_archive(
+        name: str, path: str, request: Request, archived: bool = False, keep: bool = False
+    ) -> dict[str, Any]:
+        try:
+            done = await files.write(name, path, request.stream(), archived=archived, keep=keep)
+        except ClientDisconnect:
+            raise Cancelled("The client went away before the end of its archive.") from None
+        return asdict(done)
+
+    @routes.get("/{name}/export")
+    async def export_instance(name: str) -> StreamingResponse:
+        return await _sent(files.export(name))
+
+    return routes

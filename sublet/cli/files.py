@@ -1,0 +1,111 @@
+"""Commands on the files of instances."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+import click
+
+from sublet.cli.output import Progress
+from sublet.domain.copying import STREAM, Side, parse_sides
+from sublet.domain.errors import InvalidArgument, SubletError
+from sublet.domain.units import format_bytes
+from sublet.sdk import Client
+
+SILENT, PAUSE = 1.0, 1.0
+"""Seconds until progress is shown, and between two lines of it."""
+_CHUNK = 1 << 17
+
+
+class Meter:
+    """Counts what is copied, and tells of it once that takes longer than a second."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self.total = 0
+        self._next = time.monotonic() + SILENT
+
+    def __call__(self, count: int) -> None:
+        self.total += count
+        if self._progress and time.monotonic() >= self._next:
+            self._progress(f"{format_bytes(self.total)} copied")
+            self._next = time.monotonic() + PAUSE
+
+
+@click.command()
+@click.argument("source", metavar="SRC|-")
+@click.argument("destination", metavar="DEST|-")
+@click.option("-a", "--archive", is_flag=True, help="Keep owners: user and group ids.")
+@click.option("-L", "--follow-link", "follow", is_flag=True, help="Follow a link at SRC.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def cp(source: str, destination: str, archive: bool, follow: bool, quiet: bool) -> None:
+    """Copy files between an instance, running or stopped, and this host.
+
+    One of SRC and DEST is INSTANCE:PATH. A directory is copied whole; SRC/. are its contents.
+    With `-` in the place of the other a tar stream is read from standard input, or written to
+    standard output.
+    """
+    origin, target = parse_sides(source, destination)
+    with Progress() as progress:
+        meter = Meter(None if quiet else progress)
+        if origin.path == STREAM and not origin.instance:
+            _extract(target, meter, archive)
+        elif target.path == STREAM and not target.instance:
+            _archive(origin, meter, follow)
+        elif target.instance:
+            done = Client().copy_to(
+                target.instance,
+                origin.path,
+                target.path,
+                archive=archive,
+                follow=follow,
+                meter=meter,
+            )
+            _tell(done["left_out"])
+        else:
+            _copy_from(origin, target.path, meter, archive=archive, follow=follow)
+
+
+def _copy_from(origin: Side, path: str, meter: Meter, *, archive: bool, follow: bool) -> None:
+    try:
+        done = Client().copy_from(
+            origin.instance, origin.path, path, archive=archive, follow=follow, meter=meter
+        )
+    except (SubletError, KeyboardInterrupt):
+        if meter.total and os.path.isdir(path):
+            print(f"sublet: {path} may hold a part of the copy.", file=sys.stderr)
+        raise
+    _tell(done["left_out"])
+
+
+def _archive(origin: Side, meter: Meter, follow: bool) -> None:
+    if sys.stdout.isatty():
+        raise InvalidArgument("A tar stream is nothing for a terminal.", hint="Redirect it.")
+    for piece in Client().archive(origin.instance, origin.path, follow=follow):
+        sys.stdout.buffer.write(piece)
+        meter(len(piece))
+    sys.stdout.buffer.flush()
+
+
+def _extract(target: Side, meter: Meter, archive: bool) -> None:
+    if sys.stdin.isatty():
+        raise InvalidArgument("A tar stream is expected on standard input.", hint="Redirect it.")
+    done = Client().extract(target.instance, target.path, _input(meter), archive=archive)
+    _tell(done["left_out"])
+
+
+def _input(meter: Meter) -> Iterator[bytes]:
+    while piece := os.read(sys.stdin.fileno(), _CHUNK):
+        meter(len(piece))
+        yield piece
+
+
+def _tell(left_out: int) -> None:
+    if left_out:
+        print(f"sublet: devices left out: {left_out}", file=sys.stderr)
+
+
+COMMANDS = {"cp": cp}

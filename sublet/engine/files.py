@@ -1,0 +1,88 @@
+"""Verbs on the files of instances: copies in and out, export."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from sublet.archive.transfer import Received
+from sublet.domain.copying import inside
+from sublet.domain.errors import InvalidArgument, WrongState
+from sublet.drivers.container import archive
+from sublet.drivers.container.archive import Courier, Entrance
+from sublet.engine.instances import Instances
+
+
+class Files:
+    """What can be done with the files of one daemon's instances."""
+
+    def __init__(self, instances: Instances) -> None:
+        self._instances = instances
+        self._lifecycle = instances.lifecycle
+
+    @contextlib.asynccontextmanager
+    async def read(self, text: str, path: str, *, follow: bool) -> AsyncIterator[Courier]:
+        """The file or directory at `path` as a tar stream that begins with it."""
+        path = _checked(path)
+        instance_id = self._instances.get(text).id
+
+        @contextlib.asynccontextmanager
+        async def place() -> AsyncIterator[Courier]:
+            async with (
+                self._entrance(instance_id, "copy") as entrance,
+                archive.sending(entrance, path, follow=follow) as courier,
+            ):
+                yield courier
+
+        async with self._lifecycle.visits.stay(instance_id, "copy", place()) as courier:
+            yield courier
+
+    async def write(
+        self, text: str, path: str, pieces: AsyncIterator[bytes], *, archived: bool, keep: bool
+    ) -> Received:
+        """Unpack a tar stream so that it lands at `path` as `cp` says, or, `archived`, into the
+        directory `path`. `keep`: owners are the archive's, not root."""
+        path = _checked(path)
+        instance = self._instances.get(text)
+        if instance.spec.read_only:
+            raise WrongState(f"{instance.name} was made with --read-only.")
+
+        @contextlib.asynccontextmanager
+        async def place() -> AsyncIterator[Courier]:
+            async with (
+                self._entrance(instance.id, "copy") as entrance,
+                archive.receiving(entrance, path, archive=archived, keep=keep) as courier,
+            ):
+                yield courier
+
+        async with self._lifecycle.visits.stay(instance.id, "copy", place()) as courier:
+            return await courier.feed(pieces)
+
+    @contextlib.asynccontextmanager
+    async def export(self, text: str) -> AsyncIterator[Courier]:
+        """The instance's whole file system as a tar stream, without what is mounted in it."""
+        instance_id = self._instances.get(text).id
+
+        @contextlib.asynccontextmanager
+        async def place() -> AsyncIterator[Courier]:
+            async with (
+                self._entrance(instance_id, "export") as entrance,
+                archive.sending(replace(entrance, pid=0), "/.", follow=False) as courier,
+            ):
+                yield courier
+
+        async with self._lifecycle.visits.stay(instance_id, "export", place()) as courier:
+            yield courier
+
+    @contextlib.asynccontextmanager
+    async def _entrance(self, instance_id: str, action: str) -> AsyncIterator[Entrance]:
+        async with self._lifecycle.mounted(instance_id, action) as instance:
+            at = self._lifecycle.parts.containers.places(instance_id)
+            yield Entrance(at, instance.pid, instance.pid_start)
+
+
+def _checked(path: str) -> str:
+    if not path or "\0" in path:
+        raise InvalidArgument("A path in the instance is needed.")
+    return inside(path)

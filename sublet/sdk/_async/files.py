@@ -1,0 +1,109 @@
+"""The client's verbs on the files of instances.
+
+The blocking client is made from this file by `scripts/unasync.py`; edit this one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+from sublet.sdk._async import wire
+from sublet.sdk._async.calls import AsyncCalls
+from sublet.sdk._http import query_of, quote
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
+
+Meter = Callable[[int], None]
+"""Is told of bytes that have been copied."""
+
+
+def unmetered(count: int) -> None:
+    """Bytes that nobody counts."""
+
+
+class AsyncFileVerbs(AsyncCalls):
+    """What can be done with the files of instances."""
+
+    async def archive(self, name: str, path: str, *, follow: bool = False) -> AsyncIterator[bytes]:
+        """A file or directory of an instance as a tar stream that begins with it.
+
+        `follow`: where `path` is a symbolic link, what that leads to.
+        """
+        query = query_of({"path": path, "follow": follow})
+        target = f"/v1/instances/{quote(name)}/archive{query}"
+        async for piece in wire.stream("GET", target, path=self._path):
+            yield piece
+
+    async def extract(
+        self, name: str, path: str, pieces: Iterable[bytes], *, archive: bool = False
+    ) -> dict[str, Any]:
+        """Unpack a tar stream into the directory `path` of an instance.
+
+        `archive`: files get the owners that the stream names, not root. The answer counts what
+        was made, and the devices that were `left_out`.
+        """
+        return await self._put(name, path, pieces, archived=True, keep=archive)
+
+    async def copy_to(
+        self,
+        name: str,
+        source: str,
+        path: str,
+        *,
+        archive: bool = False,
+        follow: bool = False,
+        meter: Meter = unmetered,
+    ) -> dict[str, Any]:
+        """Copy the file or directory `source` of this host to `path` in an instance.
+
+        As `cp -a` does: into `path` if that is a directory, else in its place; `source/.` are
+        the contents. `archive`: owners come along. `follow`: where `source` is a symbolic link,
+        what that leads to.
+        """
+        from sublet.archive.pack import Options
+        from sublet.archive.transfer import send
+
+        pieces = send(source, follow=follow, options=Options(xattrs=True))
+        return await self._put(name, path, _metered(pieces, meter), archived=False, keep=archive)
+
+    async def copy_from(
+        self,
+        name: str,
+        path: str,
+        destination: str,
+        *,
+        archive: bool = False,
+        follow: bool = False,
+        meter: Meter = unmetered,
+    ) -> dict[str, Any]:
+        """Copy the file or directory `path` of an instance to `destination` on this host; as
+        `copy_to`. Devices are left out, set-user-id bits taken off, and no symbolic link below
+        the destination is followed."""
+        from sublet.archive.making import Owner, Rules
+        from sublet.archive.transfer import receive
+        from sublet.sdk._async.threads import pulled
+
+        rules = Rules(owner=Owner.ARCHIVE if archive else Owner.CALLER)
+
+        def work(pieces: Iterator[bytes]) -> dict[str, Any]:
+            done = receive(_metered(pieces, meter), destination, rules, archive=False)
+            return {"count": done.count, "left_out": done.left_out}
+
+        return await pulled(work, self.archive(name, path, follow=follow))
+
+    async def _put(
+        self, name: str, path: str, pieces: Iterable[bytes], **query: bool
+    ) -> dict[str, Any]:
+        from sublet.sdk._async.threads import each
+
+        target = f"/v1/instances/{quote(name)}/archive{query_of({'path': path, **query})}"
+        return dict(json.loads(await wire.upload(target, each(pieces), path=self._path)))
+
+
+def _metered(pieces: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
+    for piece in pieces:
+        meter(len(piece))
+        yield piece

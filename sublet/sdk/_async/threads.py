@@ -1,0 +1,43 @@
+"""Between blocking work on files and the loop: both run, and neither waits in vain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """What a blocking iterator gives, which waits in a thread."""
+    iterator = iter(pieces)
+    while (piece := await asyncio.to_thread(next, iterator, None)) is not None:
+        yield piece
+
+
+async def pulled(work: Callable[[Iterator[bytes]], T], pieces: AsyncIterator[bytes]) -> T:
+    """The result of blocking `work`, in a thread, that takes the pieces as they come.
+
+    Where the caller is cancelled, there are no more pieces, which ends the work.
+    """
+    loop = asyncio.get_running_loop()
+    over = False
+
+    async def following() -> bytes | None:
+        return None if over else await anext(pieces, None)
+
+    def blocking() -> Iterator[bytes]:
+        while True:
+            piece = asyncio.run_coroutine_threadsafe(following(), loop).result()
+            if piece is None:
+                return
+            yield piece
+
+    working = asyncio.ensure_future(asyncio.to_thread(work, blocking()))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        over = True
+        await asyncio.wait([working])
+        raise

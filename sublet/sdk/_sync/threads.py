@@ -1,0 +1,18 @@
+"""Blocking work on files needs no thread in the blocking client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def each(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces."""
+    return iter(pieces)
+
+
+def pulled(work: Callable[[Iterator[bytes]], T], pieces: Iterator[bytes]) -> T:
+    """The result of `work` on the pieces."""
+    return work(pieces)
