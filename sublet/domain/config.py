@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,7 +24,8 @@ DEFAULT_ROOT, DEFAULT_RUN = Path("/var/lib/sublet"), Path("/run/sublet")
 class Config:
     """`root` holds state, `run` what does not survive a reboot; `reserve` in bytes;
     `subnet` an IPv4 /16, empty: the first free one; `mirror` a Debian mirror for suites that
-    the host's own sources do not name, empty: the host's."""
+    the host's own sources do not name, empty: the host's; `mirrors` what to ask before a
+    registry: pairs of a registry and a `host[:port][/prefix]`."""
 
     root: Path = DEFAULT_ROOT
     run: Path = DEFAULT_RUN
@@ -32,6 +34,11 @@ class Config:
     default_size: Size = field(default_factory=lambda: Size(1, GIB // 2))
     subnet: str = ""
     mirror: str = ""
+    mirrors: tuple[tuple[str, str], ...] = ()
+
+    def mirrors_of(self, registry: str) -> list[str]:
+        """What to ask for this registry's images before itself."""
+        return [mirror for name, mirror in self.mirrors if name == registry]
 
     @property
     def identity(self) -> str:
@@ -56,12 +63,25 @@ def _subnet(text: str) -> str:
     return text
 
 
+_MIRROR = re.compile(r"([a-zA-Z0-9.:-]+)=([a-zA-Z0-9][a-zA-Z0-9.-]*(?::\d+)?(?:/[a-z0-9._/-]+)?)")
+
+
+def _mirrors(text: str) -> tuple[tuple[str, str], ...]:
+    found = [_MIRROR.fullmatch(item) for item in text.replace(",", " ").split()]
+    if not all(found):
+        raise InvalidArgument(
+            f"mirrors: '{text}' is malformed.", hint="Write docker.io=mirror.example:5000, …"
+        )
+    return tuple((match[1], match[2].rstrip("/")) for match in found if match)
+
+
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "reserve": parse_memory,
     "overcommit": float,
     "default_size": Size.parse,
     "subnet": _subnet,
     "mirror": str,
+    "mirrors": _mirrors,
 }
 
 

@@ -256,6 +256,31 @@ class PullFailed(SubletError):
     default_hint = "Look at the name and the network; `sublet images` lists what is here already."
 
 
+class PushFailed(SubletError):
+    """The registry did not take the image."""
+
+    code = "push-failed"
+    status = 502
+    default_hint = "Look at the name and the network; what it has already is not sent again."
+
+
+class LoginFailed(SubletError):
+    """The registry refuses the user name and password, or wants some."""
+
+    code = "login-failed"
+    status = 401
+    exit_code = 125
+    default_hint = "Log in with `sublet login REGISTRY`."
+
+
+class UntrustedRegistry(SubletError):
+    """The registry's certificate is not one that this host trusts, or it speaks no TLS."""
+
+    code = "untrusted-registry"
+    status = 502
+    exit_code = 125
+
+
 class DiskFull(SubletError):
     """The host has no space left for what was to be written."""
 

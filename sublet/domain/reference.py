@@ -7,13 +7,14 @@ in its short form: what Docker calls `docker.io/library/debian` is `debian` here
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sublet.domain.errors import InvalidArgument
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _DOMAIN = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)(?::\d{1,5})?"
 _NAME = re.compile(rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*")
+_REGISTRY = re.compile(_DOMAIN)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HINT = "Write NAME[:TAG], such as postgres:15 or registry.example:5000/team/app:1.0."
@@ -47,6 +48,20 @@ class Reference:
             name = f"docker.io/{name}" if "/" in name else f"docker.io/library/{name}"
         return f"{name}@{self.digest}" if self.digest else f"{name}:{self.tag}"
 
+    @property
+    def path(self) -> str:
+        """The repository as its registry calls it, without the registry's name."""
+        name = self.qualified.partition("@")[0].partition("/")[2]
+        return name if self.digest else name.rpartition(":")[0]
+
+    def at(self, digest: str) -> Reference:
+        """The same repository, by digest."""
+        return replace(self, tag="latest", digest=digest)
+
+    def via(self, mirror: str) -> Reference:
+        """The same image at a mirror: `host[:port][/prefix]` in place of the registry."""
+        return replace(self, repository=f"{mirror}/{self.path}")
+
     @classmethod
     def parse(cls, text: str) -> Reference:
         """The reference that `text` names, tag `latest` if it names none."""
@@ -67,6 +82,21 @@ class Reference:
         if not valid:
             raise InvalidArgument(f"'{text}' is not an image reference.", hint=_HINT)
         return cls(repository, tag, digest)
+
+
+def parse_registry(text: str) -> str:
+    """A registry's host and port, also given as an address; `docker.io` where it is empty.
+
+    Raises InvalidArgument.
+    """
+    name = text.removeprefix("https://").removeprefix("http://").rstrip("/") or "docker.io"
+    if name in ("index.docker.io/v1", "registry-1.docker.io", "index.docker.io"):
+        return "docker.io"
+    if not _REGISTRY.fullmatch(name):
+        raise InvalidArgument(
+            f"'{text}' is not a registry.", hint="Write its host name, with :PORT if need be."
+        )
+    return name
 
 
 def is_digest(text: str) -> bool:

@@ -19,7 +19,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from sublet.domain.errors import CorruptImage, DiskFull, SubletError
 from sublet.drivers import run
@@ -27,6 +27,7 @@ from sublet.drivers.confine import NOBODY, confined, limit
 from sublet.drivers.store import files
 from sublet.image import tarstream
 
+T = TypeVar("T")
 LEVEL = 3
 TIMEOUT = 3600
 NEARLY_FULL = 1 << 20
@@ -100,6 +101,13 @@ async def repack(partition: Path, output: Path, *, offset: int) -> None:
     await pack_output(Producer(argv, _unreadable, options), output, offset=offset)
 
 
+async def write_tar(partition: Path, sink: int) -> None:
+    """Write what the squashfs in the file `partition` holds to the descriptor `sink`, as a tar
+    archive. Raises ProcessFailed, DiskFull."""
+    argv = confined(["sqfs2tar", "-r", ".", "/input"], readable={"/input": str(partition)})
+    await run.run(argv, stdout=sink, before_exec=limit, timeout=TIMEOUT)
+
+
 async def pack_output(producer: Producer, output: Path, *, offset: int) -> None:
     """Pack the tar archive that a program writes.
 
@@ -133,7 +141,7 @@ async def pack_output(producer: Producer, output: Path, *, offset: int) -> None:
         raise problem
 
 
-async def cancelling(task: asyncio.Future[run.Result]) -> run.Result:
+async def cancelling(task: asyncio.Future[T]) -> T:
     """The task's result; a cancelled caller takes the task with it and waits for its end."""
     try:
         return await task

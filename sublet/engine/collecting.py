@@ -19,6 +19,7 @@ from sublet.domain.image_filter import ImageFilter
 from sublet.domain.reference import Reference
 from sublet.drivers import usage
 from sublet.drivers.registry.bases import base_name
+from sublet.drivers.registry.downloads import Downloads
 from sublet.drivers.registry.skopeo import name_of
 from sublet.drivers.registry.store import BuildStore
 from sublet.engine.shelf import Shelf
@@ -48,9 +49,16 @@ class Pruned:
 class Collecting:
     """What removes images from one daemon's shelf."""
 
-    def __init__(self, shelf: Shelf, builds: BuildStore, gone: Callable[[Path], None]) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        builds: BuildStore,
+        downloads: Downloads,
+        gone: Callable[[Path], None],
+    ) -> None:
         """`gone` is called with the file of every image that is removed."""
-        self._shelf, self._store, self._builds, self._gone = shelf, shelf.store, builds, gone
+        self._shelf, self._store, self._gone = shelf, shelf.store, gone
+        self._builds, self._downloads = builds, downloads
 
     async def remove(self, text: str, *, force: bool, in_use: InUse) -> Removed:
         """Drop a name; with an image's last name its file goes. A digest drops all names.
@@ -86,14 +94,17 @@ class Collecting:
     ) -> Pruned:
         """Remove the images without a name that nothing needs, and what is left of builds and
         pulls of images that are gone. With `everything`, named images that no instance is
-        made of as well, and all that is kept to make builds and pulls faster.
+        made of as well, and all that is kept to make builds faster. Parts of broken downloads
+        go in any case.
 
         With `dry`, only tell what that would be.
         """
         found = [i for i in self._store.every() if self._is_spare(i, wanted, everything, in_use)]
         if dry:
             size = sum(map(self._size, found))
-            cache = await self._cached() if everything else 0
+            cache = self._downloads.reclaimable()
+            if everything and not self._builds.is_open:
+                cache += await self._cached()
             return Pruned(tuple(found), cache, size + cache)
         removed: list[Image] = []
         size = 0
@@ -103,7 +114,7 @@ class Collecting:
                 size += self._size(current)
                 await self._delete(current)
                 removed.append(current)
-        cache = await self._prune_cache(everything)
+        cache = self._downloads.trim(size=0) + await self._prune_cache(everything)
         return Pruned(tuple(removed), cache, size + cache)
 
     def _is_spare(self, image: Image, wanted: ImageFilter, everything: bool, in_use: InUse) -> bool:
@@ -112,7 +123,7 @@ class Collecting:
         return not needed and (everything or not image.names) and wanted.matches(image)
 
     async def usage(self, in_use: InUse) -> list[Usage]:
-        """The room that images take, and what builds and pulls keep for later."""
+        """The room that images take, and what builds and broken pulls keep for later."""
         images, active = self._store.every(), set(in_use())
         sizes = {image.digest: self._size(image) for image in images}
         free = sum(size for digest, size in sizes.items() if digest not in active)
@@ -120,7 +131,8 @@ class Collecting:
         found = [Usage("images", len(images), used, sum(sizes.values()), free)]
         cached = await self._cached()
         busy = cached if self._builds.is_open else 0
-        return [*found, Usage("build cache", int(cached > 0), int(busy > 0), cached, cached - busy)]
+        build = Usage("build cache", int(cached > 0), int(busy > 0), cached, cached - busy)
+        return [*found, build, self._downloads.usage()]
 
     def _size(self, image: Image) -> int:
         """Bytes on the disk of an image's file."""

@@ -13,19 +13,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sublet.domain import containerfile, image_filter, suites
+from sublet.domain import containerfile, image_filter
 from sublet.domain.config import Config
 from sublet.domain.disk_usage import Usage
 from sublet.domain.errors import (
     InvalidArgument,
     NoSuchImage,
-    PullFailed,
 )
 from sublet.domain.image import Image
 from sublet.domain.leftover import Leftover
 from sublet.domain.reference import Reference
-from sublet.domain.units import rfc3339
-from sublet.drivers.registry import buildah, debian, skopeo
+from sublet.drivers.registry import buildah
 from sublet.drivers.registry.bases import base_id
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
@@ -33,8 +31,8 @@ from sublet.drivers.store import files
 from sublet.drivers.store.images import ImageStore
 from sublet.engine.collecting import Collecting, InUse, Pruned, Removed
 from sublet.engine.packing import Packing
+from sublet.engine.registries import Registries
 from sublet.engine.shelf import Shelf, is_path
-from sublet.image import sif
 
 Report = Callable[[str], None]
 
@@ -60,7 +58,9 @@ class Images:
         self.files = self._shelf.files
         self.builds = BuildStore(config)
         self._packing = Packing(self._shelf, self.builds)
-        self._collecting = Collecting(self._shelf, self.builds, gone)
+        self._registries = Registries(config, self._shelf, self.builds, self._packing)
+        downloads = self._registries.downloads
+        self._collecting = Collecting(self._shelf, self.builds, downloads, gone)
 
     # Finding
 
@@ -102,47 +102,27 @@ class Images:
 
     # Making
 
-    async def pull(self, ref: str, *, report: Report = silent) -> Image:
-        """Fetch an image from its registry, or make a distribution's from the host's mirror.
+    async def pull(
+        self, text: str, *, tls_verify: bool | None = None, report: Report = silent
+    ) -> Image:
+        """As `Registries.pull`."""
+        return await self._registries.pull(text, tls_verify, report)
 
-        Raises InvalidArgument, NoSuchImage, PullFailed, CorruptImage, DiskFull.
-        """
-        reference = Reference.parse(ref)
-        name = str(reference)
-        async with self._shelf.alone(f"pull {name}") as waited:
-            if waited and (image := self._store.named(name)):
-                return image
-            try:
-                return await self._from_registry(reference, report)
-            except (NoSuchImage, PullFailed) as missing:
-                suite = suites.suite_of(reference)
-                if suite is None:
-                    raise
-                report(f"{missing.message} Taking it from the host's package mirror.")
-                try:
-                    return await self._from_mirror(suite, name, report)
-                except (NoSuchImage, PullFailed) as error:
-                    error.message = f"{missing.message} {error.message}"
-                    raise
+    async def push(
+        self, text: str, *, tls_verify: bool | None = None, report: Report = silent
+    ) -> str:
+        """As `Registries.push`."""
+        return await self._registries.push(text, tls_verify, report)
 
-    async def _from_registry(self, reference: Reference, report: Report) -> Image:
-        async with self.builds.opened() as inside:
-            elsewhere = suites.suite_of(reference) is not None
-            answer = skopeo.QUICK_ANSWER if elsewhere else skopeo.ANSWER
-            identity = await skopeo.pull(self.builds, inside, reference, report, answer=answer)
-            image = await self._packing.flatten(inside, identity, (str(reference),), report)
-            await self.builds.remove_image(inside, skopeo.name_of(identity))
-            return image
+    async def login(
+        self, registry: str, username: str, password: str, *, tls_verify: bool | None = None
+    ) -> str:
+        """As `Registries.login`."""
+        return await self._registries.login(registry, username, password, tls_verify)
 
-    async def _from_mirror(self, suite: suites.Suite, name: str, report: Report) -> Image:
-        plan = await debian.plan(suite, self._config.mirror, report)
-        created = rfc3339(int(time.time()))
-        config = debian.image_config(skopeo.architecture(), created, plan.suite.name)
-        with self.files.temporary() as place:
-            file = place / "image.sif"
-            offset = sif.squashfs_offset(config)
-            await debian.bootstrap(plan, file, offset=offset, report=report)
-            return await self._shelf.keep(file, config, (name,))
+    async def logout(self, registry: str) -> str:
+        """As `Registries.logout`."""
+        return await self._registries.logout(registry)
 
     async def build(
         self,

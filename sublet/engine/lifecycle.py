@@ -27,8 +27,8 @@ from sublet.engine import plan
 from sublet.engine.connections import Connections
 from sublet.engine.locks import Locks
 from sublet.engine.parts import Parts
-from sublet.engine.volumes import Volumes
 from sublet.engine.visits import Visits
+from sublet.engine.volumes import Volumes
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,6 +16,10 @@ from sublet.engine.tasks import Tasks
 Report = Callable[[str], None]
 Work = Callable[[Report], Awaitable[Any]]
 KEPT = 100
+_REST = defaultdict(
+    lambda: "what it had made is gone", pull="what it has fetched is kept for the next one"
+)
+"""What becomes of the work of a cancelled operation, by its kind."""
 
 
 class Progress(StrEnum):
@@ -90,7 +95,7 @@ class Operations:
         except SubletError as error:
             operation.finish(Progress.FAILED, error=error)
         except asyncio.CancelledError:
-            cancelled = Cancelled(f"The {operation.kind} was cancelled; what it had made is gone.")
+            cancelled = Cancelled(f"The {operation.kind} was cancelled; {_REST[operation.kind]}.")
             operation.finish(Progress.CANCELLED, error=cancelled)
         except BaseException as error:
             operation.finish(Progress.FAILED, error=unexpected(error, f"The {operation.kind}"))

@@ -34,12 +34,12 @@ CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
 class Lab:
     """`Images` with a root of its own, and what was reported to it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **settings: Any) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.run = Path("/run") / f"sublet-test-{uuid.uuid4().hex[:8]}"
         self.database = Database(root / "sublet.db")
-        self.images = Images(Config(root=root, run=self.run), ImageStore(self.database))
+        self.images = Images(Config(root=root, run=self.run, **settings), ImageStore(self.database))
         self.lines: list[str] = []
 
     def report(self, line: str) -> None:

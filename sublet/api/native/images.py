@@ -24,7 +24,10 @@ class Build(BaseModel):
 
 
 class Pull(BaseModel):
+    """`tls_verify`: null is for every registry that is not on loopback."""
+
     reference: str
+    tls_verify: bool | None = None
 
 
 class Pack(BaseModel):
@@ -105,9 +108,22 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.post("/pull")
     async def pull_image(body: Pull, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            return _made(await images.pull(body.reference, report=report))
+            return _made(
+                await images.pull(body.reference, tls_verify=body.tls_verify, report=report)
+            )
 
         return respond(request, operations, "pull", work)
+
+    @routes.post("/push")
+    async def push_image(body: Pull, request: Request) -> StreamingResponse:
+        async def work(report: Report) -> dict[str, Any]:
+            return {
+                "digest": await images.push(
+                    body.reference, tls_verify=body.tls_verify, report=report
+                )
+            }
+
+        return respond(request, operations, "push", work)
 
     @routes.post("/build")
     async def build_image(body: Build, request: Request) -> StreamingResponse:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sublet.domain.image import Image
 from sublet.drivers import run, squashfs
-from sublet.drivers.confine import confined, limit
 from sublet.drivers.registry import layout
 from sublet.drivers.registry.buildah import without_checksums
 from sublet.drivers.registry.room import Inside
@@ -29,16 +28,21 @@ async def base_id(store: BuildStore, inside: Inside, image: Image, file: Path, p
     name = base_name(image.digest)
     if identity := await store.image_id(inside, name):
         return identity
-    partition, layer = place / "partition", place / "layer"
-    with file.open("rb") as reader, partition.open("wb") as writer:
-        await asyncio.to_thread(files.copy, reader, writer, image.offset, image.length)
-    partition.chmod(0o444)
-    argv = confined(["sqfs2tar", "-r", ".", "/input"], readable={"/input": str(partition)})
-    with layer.open("wb") as sink:
-        await run.run(argv, stdout=sink.fileno(), before_exec=limit, timeout=squashfs.TIMEOUT)
-    directory = place / "layout"
+    archive, directory = place / "layer", place / "layout"
+    with archive.open("wb") as sink:
+        await squashfs.write_tar(await partition(image, file, place), sink.fileno())
     with files.translated():
+        layer = await asyncio.to_thread(layout.plain, archive)
         await asyncio.to_thread(layout.write, directory, layer, without_checksums(image.config))
     argv = inside(["skopeo", "copy", "--quiet", f"oci:{directory}", store.reference(name)])
     await run.run(argv, env=store.environment)
     return await store.image_id(inside, name) or ""
+
+
+async def partition(image: Image, file: Path, place: Path) -> Path:
+    """The image's squashfs, readable by all, in the directory `place`. Raises DiskFull."""
+    target = place / "partition"
+    with file.open("rb") as reader:
+        await asyncio.to_thread(files.copy_to, reader, target, image.offset, image.length)
+    target.chmod(0o444)
+    return target

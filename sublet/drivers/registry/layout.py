@@ -5,33 +5,75 @@ Source: OCI image specification 1.1, `image-layout.md`.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sublet.domain.image import ImageConfig
 
+LEVEL = 5
+"""Of gzip's nine: 170 MB take 4 s on one core; the highest takes four times as long."""
 _TYPE = "application/vnd.oci.image."
 
 
-def write(directory: Path, layer: Path, config: ImageConfig) -> str:
-    """Complete `directory`, into which the tar `layer` is moved; the image's id."""
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer in the file `path`: a tar archive, by gzip if `compressed`. `diff_id` is the
+    digest of the archive itself."""
+
+    path: Path
+    digest: str
+    diff_id: str
+    compressed: bool = False
+
+    @property
+    def media_type(self) -> str:
+        return "layer.v1.tar+gzip" if self.compressed else "layer.v1.tar"
+
+
+def plain(path: Path) -> Layer:
+    """The layer that an uncompressed tar archive is."""
+    with path.open("rb") as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return Layer(path, digest, digest)
+
+
+def compress(source: int, target: Path) -> Layer:
+    """The layer that the tar archive read from the descriptor `source`, which is closed, makes
+    in the file `target`: the same bytes for the same archive."""
+    archive = hashlib.sha256()
+    with (
+        os.fdopen(source, "rb") as reader,
+        target.open("wb") as opened,
+        gzip.GzipFile("", "wb", LEVEL, opened, mtime=0) as file,
+    ):
+        while chunk := reader.read(1 << 20):
+            archive.update(chunk)
+            file.write(chunk)
+    whole = plain(target)
+    return Layer(target, whole.digest, f"sha256:{archive.hexdigest()}", compressed=True)
+
+
+def write(directory: Path, layer: Layer, config: ImageConfig) -> str:
+    """Complete `directory`, into which the layer is moved; the image's id."""
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
-    with layer.open("rb") as file:
-        layer_digest = hashlib.file_digest(file, "sha256").hexdigest()
-    size = layer.stat().st_size
-    layer.rename(blobs / layer_digest)
+    size = layer.path.stat().st_size
+    layer.path.rename(blobs / layer.digest.partition(":")[2])
     outer = json.loads(config.to_json())
-    outer["rootfs"] = {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]}
+    outer["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id]}
     outer["created"] = outer["created"] or "1970-01-01T00:00:00Z"
     outer["history"] = one_layer(outer.get("history"), outer["created"])
     config_entry = _add(blobs, outer, "config.v1+json")
     manifest = {
         "schemaVersion": 2,
+        "mediaType": f"{_TYPE}manifest.v1+json",
         "config": config_entry,
-        "layers": [_entry("layer.v1.tar", f"sha256:{layer_digest}", size)],
+        "layers": [_entry(layer.media_type, layer.digest, size)],
     }
     index = {"schemaVersion": 2, "manifests": [_add(blobs, manifest, "manifest.v1+json")]}
     (directory / "index.json").write_text(json.dumps(index))

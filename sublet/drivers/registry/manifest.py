@@ -11,11 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sublet.domain.errors import CorruptImage, NoSuchImage
 
 MAX_MANIFEST = 4 << 20
+MAX_LAYERS, MAX_SIZE = 500, 1 << 44
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
@@ -67,13 +69,33 @@ def choose(index: Mapping[str, Any], architecture: str) -> str:
     )
 
 
-def blobs(manifest: Mapping[str, Any]) -> list[str]:
-    """The digests of a manifest's config and layers, each well formed."""
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What a manifest says of a blob: digest, bytes, and where it is the image's config."""
+
+    digest: str
+    size: int
+    is_config: bool = False
+
+
+def blobs(manifest: Mapping[str, Any]) -> list[Blob]:
+    """A manifest's config, then its layers, each with a well-formed digest and size."""
     layers, config = manifest.get("layers"), manifest.get("config")
     if not isinstance(layers, list) or not isinstance(config, dict):
         raise CorruptImage("The image's manifest is malformed.")
-    items = [config, *layers]
-    return [checked(item.get("digest") if isinstance(item, dict) else None) for item in items]
+    if len(layers) > MAX_LAYERS:
+        raise CorruptImage(f"The image has {len(layers)} layers; {MAX_LAYERS} are the most.")
+    found = [_blob(item) for item in layers]
+    return [replace(_blob(config), is_config=True), *found]
+
+
+def _blob(item: object) -> Blob:
+    if not isinstance(item, dict):
+        raise CorruptImage("The image's manifest is malformed.")
+    digest, size = checked(item.get("digest")), item.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < MAX_SIZE:
+        raise CorruptImage(f"The image's manifest gives {digest[:19]} the size {size!r:.40}.")
+    return Blob(digest, size)
 
 
 def checked(digest: object) -> str:

@@ -53,9 +53,36 @@ class AsyncImageVerbs(AsyncCalls):
         body = {"reference": reference}
         return await self._operate("/v1/images/ensure", body, progress)
 
-    async def pull(self, reference: str, progress: Progress = silent) -> dict[str, Any]:
-        """Fetch an image from its registry, or make it from a Debian mirror."""
-        return await self._operate("/v1/images/pull", {"reference": reference}, progress)
+    async def pull(
+        self, reference: str, progress: Progress = silent, *, tls_verify: bool | None = None
+    ) -> dict[str, Any]:
+        """Fetch an image from its registry, or make it from a Debian mirror.
+
+        Certificates are verified, unless the registry is on loopback or `tls_verify` is False.
+        """
+        body = {"reference": reference, "tls_verify": tls_verify}
+        return await self._operate("/v1/images/pull", body, progress)
+
+    async def push(
+        self, name: str, progress: Progress = silent, *, tls_verify: bool | None = None
+    ) -> str:
+        """Send an image to the registry in its name; the digest by which it can be pulled."""
+        body = {"reference": name, "tls_verify": tls_verify}
+        return str((await self._operate("/v1/images/push", body, progress))["digest"])
+
+    async def login(
+        self, registry: str, username: str, password: str, *, tls_verify: bool | None = None
+    ) -> str:
+        """Keep credentials that a registry (empty: docker.io) takes; the registry's name."""
+        body = {"registry": registry, "username": username, "password": password}
+        answer = await self.call("POST", "/v1/registries/login", {**body, "tls_verify": tls_verify})
+        return str(answer["registry"])
+
+    async def logout(self, registry: str) -> str:
+        """Forget a registry's credentials; the registry's name."""
+        return str(
+            (await self.call("DELETE", "/v1/registries/login", registry=registry))["registry"]
+        )
 
     async def build(
         self, directory: str, *, name: str = "", file: str = "", progress: Progress = silent
