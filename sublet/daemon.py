@@ -38,6 +38,7 @@ from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
 from sublet.engine.events import Events
 from sublet.engine.files import Files
+from sublet.engine.health import HealthChecks
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.lifecycle import Lifecycle
@@ -45,6 +46,7 @@ from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
 from sublet.engine.reconcile import Reconciler
+from sublet.engine.restarts import Restarts
 from sublet.engine.tasks import Tasks
 from sublet.engine.verbs import Verbs
 
@@ -101,16 +103,20 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     images = Images(config, image_store, gone=lambda file: parts.layers.drop(file.stem))
     lifecycle = Lifecycle(parts)
     instances = Instances(lifecycle, images)
+    health = HealthChecks(lifecycle, instances.execute)
+    restarts = Restarts(lifecycle, instances.admit)
+    lifecycle.observers += [health, restarts]
     verbs = Verbs(
         config=config,
         instances=instances,
         networks=Networks(instances),
+        health=health,
         images=images,
         files=Files(instances),
         volumes=lifecycle.volumes,
         operations=Operations(tasks),
         events=parts.events,
-        reconciler=Reconciler(lifecycle, images),
+        reconciler=Reconciler(lifecycle, images, restarts),
     )
     return verbs, parts
 

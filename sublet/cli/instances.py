@@ -58,6 +58,8 @@ def _ps_row(row: dict[str, Any]) -> list[str]:
     state = row["state"]
     if row["exit_code"] is not None and state == "stopped":
         state = f"stopped ({row['exit_code']})"
+    elif row.get("health", "none") != "none" and state == "running":
+        state = f"running ({row['health']})"
     ports = ", ".join(port_text(port) for port in row["ports"])
     age = format_age(time.time() - datetime.fromisoformat(row["created"]).timestamp())
     return [row["id"], row["name"], row["image"], state, row["size"], ports, f"{age} ago"]

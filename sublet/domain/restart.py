@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from sublet.domain.errors import InvalidArgument
 
 POLICIES = ("no", "on-failure", "always", "unless-stopped")
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 60.0
+"""Seconds before the first restart and the most before any: each pause doubles the one before."""
+
+STEADY = 10.0
+"""Seconds after which a run counts as one that went well: the next pause is the first again."""
+
 _HINT = "Write --restart no, on-failure[:TIMES], always or unless-stopped."
 
 
@@ -38,3 +44,36 @@ def check_restart(policy: RestartPolicy, *, remove: bool) -> None:
             "An instance that is deleted at its end cannot be restarted.",
             hint="Give --rm or --restart, not both.",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Of an instance that does not run: how it ended; whether the user still wants it up, who has
+    not stopped it; how often it was restarted since it was started by hand."""
+
+    exit_code: int
+    wanted: bool
+    restarts: int
+
+
+def again(policy: RestartPolicy, history: History) -> bool:
+    """Whether an instance that has just ended is started again."""
+    if not history.wanted:
+        return False
+    if policy.name == "on-failure":
+        left = not policy.maximum or history.restarts < policy.maximum
+        return history.exit_code != 0 and left
+    return policy.name in ("always", "unless-stopped")
+
+
+def at_boot(policy: RestartPolicy, history: History) -> bool:
+    """Whether an instance that is down when the daemon comes up, and ran before, is started:
+    `always` means also one that the user had stopped, as with Docker."""
+    return policy.name == "always" or again(policy, history)
+
+
+def pause(before: float, up: float) -> float:
+    """Seconds until the next start, after a pause of `before` (0: none) and `up` seconds of run."""
+    if not before or up >= STEADY:
+        return FIRST_PAUSE
+    return min(before * 2, LONGEST_PAUSE)

@@ -88,6 +88,10 @@ class Instances:
         lacking = self.parts.containers.rights.lacking(spec.cap_add, spec.cap_drop)
         return tuple(f"{name} is left out: this host does not have it itself." for name in lacking)
 
+    def admit(self, spec: InstanceSpec) -> None:
+        """Raises InsufficientCapacity where the host has no room for it."""
+        capacity.admit(spec.size, self.free())
+
     # Making and starting
 
     async def run(
@@ -102,7 +106,7 @@ class Instances:
             spec = spec.with_defaults(self.parts.config.default_size)
             check_spec(spec)
             with trace.step("admit"):
-                capacity.admit(spec.size, self.free())
+                self.admit(spec)
             instance = self._add(spec, State.PENDING)
             streams = await self.lifecycle.launch(instance, attach=attach)
             return self.parts.store.get(instance.id) or instance, streams
@@ -150,7 +154,7 @@ class Instances:
         if instance.state is not State.STOPPED:
             raise WrongState(f"{instance.name} is {instance.state}; it cannot be started.")
         with trace.request("start", instance.id):
-            capacity.admit(instance.spec.size, self.free())
+            self.admit(instance.spec)
             instance = replace(instance, kept=True, wanted=True, restarts=0)
             instance = self.lifecycle.move(instance, State.PENDING)
             streams = await self.lifecycle.launch(instance, attach=attach)

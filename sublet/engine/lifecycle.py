@@ -17,7 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sublet.domain import health
 from sublet.domain.errors import NoSuchImage, NoSuchInstance, SubletError, WrongState
+from sublet.domain.health import Health
 from sublet.domain.image import Image
 from sublet.domain.instance import LIVE, Instance, State, check_transition
 from sublet.domain.networks import Mode
@@ -26,6 +28,7 @@ from sublet.drivers.container.streams import Attachment, Streams
 from sublet.engine import plan
 from sublet.engine.connections import Connections
 from sublet.engine.locks import Locks
+from sublet.engine.observer import Observer
 from sublet.engine.parts import Parts
 from sublet.engine.visits import Visits
 from sublet.engine.volumes import Volumes
@@ -48,6 +51,7 @@ class Lifecycle:
         self.connections = Connections(parts)
         self.volumes = Volumes(parts, self.locks)
         self.visits = Visits(parts.tasks)
+        self.observers: list[Observer] = []
         self._exits: OrderedDict[str, asyncio.Future[int]] = OrderedDict()
         self.restarting: set[str] = set()
         """Instances that are stopped only to be started again: `--rm` does not delete them."""
@@ -129,7 +133,14 @@ class Lifecycle:
             if streams:
                 streams.close()
             raise
-        instance = replace(instance, started=time.time(), exit_code=None, kept=True)
+        check = health.effective(instance.spec.health, image.config.healthcheck)
+        instance = replace(
+            instance,
+            started=time.time(),
+            exit_code=None,
+            kept=True,
+            health=Health.STARTING if check else Health.NONE,
+        )
         return self.move(instance, State.RUNNING), streams
 
     def _image(self, instance: Instance) -> Image:
@@ -159,6 +170,8 @@ class Lifecycle:
         while len(self._exits) > KEPT_EXITS and next(iter(self._exits.values())).done():
             self._exits.popitem(last=False)
         self.parts.tasks.start(f"watch {instance.name}", self._watch(instance, ended))
+        for observer in self.observers:
+            observer.up(instance)
 
     async def _watch(self, instance: Instance, future: asyncio.Future[int]) -> None:
         await processes.ended(instance.supervisor, instance.supervisor_start)
@@ -185,6 +198,9 @@ class Lifecycle:
         instance = self.move(instance, State.STOPPED, reason=reason)
         if instance.spec.remove and instance.id not in self.restarting:
             await self._delete(self.move(instance, State.SHUTTING_DOWN), volumes=True)
+            return
+        for observer in self.observers:
+            observer.ended(instance)
 
     async def remove(self, instance: Instance, *, volumes: bool = False) -> None:
         """Take away an instance that has no process any more, and all that it had; with
@@ -204,6 +220,8 @@ class Lifecycle:
         if volumes:
             await self.volumes.remove_anonymous(instance)
         self.parts.store.delete(instance.id)
+        for observer in self.observers:
+            observer.gone(instance.id)
         self.tell("terminated", instance)
 
     async def mount(self, instance: Instance) -> None:

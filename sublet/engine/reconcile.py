@@ -16,6 +16,7 @@ from sublet.drivers import processes
 from sublet.drivers.network import Endpoint
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
+from sublet.engine.restarts import Restarts
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,11 @@ GUARD_INTERVAL = 5.0
 class Reconciler:
     """Start-up recovery, and the audit that says what it would do now."""
 
-    def __init__(self, lifecycle: Lifecycle, images: Images) -> None:
+    def __init__(self, lifecycle: Lifecycle, images: Images, restarts: Restarts) -> None:
         self.lifecycle = lifecycle
         self.parts = lifecycle.parts
         self.images = images
+        self.restarts = restarts
 
     async def recover(self) -> None:
         """Bring every instance into a true state, then remove what belongs to nobody."""
@@ -44,6 +46,7 @@ class Reconciler:
             await self.fix()
         except Exception:
             log.exception("not everything that belongs to nobody could be removed")
+        self.restarts.recover()
 
     @staticmethod
     def _alive(instance: Instance) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sublet.domain.config import Config
 from sublet.engine.events import Events
 from sublet.engine.files import Files
+from sublet.engine.health import HealthChecks
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.networks import Networks
@@ -21,6 +22,7 @@ class Verbs:
 
     config: Config
     instances: Instances
+    health: HealthChecks
     images: Images
     volumes: Volumes
     networks: Networks

@@ -10,6 +10,8 @@ from sublet.domain.image import LABEL_SHA256
 from sublet.domain.instance import Instance
 from sublet.domain.seccomp import UNCONFINED
 from sublet.domain.spec import InstanceSpec
+from sublet.domain.units import rfc3339
+from sublet.engine.health import HealthChecks
 from sublet.engine.instances import Instances
 
 _OPTIONS = (
@@ -51,4 +53,20 @@ def networks(row: Instance, instances: Instances) -> dict[str, Any]:
         "address": endpoint.address or None,
         "network": row.spec.network or "default",
         "networks": on,
+    }
+
+
+def upkeep(row: Instance, health: HealthChecks) -> dict[str, Any]:
+    """How it is looked after: its restart policy, and what its health checks answered."""
+    found: dict[str, Any] = {"restart": str(row.spec.restart), "restarts": row.restarts}
+    check, report = health.check(row), health.report(row.id)
+    if check is None:
+        return found
+    results = report.results if report else ()
+    times = [{"start": rfc3339(each.start), "end": rfc3339(each.end)} for each in results]
+    return {
+        **found,
+        "health_check": asdict(check),
+        "health_streak": report.streak if report else 0,
+        "health_results": [{**asdict(each), **at} for each, at in zip(results, times, strict=True)],
     }

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from sublet.api.native import render
+from sublet.api.native import details, render
 from sublet.api.native.streaming import unless_gone
 from sublet.api.native.strict import only_known
 from sublet.domain.change import Change
@@ -71,7 +71,8 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.get("/{name}")
     async def inspect_instance(name: str) -> dict[str, Any]:
-        return render.inspection(instances.get(name), instances)
+        row = instances.get(name)
+        return {**render.inspection(row, instances), **details.upkeep(row, verbs.health)}
 
     @routes.delete("/{name}", status_code=204)
     async def remove_instance(name: str, force: bool = False, volumes: bool = False) -> Response:

@@ -1,0 +1,108 @@
+"""Restart policies at work: what has ended is started again, after a pause that grows.
+
+An instance that waits for its next start is `stopped`: it holds no capacity, no process and no
+lock, so that a crash loop costs one start a minute and keeps nobody waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from sublet.domain import restart
+from sublet.domain.errors import SubletError
+from sublet.domain.instance import Instance, State
+from sublet.domain.spec import InstanceSpec
+from sublet.engine.lifecycle import LOST, Lifecycle
+
+log = logging.getLogger(__name__)
+
+Admit = Callable[[InstanceSpec], None]
+Sleep = Callable[[float], Awaitable[None]]
+
+AT_ONCE = 16
+"""Starts at the same time: after a host's start, all of its instances are due at once."""
+
+
+class Restarts:
+    """Starts instances again as their policies say. `admit` raises where the host has no room."""
+
+    def __init__(self, lifecycle: Lifecycle, admit: Admit, sleep: Sleep = asyncio.sleep) -> None:
+        self._lifecycle = lifecycle
+        self._parts = lifecycle.parts
+        self._admit = admit
+        self._sleep = sleep
+        self._pauses: dict[str, float] = {}
+        self._waiting: set[str] = set()
+        self._starts = asyncio.Semaphore(AT_ONCE)
+
+    def up(self, instance: Instance) -> None:
+        """It runs; started by hand, it is as if it had never failed."""
+        if not instance.restarts:
+            self._pauses.pop(instance.id, None)
+
+    def ended(self, instance: Instance) -> None:
+        """It has stopped: start it again in a while, if its policy says so."""
+        if restart.again(instance.spec.restart, _history(instance)):
+            self._schedule(instance, instance.finished - instance.started)
+        else:
+            self._pauses.pop(instance.id, None)
+
+    def gone(self, instance_id: str) -> None:
+        """It is deleted."""
+        self._pauses.pop(instance_id, None)
+
+    def recover(self) -> None:
+        """The daemon has come up: start what is down and should not be."""
+        for instance in self._parts.store.all():
+            down = instance.state is State.STOPPED and instance.started
+            policy = instance.spec.restart
+            if down and restart.at_boot(policy, _history(instance)):
+                instance = replace(instance, wanted=True)
+                self._parts.store.update(instance)
+                self._schedule(instance, 0.0)
+
+    def _schedule(self, instance: Instance, up: float) -> None:
+        if instance.id in self._waiting:
+            return
+        pause = restart.pause(self._pauses.get(instance.id, 0.0), up)
+        self._pauses[instance.id] = pause
+        self._waiting.add(instance.id)
+        self._lifecycle.tell("restarting", instance, pause=f"{pause:g}")
+        self._parts.tasks.start(f"restart {instance.name}", self._later(instance.id, pause))
+
+    async def _later(self, instance_id: str, pause: float) -> None:
+        try:
+            await self._sleep(pause)
+        finally:
+            self._waiting.discard(instance_id)
+        async with self._starts:
+            await self._start(instance_id)
+
+    async def _start(self, instance_id: str) -> None:
+        """Start it, unless somebody has stopped, started or removed it meanwhile."""
+        instance = self._parts.store.get(instance_id)
+        if instance is None or instance.state is not State.STOPPED or not instance.wanted:
+            return
+        instance = replace(instance, kept=True, restarts=instance.restarts + 1)
+        try:
+            self._admit(instance.spec)
+            await self._lifecycle.launch(self._lifecycle.move(instance, State.PENDING))
+        except (SubletError, OSError) as error:
+            log.warning("%s could not be started again: %s", instance.name, error)
+            self._failed(instance_id)
+
+    def _failed(self, instance_id: str) -> None:
+        """A start that failed counts as a run that failed at once."""
+        instance = self._parts.store.get(instance_id)
+        if instance is None or instance.state is not State.STOPPED:
+            return
+        if restart.again(instance.spec.restart, replace(_history(instance), exit_code=LOST)):
+            self._schedule(instance, 0.0)
+
+
+def _history(instance: Instance) -> restart.History:
+    code = LOST if instance.exit_code is None else instance.exit_code
+    return restart.History(code, instance.wanted, instance.restarts)

@@ -1,0 +1,120 @@
+"""Health: what follows from the answers of a check."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.health import (
+    KEPT,
+    Health,
+    Healthcheck,
+    Report,
+    Result,
+    check_health,
+    effective,
+    following,
+    image_check,
+    pause,
+)
+
+CHECK = Healthcheck(("check",), interval=10, retries=3, start_period=60)
+
+
+def after(codes: list[int], *, first: float = 100, check: Healthcheck = CHECK) -> Report:
+    """The report after checks with these exit codes, ten seconds apart, the first at `first`
+    seconds after the start."""
+    report = Report()
+    for number, code in enumerate(codes):
+        time = first + 10 * number
+        report = following(report, Result(time - 1, time, code, "said"), check, 0.0)
+    return report
+
+
+@pytest.mark.parametrize(
+    ("codes", "first", "expected"),
+    [
+        ([], 100, (Health.STARTING, 0)),
+        ([0], 100, (Health.HEALTHY, 0)),
+        ([1, 1], 100, (Health.STARTING, 2)),
+        ([1, 1, 1], 100, (Health.UNHEALTHY, 3)),
+        ([1, 1, 0, 1], 100, (Health.HEALTHY, 1)),
+        ([0, 1, 2, -1], 100, (Health.UNHEALTHY, 3)),
+        ([1, 1, 1, 0], 100, (Health.HEALTHY, 0)),
+        ([1, 1, 1, 1, 1], 5, (Health.STARTING, 0)),  # within the start period
+        ([1] * 9, 5, (Health.UNHEALTHY, 3)),
+        ([0, 1, 1, 1], 5, (Health.UNHEALTHY, 3)),  # a success ended the start period
+    ],
+)
+def test_health_follows_from_the_answers(
+    codes: list[int], first: float, expected: tuple[Health, int]
+) -> None:
+    report = after(codes, first=first)
+    assert (report.health, report.streak) == expected
+    assert len(report.results) == min(len(codes), KEPT)
+
+
+@given(st.lists(st.sampled_from([0, 1]), max_size=30), st.integers(1, 5))
+def test_unhealthy_means_as_many_failures_in_a_row(codes: list[int], retries: int) -> None:
+    report = after(codes, check=Healthcheck(("c",), retries=retries))
+    streaks = list(accumulate(codes, lambda streak, code: (streak + 1) * (code != 0)))
+    assert report.streak == (streaks[-1] if streaks else 0)
+    assert (report.health is Health.UNHEALTHY) == (report.streak >= retries)
+
+
+def test_a_start_period_is_looked_at_closely() -> None:
+    assert pause(Report(), CHECK) == 5
+    assert pause(Report(Health.HEALTHY), CHECK) == 10
+    assert pause(Report(), Healthcheck(("c",), interval=30)) == 30
+    assert pause(Report(), Healthcheck(("c",), interval=1, start_period=9)) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({}, None),
+        ({"Test": ["NONE"]}, None),
+        ({"Test": []}, None),
+        ({"Test": ["CMD"]}, None),
+        ({"Test": ["CMD-SHELL", "a", "b"]}, None),
+        ({"Test": "CMD true"}, None),
+        ({"Test": ["CMD", 5]}, None),
+        ({"Test": ["OTHER", "x"]}, None),
+        ({"Test": ["CMD", "x"], "Retries": 5000}, None),
+        ({"Test": ["CMD", "x", "y"]}, Healthcheck(("x", "y"))),
+        ({"Test": ["CMD", "x"], "Interval": 0, "Retries": 0}, Healthcheck(("x",))),
+        (
+            {
+                "Test": ["CMD-SHELL", "curl -f localhost"],
+                "Interval": 5_000_000_000,
+                "Timeout": 500_000_000,
+                "StartPeriod": 1_000_000_000,
+                "Retries": 2,
+            },
+            Healthcheck(("/bin/sh", "-c", "curl -f localhost"), 5, 0.5, 2, 1),
+        ),
+    ],
+)
+def test_the_check_of_an_image(data: dict[str, Any], expected: Healthcheck | None) -> None:
+    assert image_check(data) == expected
+
+
+def test_a_request_has_the_last_word() -> None:
+    image = {"Test": ["CMD", "of-image"]}
+    assert effective(None, image) == Healthcheck(("of-image",))
+    assert effective(Healthcheck(("own",)), image) == Healthcheck(("own",))
+    assert effective(Healthcheck(), image) is None
+    assert effective(None, {}) is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"interval": 0}, {"timeout": -1}, {"retries": 0}, {"start_period": -1}]
+)
+def test_checks_that_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        check_health(Healthcheck(("c",), **wrong))
