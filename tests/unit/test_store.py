@@ -65,6 +65,11 @@ def test_rows(tmp_path: Path) -> None:
     assert store.slots() == {7, 8}
     store.update(replace(other, state=State.RUNNING))
     assert store.get(other.id) == replace(other, state=State.RUNNING)
+    with pytest.raises(NameInUse):
+        store.update(replace(other, name="db"))
+    store.update(replace(other, id="ffffffffffff", name="gone"))  # of which there is no row
+    again = InstanceStore(Database(path))
+    assert again.all() == store.all() == [row, replace(other, state=State.RUNNING)]
     store.delete(other.id)
     assert store.all() == [row]
     store.add_event(Event(5.0, "instance.running", row.id, {"name": "db"}))

@@ -28,18 +28,27 @@ _UPDATE = (
 
 
 class InstanceStore:
-    """The rows of `instances` and `events`, and single `settings`."""
+    """The rows of `instances` and `events`, and single `settings`.
+
+    The daemon is the one that writes, so it keeps the instances in memory too: whatever asks for
+    all of them, as each start does, would otherwise take longer with every one that there is.
+    """
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        rows = database.connection.execute("SELECT * FROM instances ORDER BY created, rowid")
+        self._instances = {instance.id: instance for instance in map(_instance, rows)}
 
     def add(self, instance: Instance) -> None:
         """Insert a row; NameInUse where another instance has its name."""
         self._write(_INSERT, instance)
+        self._instances[instance.id] = instance
 
     def update(self, instance: Instance) -> None:
-        """Write the whole row; NameInUse where another instance has its name."""
+        """Write the whole row, if there is one; NameInUse where another instance has its name."""
         self._write(_UPDATE, instance)
+        if instance.id in self._instances:
+            self._instances[instance.id] = instance
 
     def _write(self, statement: str, instance: Instance) -> None:
         try:
@@ -51,32 +60,26 @@ class InstanceStore:
 
     def delete(self, instance_id: str) -> None:
         self._db.connection.execute("DELETE FROM instances WHERE id = ?", (instance_id,))
+        self._instances.pop(instance_id, None)
 
     def get(self, instance_id: str) -> Instance | None:
-        cursor = self._db.connection.execute("SELECT * FROM instances WHERE id = ?", (instance_id,))
-        row = cursor.fetchone()
-        return _instance(row) if row else None
+        return self._instances.get(instance_id)
 
     def find(self, text: str) -> list[Instance]:
-        """The instance of this name, else those whose ids begin with `text`."""
-        execute = self._db.connection.execute
-        rows = execute("SELECT * FROM instances WHERE name = ? OR id = ?", (text, text)).fetchall()
-        if not rows and text:
-            length = len(text)
-            rows = execute(
-                "SELECT * FROM instances WHERE substr(id, 1, ?) = ?", (length, text)
-            ).fetchall()
-        return [_instance(row) for row in rows]
+        """The instance of this name or id, else those whose ids begin with `text`."""
+        rows = self._instances.values()
+        found = [row for row in rows if text in (row.name, row.id)]
+        if not found and text:
+            found = [row for row in rows if row.id.startswith(text)]
+        return found
 
     def all(self) -> list[Instance]:
         """All instances, the oldest first."""
-        rows = self._db.connection.execute("SELECT * FROM instances ORDER BY created, rowid")
-        return [_instance(row) for row in rows]
+        return list(self._instances.values())
 
     def slots(self) -> set[int]:
         """The slot numbers that instances have."""
-        rows = self._db.connection.execute("SELECT slot FROM instances")
-        return {int(row["slot"]) for row in rows}
+        return {instance.slot for instance in self._instances.values()}
 
     def add_event(self, event: Event) -> None:
         self._db.connection.execute(
