@@ -67,13 +67,14 @@ class Packing:
     ) -> Image:
         """Copy the file, verify the copy, and pack it again if it is foreign."""
         await asyncio.to_thread(files.copy_to, source, file)
-        info, digest = await asyncio.to_thread(_verify, file)
+        (info, digest), _ = await asyncio.gather(  # both take as long
+            asyncio.to_thread(_verify, file), asyncio.to_thread(files.sync, file)
+        )
         origin = f"sif {digest}"
         for image in (self._store.get(digest), self._store.packed_from(origin)):
             if image:
                 return self._shelf.named(image, names)
         if trust or self._store.is_packed(digest):
-            await asyncio.to_thread(files.sync, file)
             return self._shelf.record(file, sif.Finished(digest, info), names)
         report("Packing the image again, as it was not packed on this host")
         partition = file.with_name("partition")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
@@ -255,8 +256,11 @@ def _gap(file: BinaryIO, start: int, end: int, whole: hashlib._Hash) -> None:
 
 
 def _consume(file: BinaryIO, offset: int, length: int, *hashes: hashlib._Hash) -> None:
-    while length > 0:
-        data = _at(file, offset, min(CHUNK, length))
-        for one in hashes:
-            one.update(data)
-        offset, length = offset + len(data), length - len(data)
+    """Feed the bytes to every hash, on as many CPUs as there are hashes."""
+    with ThreadPoolExecutor(max(1, len(hashes) - 1)) as others:
+        while length > 0:
+            data = _at(file, offset, min(CHUNK, length))
+            fed = [others.submit(one.update, data) for one in hashes[1:]]
+            hashes[0].update(data)
+            wait(fed)
+            offset, length = offset + len(data), length - len(data)
