@@ -20,6 +20,10 @@ from sublet.domain.size import Size
 PERIOD = 100_000
 """Length of a CPU bandwidth period, in microseconds."""
 
+SUPERVISORS = "supervisors"
+"""The one cgroup beside those of the instances, without limits: what stops, freezes or kills an
+instance must not reach who watches over it, nor what ends with the daemon's own service."""
+
 _NEEDED = ("cpu", "memory", "pids")
 _USEFUL = (*_NEEDED, "io")
 """Controllers that version 2 is asked to enable: those with limits, and what counts I/O."""
@@ -98,6 +102,10 @@ class Cgroups:
                         _write(directory / "cgroup.subtree_control", enable)
             elif "cpuset" in tree.controllers:
                 _inherit_cpuset(parent)
+            supervisors = parent / SUPERVISORS
+            supervisors.mkdir(exist_ok=True)
+            if tree.version == 1 and "cpuset" in tree.controllers:
+                _inherit_cpuset(supervisors)
 
     def create(self, instance_id: str, size: Size, pids: int) -> None:
         """Make the instance's cgroups with the limits of its size."""
@@ -205,7 +213,7 @@ class Cgroups:
             with contextlib.suppress(FileNotFoundError):
                 entries = list(os.scandir(tree.mount / self.parent))
                 found.update(entry.name for entry in entries if entry.is_dir())
-        return found
+        return found - {SUPERVISORS}
 
     async def destroy(self, instance_id: str, deadline: float = 10) -> None:
         """Kill what is left in the instance's cgroups and remove them. Idempotent."""
@@ -227,6 +235,7 @@ class Cgroups:
         """Remove the parent cgroups, if no instance is left in them."""
         for tree in self.trees:
             with contextlib.suppress(OSError):
+                (tree.mount / self.parent / SUPERVISORS).rmdir()
                 (tree.mount / self.parent).rmdir()
 
 

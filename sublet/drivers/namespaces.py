@@ -1,9 +1,10 @@
-"""User and network namespaces, kept alive by files that they are bound to."""
+"""Namespaces: user and network, kept alive by files that they are bound to; mounts."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 from sublet.drivers import linux
@@ -68,3 +69,34 @@ def _child(kinds: int, ready: int, done: int, other_end: int) -> None:
 def _bind(source: str, target: Path) -> None:
     target.touch()
     linux.mount(source, str(target), flags=linux.MS_BIND)
+
+
+def mounts_for_runtimes(*, cgroup2: bool) -> int:
+    """A mount namespace in which container runtimes work; its descriptor.
+
+    /dev/null is read-only there, and with `cgroup2` nothing but that is at /sys/fs/cgroup.
+    What is mounted or unmounted below a shared mount later on is so there too. The thread
+    that makes it leaves the others' (unshare(2), CLONE_NEWNS) and ends.
+    """
+    made: list[int | OSError] = []
+    thread = threading.Thread(target=_make_mounts, args=(cgroup2, made))
+    thread.start()
+    thread.join()
+    [outcome] = made
+    if isinstance(outcome, OSError):
+        raise outcome
+    return outcome
+
+
+def _make_mounts(cgroup2: bool, made: list[int | OSError]) -> None:
+    try:
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.mount("", "/", flags=linux.MS_REC | linux.MS_SLAVE)
+        linux.mount("/dev/null", "/dev/null", flags=linux.MS_BIND)
+        flags = linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY
+        linux.mount("", "/dev/null", flags=flags)
+        if cgroup2:
+            linux.mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
+        made.append(os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        made.append(error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import shlex
@@ -81,6 +82,42 @@ async def spawn(
         )
     except FileNotFoundError as error:
         raise ToolMissing(f"{argv[0]} cannot be started: {error}.") from error
+
+
+def launch(argv: list[str], descriptors: Sequence[int]) -> int:
+    """Start a program that outlives the daemon; its pid. It is reaped when it ends.
+
+    `descriptors` become its 3, 4 and so on; its standard streams are /dev/null, its
+    environment is PATH alone. The daemon is not copied for it (posix_spawn(3)), which with
+    many megabytes takes longer than the program.
+    """
+    log.debug("launch: %s", shlex.join(argv))
+    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)]
+    actions += [(os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2)]
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in descriptors]
+    actions += [(os.POSIX_SPAWN_DUP2, fd, 3 + number) for number, fd in enumerate(high)]
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}
+    try:
+        pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsid=True)
+    except FileNotFoundError as error:
+        raise ToolMissing(f"{argv[0]} cannot be started: {error}.") from error
+    finally:
+        for fd in high:
+            os.close(fd)
+    _reap_later(pid)
+    return pid
+
+
+def _reap_later(pid: int) -> None:
+    loop, fd = asyncio.get_running_loop(), os.pidfd_open(pid)
+
+    def reap() -> None:
+        loop.remove_reader(fd)
+        os.close(fd)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+    loop.add_reader(fd, reap)
 
 
 async def run(

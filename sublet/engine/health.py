@@ -100,11 +100,11 @@ class HealthChecks:
             async with asyncio.timeout(check.timeout):
                 execution = await self._execute(instance_id, ExecSpec(check.test))
                 try:
-                    execution.streams.close_input()
-                    await execution.pump(keep)
+                    await execution.streams.close_input()
+                    await execution.streams.pump(keep)
                     code = await execution.wait()
                 finally:
-                    await execution.close()
+                    execution.close()
         except TimeoutError:
             return code, f"It took more than {check.timeout:g} s and was killed."
         return code, written.decode(errors="replace")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from sublet.domain.errors import WrongState
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import LIVE, Instance
 from sublet.domain.spec import ExecSpec, check_exec
 from sublet.drivers.container import logs
 from sublet.drivers.container.execution import Execution
 from sublet.drivers.container.execution import execute as start_process
-from sublet.drivers.container.streams import Attachment, Streams
+from sublet.drivers.container.streams import Streams
 from sublet.engine import plan
 from sublet.engine.lifecycle import Lifecycle
 
@@ -36,7 +37,10 @@ async def execute(lifecycle: Lifecycle, instance: Instance, spec: ExecSpec) -> E
 
 def attach(lifecycle: Lifecycle, instance: Instance) -> Streams:
     """The first process's streams, from now on; others may have them too."""
-    return Attachment(lifecycle.parts.containers.places(instance.id).run)
+    try:
+        return lifecycle.parts.containers.attach(instance.id)
+    except OSError as error:
+        raise WrongState(f"{instance.name} has just ended.") from error
 
 
 def read_logs(

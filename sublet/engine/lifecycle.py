@@ -23,8 +23,11 @@ from sublet.domain.health import Health
 from sublet.domain.image import Image
 from sublet.domain.instance import LIVE, Instance, State, check_transition
 from sublet.domain.networks import Mode
+from sublet.domain.ports import Port
 from sublet.drivers import processes, trace
-from sublet.drivers.container.streams import Attachment, Streams
+from sublet.drivers.container.containers import Plan
+from sublet.drivers.container.streams import Streams
+from sublet.drivers.network import Endpoint
 from sublet.engine import plan
 from sublet.engine.connections import Connections
 from sublet.engine.locks import Locks
@@ -89,7 +92,7 @@ class Lifecycle:
 
     async def _bring_up(self, instance: Instance, attach: bool) -> tuple[Instance, Streams | None]:
         parts, image = self.parts, self._image(instance)
-        endpoint, mode = self.connections.endpoint(instance), Mode.of(instance.spec.network)
+        endpoint = self.connections.endpoint(instance)
         uid_base = parts.network.uid_base(instance.slot)
         what = plan.container_plan(
             instance,
@@ -100,48 +103,48 @@ class Lifecycle:
             resolv_conf=self.connections.resolv_conf(instance),
             joined=self.connections.joined(instance),
         )
-        with trace.step("namespaces"):
-            namespace = await parts.containers.isolate(instance.id, uid_base, network=mode.own)
-        if namespace:
-            with trace.step("network"):
-                await self.connections.attach(endpoint, namespace)
-        with trace.step("image mount"):
-            file = self.image_file(instance.digest)
-            lower = await parts.layers.acquire(file, image.offset, image.length, instance.id)
-        what = replace(what, mounts=await self.volumes.attach(instance, lower))
-        async with asyncio.TaskGroup() as group:
-            publishing = group.create_task(
-                parts.network.publish(instance.id, endpoint.address, instance.spec.ports)
-            )
-            creating = group.create_task(parts.containers.create(what, lower))
-        created = creating.result()
-        instance = replace(
-            instance,
-            spec=replace(instance.spec, ports=tuple(publishing.result())),
-            pid=created.pid,
-            pid_start=processes.start_time(created.pid),
-            supervisor=created.supervisor,
-            supervisor_start=processes.start_time(created.supervisor),
-        )
-        with trace.step("names"):
-            await parts.network.announce(endpoint)
-        streams = Attachment(parts.containers.places(instance.id).run) if attach else None
-        try:
-            with trace.step("start"):
-                await parts.containers.start(instance.id)
-        except BaseException:
-            if streams:
-                streams.close()
-            raise
+        what, ports = await self._make(instance, image, endpoint, what)
+        started = await parts.containers.start(what, attach=attach)
         check = health.effective(instance.spec.health, image.config.healthcheck)
         instance = replace(
             instance,
+            spec=replace(instance.spec, ports=ports),
+            pid=started.pid,
+            pid_start=processes.start_time(started.pid),
+            supervisor=started.supervisor,
+            supervisor_start=processes.start_time(started.supervisor),
             started=time.time(),
             exit_code=None,
             kept=True,
             health=Health.STARTING if check else Health.NONE,
         )
-        return self.move(instance, State.RUNNING), streams
+        return self.move(instance, State.RUNNING), started.streams
+
+    async def _make(
+        self, instance: Instance, image: Image, endpoint: Endpoint, what: Plan
+    ) -> tuple[Plan, tuple[Port, ...]]:
+        """All that the instance needs before its command runs: what does not need the other is
+        made at the same time. The plan with its volumes, and the ports that are published."""
+        parts = self.parts
+        own_network = Mode.of(instance.spec.network).own
+        async with asyncio.TaskGroup() as group:
+            publishing = group.create_task(
+                parts.network.publish(instance.id, endpoint.address, instance.spec.ports)
+            )
+            group.create_task(trace.timed("names", parts.network.announce(endpoint)))
+            with trace.step("namespaces"):
+                namespace = await parts.containers.isolate(
+                    instance.id, what.uid_base, network=own_network
+                )
+            if namespace:
+                plugging = self.connections.attach(endpoint, namespace)
+                group.create_task(trace.timed("network", plugging))
+            with trace.step("image mount"):
+                file = self.image_file(instance.digest)
+                lower = await parts.layers.acquire(file, image.offset, image.length, instance.id)
+            what = replace(what, mounts=await self.volumes.attach(instance, lower))
+            await parts.containers.prepare(what, lower)
+        return what, tuple(publishing.result())
 
     def _image(self, instance: Instance) -> Image:
         image = self.parts.image_store.get(instance.digest)

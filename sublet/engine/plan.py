@@ -114,6 +114,7 @@ def container_plan(
         files=files,
         stdin=spec.stdin,
         options=options(instance),
+        log=spec.log,
         network=Mode.of(spec.network),
         joined=joined,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sublet.drivers.container.spec import (
     Process,
     config,
 )
-from sublet.drivers.container.supervisor import Supervision, conmon_argv, explain
+from sublet.drivers.container.supervisor import Supervision, explain, supervisor_argv
 
 RIGHTS = Rights(frozenset(f"CAP_{name}" for name in CAPABILITIES))
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/srv:/bin/sh\nbad\n:x:y:z\n7:x:9:9::/:\n"
@@ -132,13 +133,38 @@ def test_complaints_of_the_runtime(text: str, kind: type) -> None:
     assert type(explain(text)) is kind
 
 
+def supervision(**changes: Any) -> Supervision:
+    plain = Supervision(
+        instance_id="0123456789ab",
+        directory=Path("/run/i"),
+        log=Path("/log"),
+        log_size=100,
+        log_files=2,
+        tty=False,
+        stdin=True,
+        own_cgroups=["/c/supervisors/cgroup.procs"],
+        cgroups=["/c/i/cgroup.procs"],
+    )
+    return replace(plain, **changes)
+
+
 def test_supervisor_command_line() -> None:
-    spec = Supervision("0123456789ab", Path("/run/i"), Path("/log"), True, False, [])
-    argv = conmon_argv(spec, "/usr/bin/crun", ["--root", "/run/r"])
-    assert argv[0] == "conmon"
-    assert "-t" in argv
-    assert "-i" not in argv
-    assert argv[argv.index("--runtime-arg") + 1] == "--root"
+    argv = supervisor_argv(supervision(), "/usr/bin/crun", ["--root", "/run/r"], Path("/run/r"))
+    assert argv[1:] == [
+        *("--directory=/run/i", "--log=/log", "--log-size=100", "--log-files=2"),
+        *("--own-cgroup=/c/supervisors/cgroup.procs", "--cgroup=/c/i/cgroup.procs", "--input"),
+        *("--gate=/run/r/0123456789ab/exec.fifo", "--", "/usr/bin/crun", "--root", "/run/r"),
+        *("create", "--bundle=/run/i", "--pid-file=/run/i/pid", "0123456789ab"),
+    ]
+
+
+def test_supervisor_with_a_terminal_and_no_log() -> None:
+    plain = supervision(log=None, tty=True, stdin=False)
+    own, runtime = " ".join(supervisor_argv(plain, "crun", [], Path("/r"))).split(" -- ")
+    assert "--terminal" in own
+    assert "--input" not in own
+    assert "--log" not in own
+    assert "--console-socket=/run/i/console" in runtime
 
 
 def test_log_lines() -> None:

@@ -13,39 +13,24 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from sublet.api.native import render, strict
+from sublet.api.native.relay import relay
 from sublet.api.native.streaming import unless_gone
 from sublet.domain.errors import InvalidArgument, SubletError, unexpected
 from sublet.domain.instance import Instance
-from sublet.domain.signals import signal_number
 from sublet.domain.spec import ExecSpec, InstanceSpec
 from sublet.drivers import trace
-from sublet.drivers.container.streams import Emit, Streams
+from sublet.drivers.container.streams import Streams
 from sublet.engine.verbs import Verbs
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class CloseStdin(BaseModel):
-    type: Literal["close-stdin"]
-
-
-class Resize(BaseModel):
-    type: Literal["resize"]
-    rows: int = Field(ge=0, le=65535)
-    columns: int = Field(ge=0, le=65535)
-
-
-class SendSignal(BaseModel):
-    type: Literal["signal"]
-    signal: str
 
 
 class Attach(BaseModel):
@@ -54,11 +39,7 @@ class Attach(BaseModel):
     start: bool = False
 
 
-Control = CloseStdin | Resize | SendSignal
-_CONTROL: TypeAdapter[Control] = TypeAdapter(Annotated[Control, Field(discriminator="type")])
 _ATTACH, _SPEC, _EXEC = TypeAdapter(Attach), TypeAdapter(InstanceSpec), TypeAdapter(ExecSpec)
-Signal = Callable[[int], Awaitable[None]]
-Pump = Callable[[Emit], Coroutine[Any, Any, None]]
 
 
 def router(verbs: Verbs) -> APIRouter:
@@ -124,7 +105,7 @@ async def _attached(socket: WebSocket, verbs: Verbs, instance: Instance, streams
         async def signal(number: int) -> None:
             await verbs.instances.kill(instance.id, number)
 
-        await _relay(socket, streams, streams.pump, signal)
+        await relay(socket, streams, signal)
         return await ended
     finally:
         ended.cancel()
@@ -144,52 +125,11 @@ async def _execute(socket: WebSocket, verbs: Verbs, name: str) -> int:
                 execution.signal(number)
 
             with trace.step("process"):
-                await _relay(socket, execution.streams, execution.pump, signal)
+                await relay(socket, execution.streams, signal)
                 return await execution.wait()
         finally:
             with trace.step("clean-up"):
-                await execution.close()
-
-
-async def _relay(socket: WebSocket, streams: Streams, pump: Pump, signal: Signal) -> None:
-    """Carry both directions until the process has closed its output."""
-
-    async def emit(stream: int, data: bytes) -> None:
-        await socket.send_bytes(bytes([stream]) + data)
-
-    incoming = asyncio.ensure_future(_incoming(socket, streams, signal))
-    outgoing = asyncio.ensure_future(pump(emit))
-    try:
-        await asyncio.wait({incoming, outgoing}, return_when=asyncio.FIRST_COMPLETED)
-        if incoming.done():
-            incoming.result()  # raises WebSocketDisconnect: nobody is listening any more
-        await outgoing
-    finally:
-        for task in (incoming, outgoing):
-            task.cancel()
-        await asyncio.gather(incoming, outgoing, return_exceptions=True)
-
-
-async def _incoming(socket: WebSocket, streams: Streams, signal: Signal) -> None:
-    while True:
-        message = await socket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1006))
-        if message.get("bytes") is not None:
-            await streams.send(message["bytes"])
-        else:
-            await _control(strict.parse(_CONTROL, message["text"]), streams, signal)
-
-
-async def _control(message: Control, streams: Streams, signal: Signal) -> None:
-    if isinstance(message, CloseStdin):
-        streams.close_input()
-    elif isinstance(message, Resize):
-        streams.resize(message.rows, message.columns)
-    else:
-        number = signal_number(message.signal)
-        with contextlib.suppress(SubletError):  # it may have ended just now
-            await signal(number)
+                execution.close()
 
 
 async def _request(socket: WebSocket, adapter: TypeAdapter[T]) -> T:

@@ -20,14 +20,16 @@ from sublet.domain.leftover import Leftover
 from sublet.domain.mounts import Mount, MountType, in_order
 from sublet.domain.networks import Mode
 from sublet.domain.size import Size
+from sublet.domain.spec import LogConfig
 from sublet.drivers import files, linux, mount, namespaces, trace
-from sublet.drivers.cgroup import Cgroups
+from sublet.drivers.cgroup import SUPERVISORS, Cgroups
 from sublet.drivers.container import devices
 from sublet.drivers.container import spec as oci
 from sublet.drivers.container.layer import Layer, WritableLayers
 from sublet.drivers.container.rights import Rights
 from sublet.drivers.container.rootfs import Root, User
-from sublet.drivers.container.supervisor import Created, Supervision, Supervisor
+from sublet.drivers.container.streams import Attachment
+from sublet.drivers.container.supervisor import Started, Supervision, Supervisor
 from sublet.drivers.pool import Pool
 
 RESERVED = frozenset({"images", "pool", "volumes"})
@@ -80,6 +82,7 @@ class Plan:
     mounts: tuple[Mount, ...]
     files: dict[str, str]
     stdin: bool
+    log: LogConfig
     options: oci.Options = field(default_factory=oci.Options)
     network: Mode = Mode.NETWORKS
     joined: str = ""
@@ -120,6 +123,7 @@ class Containers:
             directory.mkdir(mode=0o711, exist_ok=True)
         (self.config.root / "instances").mkdir(mode=0o700, parents=True, exist_ok=True)
         self.cgroups.setup()
+        self.supervisor.setup()
         await self.pool.open()
 
     def places(self, instance_id: str) -> Places:
@@ -141,14 +145,13 @@ class Containers:
         namespaces.create(at.user_namespace, file, uid_base)
         return file
 
-    async def create(self, plan: Plan, lower: Path) -> Created:
-        """Create the container on the image shown at `lower`, up to just before its command."""
+    async def prepare(self, plan: Plan, lower: Path) -> None:
+        """Make all that the container needs, on the image shown at `lower`."""
         at = self.places(plan.instance_id)
         with trace.step("root"):
             await self.mount_root(plan.instance_id, lower, plan.uid_base, plan.size.disk)
         binds = tuple(self._bind(at, n, bind) for n, bind in enumerate(in_order(plan.mounts)))
-        for directory in (at.run, at.run / "exit"):
-            directory.mkdir(mode=0o700, exist_ok=True)
+        at.run.mkdir(mode=0o700, exist_ok=True)
         process = self._prepare(at, plan)
         files = tuple(self._file(at, plan, name) for name in plan.files)
         spec = oci.ContainerSpec(
@@ -171,16 +174,30 @@ class Containers:
         (at.run / "config.json").write_text(json.dumps(config))
         with trace.step("cgroups"):
             self.cgroups.create(plan.instance_id, plan.size, plan.pids_limit)
+
+    async def start(self, plan: Plan, *, attach: bool) -> Started:
+        """Run the prepared container; with `attach`, its streams from the first byte on.
+
+        Raises CommandNotFound, CommandNotExecutable, StartFailed.
+        """
+        at = self.places(plan.instance_id)
         supervision = Supervision(
             instance_id=plan.instance_id,
             directory=at.run,
-            log=at.log,
+            log=None if plan.log.driver == "none" else at.log,
+            log_size=plan.log.max_size,
+            log_files=plan.log.max_files,
             tty=plan.process.tty,
             stdin=plan.stdin,
-            procs_files=self.cgroups.procs_files(plan.instance_id),
+            own_cgroups=self.cgroups.procs_files(SUPERVISORS),
+            cgroups=self.cgroups.procs_files(plan.instance_id),
         )
-        with trace.step("create"):
-            return await self.supervisor.create(supervision)
+        with trace.step("start"):
+            return await self.supervisor.start(supervision, attach=attach)
+
+    def attach(self, instance_id: str) -> Attachment:
+        """The streams of a running container, from now on. Raises OSError where it has ended."""
+        return Attachment.open(self.places(instance_id).run)
 
     async def mount_root(self, instance_id: str, lower: Path, uid_base: int, limit: int) -> None:
         """The image with mapped ids, and over it the writable layer that the mapped root owns."""
@@ -263,14 +280,10 @@ class Containers:
             with os.fdopen(fd, "w") as file:
                 file.write(text)
 
-    async def start(self, instance_id: str) -> None:
-        """Let the created container run its command."""
-        await self.supervisor.start(instance_id)
-
     def exit_code(self, instance_id: str) -> int | None:
         """The exit code that the supervisor left, None if it left none (it was killed)."""
         try:
-            return int((self.places(instance_id).run / "exit" / instance_id).read_text())
+            return int((self.places(instance_id).run / "exit").read_text())
         except (FileNotFoundError, ValueError):
             return None
 
@@ -285,7 +298,7 @@ class Containers:
         shutil.rmtree(at.mounts, ignore_errors=True)
         shutil.rmtree(at.run, ignore_errors=True)
         with trace.step("runtime delete"):
-            await self.supervisor.delete(instance_id)
+            self.supervisor.delete(instance_id)
 
     async def delete(self, instance_id: str) -> None:
         """Remove what is left of a torn-down instance: writable layer and log. Idempotent."""
@@ -315,6 +328,7 @@ class Containers:
 
     def close(self) -> None:
         """Remove what `setup` made, when no container is left."""
+        self.supervisor.close()
         mount.unmount_below(self.mounts)
         run = self.config.run
         for directory in (self.mounts, run / "runtime", run / "instances"):

@@ -1,4 +1,8 @@
-"""Further processes in running containers: `exec`."""
+"""Further processes in running containers: `exec`.
+
+The container's supervisor starts them, in the container's cgroups, and ends them when the
+connection by which they were asked for ends: none outlives its client, nor the daemon.
+"""
 
 from __future__ import annotations
 
@@ -7,177 +11,135 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
+import socket
+from dataclasses import dataclass
 from pathlib import Path
 
-from sublet.domain.errors import StartFailed, SubletError
-from sublet.drivers import processes, run
+from sublet.domain.errors import StartFailed, WrongState
+from sublet.drivers.container import protocol
 from sublet.drivers.container import spec as oci
 from sublet.drivers.container.containers import Containers, as_user
+from sublet.drivers.container.protocol import Ask, Tell
 from sublet.drivers.container.rootfs import Root
-from sublet.drivers.container.streams import (
-    STDERR,
-    STDOUT,
-    ConsoleSocket,
-    Emit,
-    Pipes,
-    Streams,
-    Terminal,
-)
-from sublet.drivers.container.supervisor import explain
+from sublet.drivers.container.streams import ConsoleSocket, Pipes, Streams, Terminal
+from sublet.drivers.container.supervisor import Supervisor, explain
 
-START_DEADLINE, TERMINAL_DEADLINE = 10.0, 20.0
-_COMPLAINTS = (b"executable file ", b"open executable")
-_PATIENCE = 1.0
-"""How the runtime's own complaints begin, and how long it has to end after one, in seconds."""
+START_DEADLINE = 20.0
+KILLED = 137
+"""Exit code of a process whose container ended with it."""
 
 
+@dataclass(frozen=True, slots=True)
 class Execution:
     """One process that was started in a container; `streams` are its input and output."""
 
-    def __init__(self, process: asyncio.subprocess.Process, directory: Path) -> None:
-        self._process = process
-        self._directory = directory
-        self.streams: Streams
+    connection: socket.socket
+    streams: Streams
 
     async def wait(self) -> int:
-        """The exit code; 128 + n for signal n.
-
-        Raises CommandNotFound, CommandNotExecutable or StartFailed where the command
-        could not be started.
-        """
-        code = await self._process.wait()
-        complaint = self._complaint()
-        if complaint:
-            raise complaint
-        return 128 - code if code < 0 else code
-
-    def _complaint(self) -> SubletError | None:
-        try:
-            text = (self._directory / "errors").read_text(errors="replace")
-        except FileNotFoundError:
-            return None
-        return explain(text) if text.strip() else None
-
-    async def pump(self, emit: Emit) -> None:
-        """Hand the process's output to `emit`, but not what the runtime complains of."""
-
-        async def own(stream: int, data: bytes) -> None:
-            if stream == STDERR and data.startswith(_COMPLAINTS):
-                await asyncio.wait([ended], timeout=_PATIENCE)  # it logs what it also prints
-            if stream == STDOUT or not self._complaint():
-                await emit(stream, data)
-
-        ended = asyncio.ensure_future(self._process.wait())
-        try:
-            await self.streams.pump(own)
-        finally:
-            ended.cancel()
+        """The exit code; 128 + n for signal n."""
+        while message := await protocol.receive(self.connection):
+            if message.kind == Tell.EXITED:
+                return message.number
+        return KILLED
 
     def signal(self, number: int) -> None:
         """Send a signal to the process."""
-        if pid := self._pid():
-            processes.send(pid, processes.start_time(pid), number)
+        with contextlib.suppress(OSError):  # it has ended
+            self.connection.send(protocol.numbers(Ask.SIGNAL, number))
 
-    def _pid(self) -> int:
-        """The process's pid on the host, 0 as long as the runtime has not left it."""
-        try:
-            return int((self._directory / "pid").read_text())
-        except (FileNotFoundError, ValueError):
-            return 0
-
-    async def _started(self) -> None:
-        """Wait until the runtime has left the process's pid, or has ended: without it, the
-        process would outlive the runtime."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START_DEADLINE):
-                while self._process.returncode is None and not self._pid():  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
-
-    async def close(self) -> None:
-        """End the process if it still runs, and remove what was made for it."""
-        if self._process.returncode is None:
-            await self._started()
-            self.signal(9)
-        await run.end(self._process)
-        if hasattr(self, "streams"):
-            self.streams.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+    def close(self) -> None:
+        """End the process if it still runs."""
+        self.connection.close()
+        self.streams.close()
 
 
 async def execute(
     containers: Containers, instance_id: str, process: oci.Process, user: str, uid_base: int
 ) -> Execution:
-    """Start `process` in a running container, as `user[:group]` of its image."""
+    """Start `process` in a running container, as `user[:group]` of its image.
+
+    Raises CommandNotFound, CommandNotExecutable or StartFailed where the command could not
+    be started, WrongState where the container has just ended.
+    """
     at = containers.places(instance_id)
-    directory = at.run / f"exec-{secrets.token_hex(4)}"
-    directory.mkdir(mode=0o700)
+    with Root(at.rootfs, uid_base) as root:
+        process = as_user(process, root.user(user, process.join))
+    data = json.dumps(oci.process(process, containers.rights)).encode()
+    connection = _connect(containers, instance_id)
+    ours, theirs = _pipes(uid_base + process.uid)
+    pipes, name = Pipes(*ours), str(at.run / f"exec-{secrets.token_hex(4)}")
+    console = ConsoleSocket(Path(f"{name}.tty")) if process.tty else None
     try:
-        with Root(at.rootfs, uid_base) as root:
-            process = as_user(process, root.user(user, process.join))
-        data = oci.process(process, containers.rights)
-        (directory / "process.json").write_text(json.dumps(data))
-        owner = uid_base + process.uid
-        return await _launch(containers, instance_id, directory, owner, tty=process.tty)
+        argv = exec_argv(containers.supervisor, instance_id, name, tty=process.tty)
+        _ask(connection, protocol.execution(f"{name}.pid", argv), theirs, data)
+        await _started(connection, pipes, console)
+        if console is None:
+            return Execution(connection, pipes)
+        pipes.close()
+        return Execution(connection, Terminal(await console.receive()))
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        connection.close()
+        pipes.close()
         raise
-
-
-async def _launch(
-    containers: Containers, instance_id: str, directory: Path, owner: int, *, tty: bool
-) -> Execution:
-    supervisor = containers.supervisor
-    enter = supervisor.entering(containers.cgroups.procs_files(instance_id))
-
-    def prepare() -> None:
-        for stream in (0, 1, 2):  # the process may open /dev/stdout and its like anew
-            os.fchown(stream, owner, owner)
-        enter()
-
-    argv = [supervisor.runtime, *supervisor.options, "--log", str(directory / "errors")]
-    argv += ["exec", "--process", str(directory / "process.json")]
-    argv += ["--pid-file", str(directory / "pid")]
-    # Signals are for the process, and an unlimited wait is what the caller asked for.
-    console = ConsoleSocket(directory / "tty") if tty else None
-    if console:
-        argv += ["--tty", "--console-socket", str(console.path)]
-    try:
-        child = await run.spawn(
-            [*argv, instance_id],
-            before_exec=prepare,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        execution = Execution(child, directory)
-        try:
-            streams = await _terminal(console, execution, child) if console else Pipes(child)
-            execution.streams = streams
-        except BaseException:
-            await execution.close()
-            raise
-        return execution
     finally:
         if console:
             console.close()
 
 
-async def _terminal(
-    console: ConsoleSocket, execution: Execution, child: asyncio.subprocess.Process
-) -> Terminal:
-    """The terminal that the runtime hands over, or the error for which it did not."""
-    handed = asyncio.ensure_future(console.receive())
-    ended = asyncio.ensure_future(child.wait())
+def exec_argv(supervisor: Supervisor, instance_id: str, name: str, *, tty: bool) -> list[str]:
+    """The runtime's command line. Descriptor 3 will be the OCI process; what else the runtime
+    leaves or is given are files that begin with `name`."""
+    argv = [supervisor.runtime, *supervisor.options, "exec", "--detach"]
+    argv += ["--process=/proc/self/fd/3", f"--pid-file={name}.pid"]
+    if tty:
+        argv += ["--tty", f"--console-socket={name}.tty"]
+    return [*argv, instance_id]
+
+
+def _connect(containers: Containers, instance_id: str) -> socket.socket:
     try:
-        await asyncio.wait(
-            {handed, ended}, timeout=TERMINAL_DEADLINE, return_when=asyncio.FIRST_COMPLETED
-        )
-        if handed.done():
-            return Terminal(handed.result())
-        if ended.done():
-            await execution.wait()
-        raise StartFailed("The runtime handed over no terminal.")
+        return protocol.connect(containers.places(instance_id).run)
+    except OSError as error:
+        raise WrongState(f"{instance_id} does not run any more.") from error
+
+
+def _pipes(owner: int) -> tuple[list[int], list[int]]:
+    """Ends of the pipes for standard input, output and errors: ours, and the process's, whose
+    owner may open /dev/stdout and its like anew."""
+    (input_read, input_write), *outputs = (os.pipe() for _ in range(3))
+    theirs = [input_read, *(write for _, write in outputs)]
+    for fd in theirs:
+        os.fchown(fd, owner, owner)
+    return [input_write, *(read for read, _ in outputs)], theirs
+
+
+def _ask(connection: socket.socket, message: bytes, streams: list[int], process: bytes) -> None:
+    """Send the request with the descriptors that belong to it, which are closed here."""
+    specification = os.memfd_create("process")
+    try:
+        with os.fdopen(os.dup(specification), "wb") as file:
+            file.write(process)
+        os.lseek(specification, 0, os.SEEK_SET)
+        socket.send_fds(connection, [message], [*streams, specification])
     finally:
-        for task in (handed, ended):
-            task.cancel()
+        for fd in (*streams, specification):
+            os.close(fd)
+
+
+async def _started(connection: socket.socket, pipes: Pipes, console: ConsoleSocket | None) -> None:
+    """The process runs its command, or the error for which it does not."""
+    try:
+        async with asyncio.timeout(START_DEADLINE):
+            message = await protocol.receive(connection)
+            if message and message.kind == Tell.FAILED:
+                text = pipes.complaint()
+                if console and not text:  # its errors were the terminal already
+                    terminal = Terminal(await console.receive())
+                    text = terminal.complaint()
+                    terminal.close()
+                raise explain(text)
+    except TimeoutError as error:
+        raise StartFailed(f"The runtime did not start it within {START_DEADLINE:g} s.") from error
+    if message is None:
+        raise WrongState("The container ended before the command ran.")

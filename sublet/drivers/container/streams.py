@@ -15,12 +15,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+from sublet.drivers.container import protocol
+from sublet.drivers.container.protocol import Ask, Tell
+
 STDOUT, STDERR = 1, 2
 Emit = Callable[[int, bytes], Awaitable[None]]
 """Takes what a process wrote: the stream (1 or 2; a terminal has only 1) and the bytes."""
 
-_PACKET = 8192
-_CONMON_STREAMS = {1: STDOUT, 2: STDOUT, 3: STDERR}
+_PIECE = 65536
+_STREAMS: dict[int, int] = {Tell.OUTPUT: STDOUT, Tell.ERRORS: STDERR}
 
 
 class Streams(Protocol):
@@ -32,10 +35,10 @@ class Streams(Protocol):
     async def send(self, data: bytes) -> None:
         """Write to standard input; ignored when nobody reads."""
 
-    def close_input(self) -> None:
+    async def close_input(self) -> None:
         """Let the process read an end of file."""
 
-    def resize(self, rows: int, columns: int) -> None:
+    async def resize(self, rows: int, columns: int) -> None:
         """Tell the terminal its size in characters."""
 
     def close(self) -> None:
@@ -43,84 +46,81 @@ class Streams(Protocol):
 
 
 class Attachment:
-    """A connection to conmon, which shares a container's streams among its connections.
+    """A container's streams, shared among all who are attached: a connection to its supervisor,
+    which has been told to attach it."""
 
-    The protocol is conmon's: a SEQPACKET socket; each packet out is a byte that names
-    the stream, then data; packets in are standard input.
-    """
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
 
-    def __init__(self, directory: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setblocking(False)
-        self._control = directory / "ctl"
-        try:
-            self._socket.connect(str(directory / "attach"))
-        except BaseException:
-            self._socket.close()
-            raise
+    @classmethod
+    def open(cls, directory: Path) -> Attachment:
+        """Attach to the container whose supervisor's files are in the directory, from now on.
+
+        Raises OSError where there is no supervisor.
+        """
+        connection = protocol.connect(directory)
+        connection.send(protocol.packet(Ask.ATTACH))  # there is room: it is the first
+        return cls(connection)
 
     async def pump(self, emit: Emit) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(ConnectionResetError):
-            while packet := await loop.sock_recv(self._socket, 4 * _PACKET):
-                await emit(_CONMON_STREAMS.get(packet[0], STDOUT), packet[1:])
+        while message := await protocol.receive(self._socket):
+            stream = _STREAMS.get(message.kind)
+            if stream:
+                await emit(stream, message.data)
 
     async def send(self, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            for start in range(0, len(data), _PACKET):
-                await loop.sock_sendall(self._socket, data[start : start + _PACKET])
+        for start in range(0, len(data), protocol.MESSAGE):
+            await self._say(protocol.packet(Ask.INPUT, data[start : start + protocol.MESSAGE]))
 
-    def close_input(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
+    async def close_input(self) -> None:
+        await self._say(protocol.packet(Ask.CLOSE))
 
-    def resize(self, rows: int, columns: int) -> None:
-        with contextlib.suppress(OSError):
-            fd = os.open(self._control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.write(fd, f"1 {rows} {columns}\n".encode())
-            finally:
-                os.close(fd)
+    async def resize(self, rows: int, columns: int) -> None:
+        await self._say(protocol.numbers(Ask.WINDOW, rows, columns))
+
+    async def _say(self, message: bytes) -> None:
+        with contextlib.suppress(ConnectionError):  # it has ended: `pump` tells
+            await asyncio.get_running_loop().sock_sendall(self._socket, message)
 
     def close(self) -> None:
         self._socket.close()
 
 
 class Pipes:
-    """The pipes of a child process."""
+    """Our ends of the pipes that are a process's standard input, output and errors."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
+        for fd in (stdin, stdout, stderr):
+            os.set_blocking(fd, False)
+        self._stdin = stdin
+        self._outputs = {STDOUT: stdout, STDERR: stderr}
 
     async def pump(self, emit: Emit) -> None:
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        await asyncio.gather(
-            self._pump_one(self._process.stdout, STDOUT, emit),
-            self._pump_one(self._process.stderr, STDERR, emit),
-        )
-
-    @staticmethod
-    async def _pump_one(reader: asyncio.StreamReader, stream: int, emit: Emit) -> None:
-        while data := await reader.read(65536):
-            await emit(stream, data)
+        await asyncio.gather(*(_pump(fd, n, emit) for n, fd in self._outputs.items()))
 
     async def send(self, data: bytes) -> None:
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self._process.stdin.write(data)
-                await self._process.stdin.drain()
+        if self._stdin >= 0:
+            await _write(self._stdin, data)
 
-    def close_input(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+    async def close_input(self) -> None:
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
 
-    def resize(self, rows: int, columns: int) -> None:
+    async def resize(self, rows: int, columns: int) -> None:
         """Pipes have no size."""
 
+    def complaint(self) -> str:
+        """What has been written to standard error until now."""
+        return _now(self._outputs[STDERR])
+
     def close(self) -> None:
-        self.close_input()
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
+        for fd in self._outputs.values():
+            os.close(fd)
+        self._outputs = {}
 
 
 class Terminal:
@@ -131,39 +131,59 @@ class Terminal:
         self._fd = fd
 
     async def pump(self, emit: Emit) -> None:
-        while data := await self._read():
-            await emit(STDOUT, data)
-
-    async def _read(self) -> bytes:
-        """What the terminal shows next; empty when its last user has gone (EIO)."""
-        while True:
-            try:
-                return os.read(self._fd, 65536)
-            except BlockingIOError:
-                await _ready(self._fd, write=False)
-            except OSError as error:
-                if error.errno == errno.EIO:
-                    return b""
-                raise
+        await _pump(self._fd, STDOUT, emit)
 
     async def send(self, data: bytes) -> None:
-        while data:
-            try:
-                data = data[os.write(self._fd, data) :]
-            except BlockingIOError:
-                await _ready(self._fd, write=True)
-            except OSError:
-                return
+        await _write(self._fd, data)
 
-    def close_input(self) -> None:
+    async def close_input(self) -> None:
         """A terminal's end of file is a character, ^D, that its user types."""
 
-    def resize(self, rows: int, columns: int) -> None:
+    async def resize(self, rows: int, columns: int) -> None:
         with contextlib.suppress(OSError):
             fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    def complaint(self) -> str:
+        """What the terminal shows until now."""
+        return _now(self._fd)
+
     def close(self) -> None:
         os.close(self._fd)
+
+
+async def _pump(fd: int, stream: int, emit: Emit) -> None:
+    while data := await _read(fd):
+        await emit(stream, data)
+
+
+async def _read(fd: int) -> bytes:
+    """What comes next; empty at the end, for a terminal when its last user has gone (EIO)."""
+    while True:
+        try:
+            return os.read(fd, _PIECE)
+        except BlockingIOError:
+            await _ready(fd, write=False)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return b""
+            raise
+
+
+def _now(fd: int) -> str:
+    with contextlib.suppress(OSError):
+        return os.read(fd, _PIECE).decode(errors="replace")
+    return ""
+
+
+async def _write(fd: int, data: bytes) -> None:
+    """Write all of it; what nobody reads any more is dropped."""
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            await _ready(fd, write=True)
+        except OSError:
+            return
 
 
 async def _ready(fd: int, *, write: bool) -> None:

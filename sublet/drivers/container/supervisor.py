@@ -1,7 +1,8 @@
-"""Running containers: crun does the work, conmon watches over it.
+"""Running containers: crun does the work, a supervisor of our own watches over each.
 
-conmon keeps the log, hands out the standard streams, and writes the exit code, whether
-the daemon lives or not. Both run in a mount namespace of their own, because crun
+The supervisor (`supervisor/`, one static C program) starts the container, keeps the log,
+hands out the standard streams, and writes the exit code, whether the daemon lives or not.
+Supervisors and runtimes work in a mount namespace that the daemon makes once, because crun
 refuses a mixed cgroup layout unless it sees nothing but a cgroup2 mount, and because it
 gives the container's root whatever its standard input is: /dev/null is read-only there.
 """
@@ -10,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
-from collections.abc import Callable
+import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,39 +26,55 @@ from sublet.domain.errors import (
     SubletError,
     ToolMissing,
 )
-from sublet.drivers import linux, run
+from sublet.drivers import namespaces, processes, run
+from sublet.drivers.container import protocol
+from sublet.drivers.container.protocol import Tell
+from sublet.drivers.container.streams import Attachment
 
-CREATE_DEADLINE = 60.0
+PROGRAM = Path(sys.executable).parent.parent / "libexec" / "sublet-supervisor"
+"""Built into .venv by scripts/setup."""
+
+START_DEADLINE, END_DEADLINE = 60.0, 5.0
 _MISSING = ("No such file or directory", "not found in $PATH", "no such file")
 _REFUSED = (
     *("Permission denied", "permission denied", "Exec format error", "Is a directory"),
+    *("exec format error", "is a directory"),
     "open executable: Operation not permitted",  # crun's word for a directory
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
-    """A container that waits to be started: pids of its first process and of conmon."""
+class Started:
+    """A container that runs its command: pids of its first process and of the supervisor; its
+    streams from the first byte on, where they were asked for."""
 
     pid: int
     supervisor: int
+    streams: Attachment | None
 
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """What conmon needs for one container: paths, whether it has a terminal and a standard
-    input, and the cgroup files to enter."""
+    """What the supervisor needs for one container.
+
+    Its directory, the log (None: there is none), that one's size in bytes before it is
+    rotated and how many files of it there may be, whether it has a terminal and a standard
+    input, the cgroup files that it enters itself, and those that the container enters.
+    """
 
     instance_id: str
     directory: Path
-    log: Path
+    log: Path | None
+    log_size: int
+    log_files: int
     tty: bool
     stdin: bool
-    procs_files: list[str]
+    own_cgroups: list[str]
+    cgroups: list[str]
 
 
 class Supervisor:
-    """Starts and ends supervised containers of one daemon. `state` is the runtime's directory."""
+    """Starts supervised containers of one daemon. `state` is the runtime's directory."""
 
     def __init__(self, state: Path, *, unified: bool) -> None:
         self.state = state
@@ -67,73 +84,73 @@ class Supervisor:
         if Path(self.runtime).name == "crun":
             options.append("--cgroup-manager=disabled")
         self.options = options
+        self._namespace = -1
+
+    def setup(self) -> None:
+        """Make the mount namespace of supervisors and runtimes. Those of an earlier daemon keep
+        theirs."""
+        if not PROGRAM.exists():
+            raise ToolMissing(f"{PROGRAM} is missing.", hint="Run `make setup`.")
+        if self._namespace < 0:
+            self._namespace = namespaces.mounts_for_runtimes(cgroup2=not self.unified)
+
+    def close(self) -> None:
+        """Let go of the mount namespace; it ends with its last supervisor."""
+        if self._namespace >= 0:
+            os.close(self._namespace)
+            self._namespace = -1
 
     def version(self) -> str:
         return Path(self.runtime).name
 
-    def entering(self, procs_files: list[str]) -> Callable[[], None]:
-        """For `before_exec`: enter the cgroups, and a mount namespace that crun runs in."""
-        unified = self.unified
+    async def start(self, spec: Supervision, *, attach: bool) -> Started:
+        """Run the container whose bundle is in the directory.
 
-        def enter() -> None:
-            for file in procs_files:
-                with open(file, "w") as procs:
-                    procs.write("0")
-            linux.unshare(linux.CLONE_NEWNS)
-            linux.mount("", "/", flags=linux.MS_REC | linux.MS_SLAVE)
-            linux.mount("/dev/null", "/dev/null", flags=linux.MS_BIND)
-            flags = linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY
-            linux.mount("", "/dev/null", flags=flags)
-            if not unified:
-                linux.mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
-
-        return enter
-
-    async def create(self, spec: Supervision) -> Created:
-        """Start conmon and have it create the container, up to just before its command.
-
-        Raises CommandNotFound, CommandNotExecutable, or StartFailed with the runtime's reason.
+        Raises CommandNotFound, CommandNotExecutable, or StartFailed with the runtime's reason;
+        then, and when it is cancelled, the supervisor has ended.
         """
-        reader, writer = os.pipe()
-        try:
-            process = await run.spawn(
-                conmon_argv(spec, self.runtime, self.options),
-                survive=True,
-                before_exec=self.entering(spec.procs_files),
-                pass_fds=(writer,),
-                env={**os.environ, "_OCI_SYNCPIPE": str(writer)},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
+        ours, theirs = protocol.pair()
+        if attach:
+            ours.send(protocol.packet(protocol.Ask.ATTACH))
+        with theirs:
+            pid = run.launch(
+                supervisor_argv(spec, self.runtime, self.options, self.state),
+                descriptors=(theirs.fileno(), self._namespace),
             )
-        finally:
-            os.close(writer)
-        answer = await _read_line(reader, CREATE_DEADLINE)
-        await process.wait()
-        return _created(answer, spec)
+        try:
+            answer = await _answer(ours)
+        except BaseException:
+            ours.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_DEADLINE):
+                    await processes.ended(pid, processes.start_time(pid))
+            raise
+        if attach:
+            return Started(answer, pid, Attachment(ours))
+        ours.close()
+        return Started(answer, pid, None)
 
-    async def start(self, instance_id: str) -> None:
-        """Let the created container run its command."""
-        argv = [self.runtime, *self.options, "start", instance_id]
-        result = await run.run(argv, check=False, timeout=CREATE_DEADLINE)
-        if result.code != 0:
-            raise explain(result.stderr)
-
-    async def delete(self, instance_id: str) -> None:
+    def delete(self, instance_id: str) -> None:
         """Drop what the runtime remembers of a container that has ended. Idempotent."""
-        await asyncio.to_thread(shutil.rmtree, self.state / instance_id, ignore_errors=True)
+        shutil.rmtree(self.state / instance_id, ignore_errors=True)
 
 
-def conmon_argv(spec: Supervision, runtime: str, options: list[str]) -> list[str]:
-    """conmon's command line for one container (conmon(8))."""
-    own, name = spec.directory, spec.instance_id
-    argv = ["conmon", "--api-version", "1", "-c", name, "-u", name, "-n", name]
-    argv += ["-r", runtime, "-b", str(own), "-p", str(own / "pid")]
-    argv += ["-P", str(own / "conmon.pid"), "--exit-dir", str(own / "exit"), "--full-attach"]
-    argv += ["-l", f"k8s-file:{spec.log}", "--log-level", "error", "--no-sync-log"]
-    for option in options:
-        argv += ["--runtime-arg", option]
-    return argv + (["-t"] if spec.tty else []) + (["-i"] if spec.stdin else [])
+def supervisor_argv(spec: Supervision, runtime: str, options: list[str], state: Path) -> list[str]:
+    """The supervisor's command line for one container, which the runtime keeps in `state`."""
+    own = str(spec.directory)
+    argv = [str(PROGRAM), f"--directory={own}"]
+    if spec.log:
+        argv += [f"--log={spec.log}", f"--log-size={spec.log_size}"]
+        argv.append(f"--log-files={spec.log_files}")
+    argv += [f"--own-cgroup={file}" for file in spec.own_cgroups]
+    argv += [f"--cgroup={file}" for file in spec.cgroups]
+    argv += (["--terminal"] if spec.tty else []) + (["--input"] if spec.stdin else [])
+    argv.append(f"--gate={state / spec.instance_id / 'exec.fifo'}")
+    argv += ["--", runtime, *options, "create", f"--bundle={own}"]
+    argv.append(f"--pid-file={own}/pid")
+    if spec.tty:
+        argv.append(f"--console-socket={own}/console")
+    return [*argv, spec.instance_id]
 
 
 def explain(text: str) -> SubletError:
@@ -153,30 +170,18 @@ def explain(text: str) -> SubletError:
     return StartFailed(f"The container could not be started: {reason}.")
 
 
-def _created(answer: bytes, spec: Supervision) -> Created:
+async def _answer(connection: socket.socket) -> int:
+    """The pid of the container's first process, or the error for which there is none."""
     try:
-        data = json.loads(answer)
-    except ValueError:
-        raise StartFailed("conmon ended before the container was there.") from None
-    pid = int(data.get("data", data.get("pid", -1)))
-    if pid <= 0:
-        raise explain(str(data.get("message", "")))
-    return Created(pid, int((spec.directory / "conmon.pid").read_text()))
-
-
-async def _read_line(fd: int, deadline: float) -> bytes:
-    """One line from a pipe; closes it."""
-    loop = asyncio.get_running_loop()
-    stream = asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(fd, "rb")
-    )
-    with contextlib.closing(transport):
-        try:
-            async with asyncio.timeout(deadline):
-                return await stream.readline()
-        except TimeoutError as error:
-            raise StartFailed(f"conmon did not answer within {deadline:g} s.") from error
+        async with asyncio.timeout(START_DEADLINE):
+            message = await protocol.receive(connection)
+    except TimeoutError as error:
+        raise StartFailed(f"The runtime did not start it within {START_DEADLINE:g} s.") from error
+    if message is None:
+        raise StartFailed("The supervisor ended before the container was there.")
+    if message.kind != Tell.STARTED:
+        raise explain(message.data.decode(errors="replace"))
+    return message.number
 
 
 def _find_runtime() -> str:

@@ -1,0 +1,102 @@
+"""What is said between the daemon and a container's supervisor: `supervisor/protocol.h`.
+
+One message is one packet of a SEQPACKET socket: a byte that names its type, then bytes or
+numbers (int32, in the host's byte order).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple
+
+MESSAGE = 1 << 15
+"""Bytes that one message may carry beside its type."""
+
+
+class Ask(IntEnum):
+    """What a client may say."""
+
+    ATTACH = ord("a")
+    EXECUTE = ord("e")
+    INPUT = ord("i")
+    CLOSE = ord("c")
+    WINDOW = ord("w")
+    SIGNAL = ord("k")
+
+
+class Tell(IntEnum):
+    """What a supervisor may say."""
+
+    STARTED = ord("s")
+    FAILED = ord("f")
+    OUTPUT = ord("o")
+    ERRORS = ord("r")
+    EXITED = ord("x")
+
+
+class Message(NamedTuple):
+    """What a supervisor said."""
+
+    kind: int
+    data: bytes
+
+    @property
+    def number(self) -> int:
+        """The number that the message carries; -1 where it carries none."""
+        return int(struct.unpack("=i", self.data)[0]) if len(self.data) == 4 else -1
+
+
+def packet(kind: Ask, data: bytes = b"") -> bytes:
+    """A message that carries bytes."""
+    return bytes([kind]) + data
+
+
+def numbers(kind: Ask, *values: int) -> bytes:
+    """A message that carries numbers."""
+    return packet(kind, struct.pack(f"={len(values)}i", *values))
+
+
+def execution(pid_file: str, argv: list[str]) -> bytes:
+    """The message that has the supervisor start `argv`, a runtime that leaves a pid in a file."""
+    return packet(Ask.EXECUTE, b"".join(os.fsencode(word) + b"\0" for word in (pid_file, *argv)))
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """A connection: our end, and the supervisor's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return ours, theirs
+
+
+def connect(directory: Path) -> socket.socket:
+    """A further connection to the supervisor whose files are in the directory.
+
+    By way of a descriptor of it, so that it may be as deep as it likes (unix(7)). Raises
+    OSError where there is no supervisor.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.setblocking(False)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{fd}/socket")
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        os.close(fd)
+    return connection
+
+
+async def receive(connection: socket.socket) -> Message | None:
+    """What the supervisor says next; None when it has gone."""
+    loop = asyncio.get_running_loop()
+    try:
+        data = await loop.sock_recv(connection, MESSAGE + 1)
+    except ConnectionError:
+        return None
+    return Message(data[0], data[1:]) if data else None
