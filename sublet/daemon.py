@@ -33,6 +33,7 @@ from sublet.drivers.store.database import Database
 from sublet.drivers.store.images import ImageStore
 from sublet.drivers.store.instances import InstanceStore
 from sublet.drivers.store.networks import NetworkStore
+from sublet.drivers.store.snapshots import SnapshotStore
 from sublet.drivers.store.volumes import VolumeStore
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
@@ -47,6 +48,7 @@ from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.restarts import Restarts
+from sublet.engine.snapshots import Snapshots
 from sublet.engine.tasks import Tasks
 from sublet.engine.verbs import Verbs
 
@@ -94,6 +96,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         layers=Layers(containers.mounts / "images", config.root / "unpacked"),
         volumes=VolumeFiles(containers.pool, containers.mounts),
         volume_store=VolumeStore(database),
+        snapshot_store=SnapshotStore(database),
         network=Network(
             config, store.setting(SUBNET), int(region) if region else None, network_store.all()
         ),
@@ -106,6 +109,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     health = HealthChecks(lifecycle, instances.execute)
     restarts = Restarts(lifecycle, instances.admit)
     lifecycle.observers += [health, restarts]
+    snapshots = Snapshots(instances)
     verbs = Verbs(
         config=config,
         instances=instances,
@@ -114,9 +118,10 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         images=images,
         files=Files(instances),
         volumes=lifecycle.volumes,
+        snapshots=snapshots,
         operations=Operations(tasks),
         events=parts.events,
-        reconciler=Reconciler(lifecycle, images, restarts),
+        reconciler=Reconciler(lifecycle, images, restarts, snapshots),
     )
     return verbs, parts
 

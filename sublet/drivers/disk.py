@@ -139,15 +139,28 @@ def _device(path: str) -> Iterator[int]:
         os.close(fd)
 
 
+def thaw(mounted: Path) -> None:
+    """End a freeze that a killed daemon left; nothing happens where there is none."""
+    if os.path.ismount(mounted):
+        with contextlib.suppress(OSError), _opened(mounted) as fd:
+            fcntl.ioctl(fd, _FITHAW, 0)
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 @contextmanager
 def frozen(mounted: Path) -> Iterator[None]:
     """Meanwhile the file system is whole on its device, and writers wait (ioctl_fifreeze)."""
-    fd = os.open(mounted, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(mounted) as fd:
         fcntl.ioctl(fd, _FIFREEZE, 0)
         try:
             yield
         finally:
             fcntl.ioctl(fd, _FITHAW, 0)
-    finally:
-        os.close(fd)

@@ -138,3 +138,8 @@ def entered(fd: int, kind: int, own: str) -> Iterator[None]:
             setns(back, kind)
     finally:
         os.close(back)
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): all of the file system that `fd` is on is on its disk then."""
+    _check(_libc.syncfs(fd), "syncfs")

@@ -58,6 +58,10 @@ class Pool:
             return "XFS with reflinks, in one file"
         return "the host's file system" + (" with reflinks" if self.reflinks else ", real copies")
 
+    def snapshot(self, snapshot_id: str) -> Path:
+        """What holds the copies of one snapshot."""
+        return self.directory / "snapshots" / snapshot_id
+
     async def open(self) -> None:
         """Find or make the pool. Idempotent. Raises HostUnsupported where it is broken."""
         if not os.path.ismount(self.point):

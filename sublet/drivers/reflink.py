@@ -16,13 +16,13 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from sublet.domain.errors import DiskFull, ProcessFailed
-from sublet.drivers import run
-from sublet.drivers.pool import clone
+from sublet.drivers import confine, linux, run
+from sublet.drivers.pool import can_clone, clone
 
 MARGIN = 0.05
 """Seconds by which a change may be dated back: file times come from a clock of 4 to 10 ms."""
@@ -45,34 +45,57 @@ async def copy(source: Path | int, target: Path) -> None:
     await run.run([*_CP, *_KEPT, "--", f"{place}/.", str(target)], pass_fds=fds)
 
 
-async def copy_in_use(pairs: Sequence[tuple[Path, Path]], pause: Pause) -> float:
-    """Copy trees, all as they are at the same moment of a pause; how long that was, in seconds."""
-    start, clock = time.time(), time.time() - time.monotonic()
+async def copy_in_use(
+    pairs: Sequence[tuple[Path, Path]], pause: Pause, also: Callable[[], Awaitable[None]]
+) -> None:
+    """Copy trees as they are at the same moment of a pause, in which `also` is done as well."""
+    start, clock = time.time() - MARGIN, time.time() - time.monotonic()
     for source, target in pairs:
         await _first_pass(source, target)
+    for source, _ in pairs:
+        changed = await _changed(source, start)
+        await asyncio.to_thread(_write_back, source, changed)
     async with pause():
-        begun = time.monotonic()
+        await also()
         shift = time.time() - time.monotonic() - clock  # somebody set the clock
         for source, target in pairs:
-            await _second_pass(source, target, start - MARGIN + min(0.0, shift))
-        return time.monotonic() - begun
+            changed = await _changed(source, start + min(0.0, shift))
+            await asyncio.to_thread(Update(source, target).apply, changed)
 
 
 async def _first_pass(source: Path, target: Path) -> None:
-    await run.run(["sync", "--file-system", str(source)])
+    """Copy what goes on changing, in a cage: its owner may put links in the way of cp."""
+    if not can_clone(target.parent):  # cloning itself writes back what it clones
+        await run.run(["sync", "--file-system", str(source)])
     target.mkdir(mode=0o700)
-    argv = [*_CP, *_KEPT, "--", f"{source}/.", str(target)]
+    argv = [*_CP, *_KEPT, "--", "/source/.", "/target"]
+    argv = confine.caged(argv, {"/source": str(source), "/target": str(target)})
     result = await run.run(argv, check=False)
     failure = run.failure(argv, result) if result.code else None
     if isinstance(failure, DiskFull):
         raise failure  # all else is what vanished meanwhile; the second pass will tell
 
 
-async def _second_pass(source: Path, target: Path, since: float) -> None:
+async def _changed(source: Path, since: float) -> list[str]:
+    """What of the tree has changed since then, a directory before what is in it."""
     argv = ["find", ".", "-newerct", f"@{since:.6f}", "-print0"]
-    found = await run.run(argv, cwd=source)
-    changed = [os.fsdecode(path) for path in found.stdout.split(b"\0") if path]
-    await asyncio.to_thread(Update(source, target).apply, changed)
+    found = await run.run(argv, cwd=source, check=False)  # what vanishes meanwhile is no error
+    return [os.fsdecode(path) for path in found.stdout.split(b"\0") if path]
+
+
+def _write_back(source: Path, changed: Sequence[str]) -> None:
+    """Put changed files on the disk now, so that cloning them in the pause need not."""
+    resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS
+    with _opened(str(source), os.O_PATH | os.O_DIRECTORY) as root:
+        for path in changed:
+            with contextlib.suppress(OSError):
+                flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+                fd = linux.openat2(root, path, flags, resolve=resolve)
+                try:
+                    if stat.S_ISREG(os.fstat(fd).st_mode):
+                        os.fsync(fd)
+                finally:
+                    os.close(fd)
 
 
 class Update:

@@ -118,31 +118,48 @@ class Instances:
         return self._add(spec, State.STOPPED)
 
     def _add(self, spec: InstanceSpec, state: State) -> Instance:
-        spec = self.lifecycle.connections.settle(spec)
         image = self.images.claim(spec.image)
         if image is None:
             raise NoSuchImage(f"The image '{spec.image}' is not on this host.")
+        spec = self.lifecycle.connections.settle(spec)
+        spec = self.lifecycle.volumes.named(spec, image.config)
+        instance = self._record(spec, image.digest, state)
+        plan.arguments(instance, image.config)
+        self._keep(instance)
+        return instance
+
+    def add_fork(self, spec: InstanceSpec, digest: str, *, running: bool) -> Instance:
+        """The row of an instance that gets its files from another; to be launched if `running`.
+        Until then it is pending, and gone after a crash. Raises as `run` does."""
+        check_spec(spec)
+        if running:
+            capacity.admit(spec.size, self.free())
+        instance = self._record(self.lifecycle.connections.settle(spec), digest, State.PENDING)
+        self._keep(instance)
+        return instance
+
+    def _record(self, spec: InstanceSpec, digest: str, state: State) -> Instance:
         instance_id = secrets.token_hex(6)
         self._slot = slots.following(self._slot, self.parts.store.slots())
-        instance = Instance(
+        return Instance(
             id=instance_id,
             name=spec.name or friendly_name(instance_id),
             image=spec.image,
-            digest=image.digest,
-            spec=self.lifecycle.volumes.named(spec, image.config),
+            digest=digest,
+            spec=spec,
             slot=self._slot,
             state=state,
             created=time.time(),
             kept=state is State.STOPPED,
             wanted=state is State.PENDING,
         )
+
+    def _keep(self, instance: Instance) -> None:
         trace.about(instance.id)
-        plan.arguments(instance, image.config)
         with trace.step("row"):
             self.parts.store.add(instance)
             self.lifecycle.connections.join(instance)
             self.lifecycle.tell("created" if instance.kept else "pending", instance)
-        return instance
 
     async def start(self, text: str, *, attach: bool = False) -> tuple[Instance, Streams | None]:
         """Start an instance that is stopped. One that runs is fine, unless it is to be attached

@@ -24,7 +24,7 @@ from sublet.domain.image import Image
 from sublet.domain.instance import LIVE, Instance, State, check_transition
 from sublet.domain.networks import Mode
 from sublet.domain.ports import Port
-from sublet.drivers import processes, trace
+from sublet.drivers import files, processes, trace
 from sublet.drivers.container.containers import Plan
 from sublet.drivers.container.streams import Streams
 from sublet.drivers.network import Endpoint
@@ -73,10 +73,10 @@ class Lifecycle:
             try:
                 instance, streams = await self._bring_up(instance, attach)
             except BaseExceptionGroup as group:
-                await self._anyway(self._abandon(instance, group.exceptions[0]))
+                await self.anyway(self._abandon(instance, group.exceptions[0]))
                 raise group.exceptions[0] from None
             except BaseException as error:
-                await self._anyway(self._abandon(instance, error))
+                await self.anyway(self._abandon(instance, error))
                 raise
             self.watch(instance)
         return streams
@@ -222,6 +222,9 @@ class Lifecycle:
             await self.parts.containers.delete(instance.id)
         if volumes:
             await self.volumes.remove_anonymous(instance)
+        for snapshot in self.parts.snapshot_store.of(instance.id):
+            await files.remove(self.parts.containers.pool.snapshot(snapshot.id))
+            self.parts.snapshot_store.delete(snapshot.id)
         self.parts.store.delete(instance.id)
         for observer in self.observers:
             observer.gone(instance.id)
@@ -252,7 +255,7 @@ class Lifecycle:
                         await self.mount(instance)
                         yield instance
                     finally:
-                        await self._anyway(self.release(instance_id))
+                        await self.anyway(self.release(instance_id))
                     return
         yield instance
 
@@ -306,6 +309,6 @@ class Lifecycle:
         """What becomes the exit code when the instance has ended and is cleaned up."""
         return self._exits.get(instance_id)
 
-    async def _anyway(self, work: Coroutine[Any, Any, None]) -> None:
+    async def anyway(self, work: Coroutine[Any, Any, None]) -> None:
         """Finish `work` even if the caller is cancelled meanwhile."""
         await asyncio.shield(self.parts.tasks.start("clean-up", work))

@@ -12,6 +12,7 @@ from sublet.drivers.network import Network
 from sublet.drivers.store.images import ImageStore
 from sublet.drivers.store.instances import InstanceStore
 from sublet.drivers.store.networks import NetworkStore
+from sublet.drivers.store.snapshots import SnapshotStore
 from sublet.drivers.store.volumes import VolumeStore
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine.events import Events
@@ -31,6 +32,7 @@ class Parts:
     layers: Layers
     volumes: VolumeFiles
     volume_store: VolumeStore
+    snapshot_store: SnapshotStore
     network: Network
     events: Events
     tasks: Tasks

@@ -17,6 +17,7 @@ from sublet.drivers.network import Endpoint
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.restarts import Restarts
+from sublet.engine.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +28,18 @@ GUARD_INTERVAL = 5.0
 class Reconciler:
     """Start-up recovery, and the audit that says what it would do now."""
 
-    def __init__(self, lifecycle: Lifecycle, images: Images, restarts: Restarts) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, images: Images, restarts: Restarts, snapshots: Snapshots
+    ) -> None:
         self.lifecycle = lifecycle
         self.parts = lifecycle.parts
         self.images = images
         self.restarts = restarts
+        self.snapshots = snapshots
 
     async def recover(self) -> None:
         """Bring every instance into a true state, then remove what belongs to nobody."""
+        await self.snapshots.recover()
         instances = self.parts.store.all()
         alive = {i.id for i in instances if self._alive(i)}
         for instance in instances:
@@ -76,7 +81,7 @@ class Reconciler:
                 await lifecycle.release(instance.id)
                 lifecycle.move(instance, State.STOPPED, reason="the daemon ended during its start")
             case Fate.REMOVE:
-                await lifecycle.remove(instance)
+                await lifecycle.remove(instance, volumes=True)
             case Fate.COMPLETE_REMOVAL:
                 await lifecycle.complete_removal(instance)
             case Fate.LEAVE:
@@ -119,6 +124,7 @@ class Reconciler:
         found += [Leftover("mount", str(parts.layers.mounts / k)) for k in self._unused_layers()]
         found += await self.images.leftovers()
         found += self.lifecycle.volumes.leftovers()
+        found += self.snapshots.leftovers()
         started = self._live()  # while all this was looked at
         return [leftover for leftover in found if leftover.owner not in started]
 
@@ -144,6 +150,7 @@ class Reconciler:
         await self.parts.network.clean()
         await self.images.clean()
         await self.lifecycle.volumes.clean()
+        await self.snapshots.clean()
         return found
 
     def _unused_layers(self) -> list[str]:

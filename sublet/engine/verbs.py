@@ -13,6 +13,7 @@ from sublet.engine.instances import Instances
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.reconcile import Reconciler
+from sublet.engine.snapshots import Snapshots
 from sublet.engine.volumes import Volumes
 
 
@@ -25,6 +26,7 @@ class Verbs:
     health: HealthChecks
     images: Images
     volumes: Volumes
+    snapshots: Snapshots
     networks: Networks
     files: Files
     operations: Operations

@@ -177,6 +177,15 @@ class Volumes:
     def _alone(self, name: str) -> AbstractAsyncContextManager[None]:
         return self._locks.hold(f"volume {name}", "volume")
 
+    def own(self, instance: Instance) -> list[Volume]:
+        """The volumes without a name that only this instance has: what is copied with it."""
+        found = [volume for volume in self._of(instance) if volume.anonymous]
+        return [volume for volume in found if len(self.users(volume.name)) == 1]
+
+    def twin(self, volume: Volume) -> Volume:
+        """Another volume without a name, like this one, for a copy of it; not recorded yet."""
+        return self._new(secrets.token_hex(32), volume.size, volume.labels)
+
     def leftovers(self) -> list[Leftover]:
         """Directories and mounts of volumes that belong to nobody."""
         return self.files.leftovers({volume.id for volume in self.store.all()})

@@ -16,6 +16,11 @@ from sublet.domain.privileges import parse_device, parse_ulimit
 from sublet.domain.restart import parse_restart
 
 
+def ports_of(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Published ports, as the API takes them. Raises InvalidArgument."""
+    return [asdict(port) for text in texts for port in parse_ports(text)]
+
+
 def parsed(
     *,
     ports: Sequence[str],
@@ -31,7 +36,7 @@ def parsed(
     mounted = [parse_mount(text) for text in volumes]
     mounted += [parse_long_mount(text) for text in mounts] + [parse_tmpfs(text) for text in tmpfs]
     if ports:
-        found["ports"] = [asdict(port) for text in ports for port in parse_ports(text)]
+        found["ports"] = ports_of(ports)
     if mounted:
         found["mounts"] = [asdict(mount) for mount in mounted]
     if restart:

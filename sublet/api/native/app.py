@@ -17,6 +17,7 @@ from sublet.api.native import (
     networks,
     registries,
     sessions,
+    snapshots,
     strict,
     system,
     volumes,
@@ -34,7 +35,17 @@ _STREAMED = re.compile(r"/v1/instances/[^/]+/archive")
 def build(verbs: Verbs) -> Any:
     """The application, with every error rendered as `code`, `message`, `hint`."""
     app = FastAPI(title="Sublet", version=sublet.__version__, docs_url=None, redoc_url=None)
-    for module in (instances, files, images, registries, volumes, networks, system, sessions):
+    for module in (
+        snapshots,
+        instances,
+        files,
+        images,
+        registries,
+        volumes,
+        networks,
+        system,
+        sessions,
+    ):
         app.include_router(module.router(verbs))
 
     @app.exception_handler(SubletError)

@@ -5,7 +5,7 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from sublet.sdk._async.calls import AsyncCalls
 from sublet.sdk._http import quote
@@ -13,6 +13,12 @@ from sublet.sdk._http import quote
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
     from typing import Any
+
+Progress = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Progress that nobody wants to see."""
 
 
 class AsyncStorageVerbs(AsyncCalls):
@@ -42,3 +48,48 @@ class AsyncStorageVerbs(AsyncCalls):
         and `size` (bytes freed)."""
         body = {"all": all, "dry_run": dry_run}
         return dict(await self.call("POST", "/v1/volumes/prune", body))
+
+    async def snapshot(
+        self, instance: str, name: str = "", *, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Keep an instance's files as they are now; a running one is paused for a moment."""
+        return await self._operate(
+            f"/v1/instances/{quote(instance)}/snapshots", {"name": name}, progress
+        )
+
+    async def snapshots(self, instance: str = "") -> list[dict[str, Any]]:
+        """The snapshots of an instance, or all; the newest first."""
+        return list(await self.call("GET", "/v1/snapshots", instance=instance))
+
+    async def inspect_snapshot(self, name: str) -> dict[str, Any]:
+        """All that is known of a snapshot."""
+        return dict(await self.call("GET", f"/v1/snapshots/{quote(name)}"))
+
+    async def remove_snapshot(self, name: str) -> None:
+        """Delete a snapshot; what was forked of it stays."""
+        await self.call("DELETE", f"/v1/snapshots/{quote(name)}")
+
+    async def fork_of(
+        self,
+        source: str,
+        name: str = "",
+        *,
+        ports: Sequence[str] = (),
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        """A new instance with the files that an instance has now, or that a snapshot has kept:
+        its `ps` entry. `ports` as `-p`; without, those of the source on other host ports."""
+        body: dict[str, Any] = {"source": source, "name": name}
+        if ports:
+            from sublet.sdk._parsed import ports_of
+
+            body["ports"] = ports_of(ports)
+        return await self._operate("/v1/fork", body, progress)
+
+    async def rollback(
+        self, instance: str, snapshot: str, *, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Give an instance back the files of one of its snapshots; its `ps` entry."""
+        return await self._operate(
+            f"/v1/instances/{quote(instance)}/rollback", {"snapshot": snapshot}, progress
+        )

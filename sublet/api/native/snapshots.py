@@ -1,0 +1,90 @@
+"""Routes on snapshots, forks and rollbacks. What copies is an operation, streamed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from sublet.api.native import render
+from sublet.api.native.streaming import Report, respond
+from sublet.domain.ports import Port
+from sublet.domain.snapshots import Snapshot
+from sublet.engine.verbs import Verbs
+
+
+class NewSnapshot(BaseModel):
+    name: str = ""
+
+
+class Fork(BaseModel):
+    """`source`: an instance or a snapshot. `ports` null: the source's, on other host ports."""
+
+    source: str
+    name: str = ""
+    ports: list[Port] | None = None
+
+
+class Rollback(BaseModel):
+    snapshot: str
+
+
+def router(verbs: Verbs) -> APIRouter:
+    """`/v1/snapshots`, `/v1/fork`, and `/v1/instances/{name}/snapshots` and `/rollback`."""
+    routes = APIRouter(prefix="/v1", tags=["snapshots"])
+    snapshots, operations = verbs.snapshots, verbs.operations
+
+    async def rendered(snapshot: Snapshot) -> dict[str, Any]:
+        return {
+            "id": snapshot.id,
+            "name": snapshot.name,
+            "instance": snapshot.instance,
+            "instance_name": verbs.instances.get(snapshot.instance).name,
+            "created": render.time(snapshot.created),
+            "size": await asyncio.to_thread(snapshots.size, snapshot),
+            "volumes": list(snapshot.volumes),
+        }
+
+    @routes.get("/snapshots")
+    async def list_snapshots(instance: str = "") -> list[dict[str, Any]]:
+        return [await rendered(snapshot) for snapshot in snapshots.every(instance)]
+
+    @routes.get("/snapshots/{name}")
+    async def inspect_snapshot(name: str) -> dict[str, Any]:
+        return await rendered(snapshots.get(name))
+
+    @routes.delete("/snapshots/{name}", status_code=204)
+    async def remove_snapshot(name: str) -> Response:
+        await snapshots.remove(name)
+        return Response(status_code=204)
+
+    @routes.post("/instances/{name}/snapshots")
+    async def take_snapshot(name: str, body: NewSnapshot, request: Request) -> StreamingResponse:
+        async def work(report: Report) -> dict[str, Any]:
+            report(f"Copying the files of {name}")
+            return await rendered(await snapshots.take(name, body.name))
+
+        return respond(request, operations, "snapshot", work)
+
+    @routes.post("/fork")
+    async def fork(body: Fork, request: Request) -> StreamingResponse:
+        async def work(report: Report) -> dict[str, Any]:
+            report(f"Copying the files of {body.source}")
+            ports = None if body.ports is None else tuple(body.ports)
+            return render.instance(await snapshots.fork(body.source, body.name, ports))
+
+        return respond(request, operations, "fork", work)
+
+    @routes.post("/instances/{name}/rollback")
+    async def roll_back(name: str, body: Rollback, request: Request) -> StreamingResponse:
+        async def work(report: Report) -> dict[str, Any]:
+            report(f"Copying the files of {body.snapshot}")
+            await snapshots.roll_back(name, body.snapshot)
+            return render.instance(verbs.instances.get(name))
+
+        return respond(request, operations, "rollback", work)
+
+    return routes

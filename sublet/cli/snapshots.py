@@ -1,0 +1,131 @@
+"""Commands on snapshots: `snapshot`, `snapshots`, `fork`, `rollback`."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any
+
+import click
+
+from sublet.cli.instances import JSON, each
+from sublet.cli.output import Progress, print_json, print_table
+from sublet.domain.errors import NoSuchSnapshot
+from sublet.domain.units import format_age, format_bytes
+from sublet.sdk import Client
+
+NAMES = click.argument("names", nargs=-1, required=True, metavar="SNAPSHOT...")
+
+
+class Creating(click.Group):
+    """A group whose first word may be left out: what is none of its commands is for `create`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["create", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Creating)
+def snapshot() -> None:
+    """Keep the files of an instance as they are now: `sublet snapshot INSTANCE [--name NAME]`."""
+
+
+@snapshot.command()
+@click.argument("instance", metavar="INSTANCE")
+@click.option("--name", default="", metavar="NAME", help="Name of the snapshot.")
+def create(instance: str, name: str) -> None:
+    """Take a snapshot and print its id; a running instance is paused for a moment."""
+    with Progress() as progress:
+        made = Client().snapshot(instance, name, progress=progress)
+    print(made["id"])
+
+
+@click.command()
+@click.argument("instance", required=False, default="", metavar="[INSTANCE]")
+@click.option("-q", "--quiet", is_flag=True, help="Ids only.")
+@JSON
+def ls(instance: str, quiet: bool, as_json: bool) -> None:
+    """List the snapshots of an instance, or all; sizes count what is shared too."""
+    rows = Client().snapshots(instance)
+    if as_json:
+        print_json(rows)
+    elif quiet:
+        for row in rows:
+            print(row["id"])
+    else:
+        print_table(("ID", "NAME", "INSTANCE", "SIZE", "CREATED"), [_row(row) for row in rows])
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    age = format_age(time.time() - datetime.fromisoformat(row["created"]).timestamp())
+    size = format_bytes(row["size"])
+    return [row["id"], row["name"] or "-", row["instance_name"], size, f"{age} ago"]
+
+
+@snapshot.command()
+@NAMES
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as always.")
+def inspect(names: tuple[str, ...], as_json: bool) -> None:
+    """Show all that is known of a snapshot: a JSON object, an array for several."""
+    client = Client()
+    found = [client.inspect_snapshot(name) for name in names]
+    print_json(found[0] if len(found) == 1 else found)
+
+
+@snapshot.command()
+@NAMES
+@click.option("-f", "--force", is_flag=True, help="What is not there is fine.")
+def rm(names: tuple[str, ...], force: bool) -> int:
+    """Delete snapshots. What was forked of them stays."""
+    client = Client()
+
+    def work(name: str) -> None:
+        try:
+            client.remove_snapshot(name)
+        except NoSuchSnapshot:
+            if not force:
+                raise
+        print(name)
+
+    return each(names, work)
+
+
+snapshot.add_command(ls)
+
+
+@click.command()
+@click.argument("source", metavar="INSTANCE|SNAPSHOT")
+@click.option("--name", default="", metavar="NAME", help="Name of the new instance.")
+@click.option(
+    "-p",
+    "--publish",
+    "ports",
+    multiple=True,
+    metavar="[[IP:]HOSTPORT:]PORT[/udp]",
+    help="Publish a port; without, the source's ones where the host chooses.",
+)
+def fork(source: str, name: str, ports: tuple[str, ...]) -> None:
+    """Make an instance with the files that INSTANCE has now, or SNAPSHOT has kept; print its id.
+
+    It runs if its source does. Volumes that have a name are shared, others are copied.
+    """
+    with Progress() as progress:
+        made = Client().fork_of(source, name, ports=ports, progress=progress)
+    print(made["id"])
+
+
+@click.command()
+@click.argument("instance", metavar="INSTANCE")
+@click.argument("kept", metavar="SNAPSHOT")
+def rollback(instance: str, kept: str) -> None:
+    """Give INSTANCE back the files that its SNAPSHOT has kept; what it has now is lost.
+
+    A running instance is stopped and started again.
+    """
+    with Progress() as progress:
+        Client().rollback(instance, kept, progress=progress)
+    print(instance)
+
+
+COMMANDS = {"snapshot": snapshot, "snapshots": ls, "fork": fork, "rollback": rollback}

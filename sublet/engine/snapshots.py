@@ -1,0 +1,283 @@
+"""Verbs on snapshots: take, list, remove, fork, roll back."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from sublet.domain.disk_usage import Usage
+from sublet.domain.errors import NoSuchInstance, NoSuchSnapshot, SubletError
+from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.leftover import Leftover
+from sublet.domain.names import is_id, validate_name
+from sublet.domain.ports import Port
+from sublet.domain.snapshots import Snapshot, forked
+from sublet.domain.volumes import Volume, renamed
+from sublet.drivers import copies, disk, files, trace, usage
+from sublet.drivers.copies import Part
+from sublet.engine.instances import Instances
+
+log = logging.getLogger(__name__)
+
+
+class Snapshots:
+    """The snapshots of one daemon's instances. A row is there before its files and goes after."""
+
+    def __init__(self, instances: Instances) -> None:
+        self.instances = instances
+        self.lifecycle, self.parts = instances.lifecycle, instances.parts
+        self.store, self.pool = self.parts.snapshot_store, self.parts.containers.pool
+        self._making: set[str] = set()
+
+    # Looking
+
+    def every(self, instance: str = "") -> list[Snapshot]:
+        """All complete snapshots, or an instance's; the newest first."""
+        found = self.store.of(self.instances.get(instance).id) if instance else self.store.every()
+        return [snapshot for snapshot in found if snapshot.complete]
+
+    def get(self, text: str, instance: str = "") -> Snapshot:
+        """The snapshot that an id, its beginning or a name means; of several with that name the
+        newest. Raises NoSuchSnapshot."""
+        known = self.every(instance)
+        matches = [s for s in known if text in (s.id, s.name)]
+        matches = matches or [s for s in known if text and s.id.startswith(text)]
+        if not matches:
+            raise NoSuchSnapshot(f"There is no snapshot '{text}'.")
+        return matches[0]
+
+    def size(self, snapshot: Snapshot) -> int:
+        """Bytes that it refers to, shared ones among them. Not for the event loop."""
+        return usage.allocated(self.pool.snapshot(snapshot.id))
+
+    def usage(self) -> Usage:
+        """What snapshots refer to; most of it is shared with their instances. Slow."""
+        found = self.every()
+        total = sum(self.size(snapshot) for snapshot in found)
+        return Usage("snapshots", len(found), len(found), total, 0)
+
+    # Taking and removing
+
+    async def take(self, text: str, name: str = "") -> Snapshot:
+        """Keep the files of an instance as they are now; a running one is paused for a moment.
+
+        Raises NoSuchInstance, DiskFull; nothing is left then.
+        """
+        instance = self.instances.get(text)
+        if name:
+            validate_name(name)
+        volumes = tuple(part.name for part in self._parts(instance)[1:])
+        snapshot = Snapshot(secrets.token_hex(6), name, instance.id, time.time(), volumes=volumes)
+        self._making.add(snapshot.id)
+        self.store.put(snapshot)
+        try:
+            pairs = [(p, self.pool.snapshot(snapshot.id) / p.name) for p in self._parts(instance)]
+            paused = await self._copy(instance, pairs, "snapshot")
+            self._check_exists(instance)
+        except BaseException:
+            await self.lifecycle.anyway(self._remove(snapshot))
+            raise
+        finally:
+            self._making.discard(snapshot.id)
+        snapshot = replace(snapshot, complete=True)
+        self.store.put(snapshot)
+        self.lifecycle.tell("snapshot", instance, snapshot=snapshot.id, paused_ms=_ms(paused))
+        return snapshot
+
+    def _check_exists(self, instance: Instance) -> None:
+        if self.parts.store.get(instance.id) is None:
+            raise NoSuchInstance(f"The instance {instance.name} is gone.")
+
+    async def remove(self, text: str) -> None:
+        """Delete a snapshot. Forks that were made of it stay."""
+        await self._remove(self.get(text))
+
+    async def _remove(self, snapshot: Snapshot) -> None:
+        self.store.put(replace(snapshot, complete=False))
+        await files.remove(self.pool.snapshot(snapshot.id))
+        self.store.delete(snapshot.id)
+
+    # Copying
+
+    def _parts(self, instance: Instance) -> list[Part]:
+        """The layer, and the volumes that are the instance's own."""
+        layer = self.parts.containers.writable.layer(instance.id)
+        found = [Part("layer", layer.directory, "upper", layer.disk)]
+        for volume in self.lifecycle.volumes.own(instance):
+            directory = self.parts.volumes.directory(volume)
+            point = self.parts.volumes.mounts / volume.id
+            found.append(Part(volume.name, directory, "data", point))
+        return found
+
+    async def _copy(
+        self, instance: Instance, pairs: Sequence[tuple[Part, Path]], action: str
+    ) -> float:
+        """Copy parts of an instance that may run; the seconds that it was paused."""
+        spent = 0.0
+
+        @asynccontextmanager
+        async def pause() -> AsyncIterator[None]:
+            nonlocal spent
+            async with self.lifecycle.locks.hold(instance.id, action):
+                current = self.parts.store.get(instance.id)
+                running = current is not None and current.state in LIVE - {State.PAUSED}
+                begun = time.monotonic()
+                try:
+                    if running:
+                        await self.parts.containers.cgroups.freeze(instance.id, True)
+                    yield
+                finally:
+                    if running:
+                        await self.parts.containers.cgroups.freeze(instance.id, False)
+                        spent = time.monotonic() - begun
+
+        with trace.request(action, instance.id):
+            await copies.copy(pairs, pause)
+        return spent
+
+    def _kept(self, snapshot: Snapshot, instance: Instance) -> list[tuple[Part, Path]]:
+        """The parts of a snapshot, each with the directory of the instance's own part."""
+        own = {part.name: part for part in self._parts(instance)}
+        names = [name for name in ("layer", *snapshot.volumes) if name in own]
+        here = self.pool.snapshot(snapshot.id)
+        return [
+            (replace(own[name], stored=here / name, point=here / "nowhere"), own[name].stored)
+            for name in names
+        ]
+
+    # Forking
+
+    async def fork(
+        self, source: str, name: str = "", ports: tuple[Port, ...] | None = None
+    ) -> Instance:
+        """A new instance with the files that an instance has now, or a snapshot has kept. It
+        runs if the instance runs, under an id, a name and an address of its own.
+
+        Volumes that have a name are shared with the source, others are copied.
+        """
+        snapshot, origin = self._source(source)
+        volumes = {v.name: self.lifecycle.volumes.twin(v) for v in self._own(origin)}
+        spec = forked(origin.spec, name, ports)
+        names = {old: volume.name for old, volume in volumes.items()}
+        spec = replace(spec, mounts=renamed(spec.mounts, names))
+        running = origin.state in LIVE
+        fork = self.instances.add_fork(spec, origin.digest, running=running)
+        try:
+            async with self.lifecycle.locks.hold(fork.id, "fork"):
+                for volume in volumes.values():
+                    self.parts.volume_store.add(volume)
+                await self._fill(fork, origin, snapshot, volumes)
+            self._check_exists(fork)
+        except BaseException:
+            await self.lifecycle.anyway(self.lifecycle.remove(fork, volumes=True))
+            raise
+        self.lifecycle.tell("forked", fork, source=origin.id)
+        if running:
+            await self.lifecycle.launch(fork)
+        else:
+            self.lifecycle.move(replace(fork, kept=True), State.STOPPED)
+        return self.parts.store.get(fork.id) or fork
+
+    def _own(self, instance: Instance) -> list[Volume]:
+        return self.lifecycle.volumes.own(instance)
+
+    def _source(self, text: str) -> tuple[Snapshot | None, Instance]:
+        """The instance that is meant, or the snapshot and its instance."""
+        try:
+            return None, self.instances.get(text)
+        except NoSuchInstance:
+            try:
+                snapshot = self.get(text)
+            except NoSuchSnapshot:
+                raise NoSuchInstance(f"There is no instance and no snapshot '{text}'.") from None
+        return snapshot, self.instances.get(snapshot.instance)
+
+    async def _fill(
+        self,
+        fork: Instance,
+        origin: Instance,
+        snapshot: Snapshot | None,
+        volumes: dict[str, Volume],
+    ) -> None:
+        """Give a fork, which does not run yet, its files."""
+        targets = {name: self.parts.volumes.directory(v) for name, v in volumes.items()}
+        targets["layer"] = self.parts.containers.writable.layer(fork.id).directory
+        if snapshot is None:
+            pairs = [(part, targets[part.name]) for part in self._parts(origin)]
+            await self._copy(origin, pairs, "fork")
+            self._check_exists(origin)
+        else:
+            kept = self._kept(snapshot, origin)
+            await copies.copy([(part, targets[part.name]) for part, _ in kept], None)
+
+    # Rolling back
+
+    async def roll_back(self, text: str, name: str) -> None:
+        """Give an instance back the files that one of its snapshots has kept. A running one is
+        stopped and started again. Once it has begun it is carried through, across a crash too."""
+        instance = self.instances.get(text)
+        kept = self._kept(self.get(name, instance.id), instance)
+        parts = [part for part in self._parts(instance) if part.name in {k.name for k, _ in kept}]
+        try:
+            await copies.forget(parts)
+            await copies.prepare(kept)
+        except BaseException:
+            await self.lifecycle.anyway(copies.forget(parts))
+            raise
+        running = instance.state in LIVE
+        self.lifecycle.restarting.add(instance.id)
+        try:
+            await self.instances.stop(instance.id)
+            async with self.lifecycle.locks.hold(instance.id, "rollback"):
+                self._check_exists(instance)
+                copies.mark_ready(parts)
+                await copies.replace(parts)
+            self.lifecycle.tell("rolled-back", instance)
+            if running:
+                await self.instances.start(instance.id)
+        finally:
+            self.lifecycle.restarting.discard(instance.id)
+
+    # Recovery
+
+    async def recover(self) -> None:
+        """Finish rollbacks that had begun, and remove what killed daemons left half-made."""
+        for instance in self.parts.store.all():
+            parts = self._parts(instance)
+            try:
+                for part in parts:
+                    disk.thaw(part.point)
+                if copies.is_ready(parts):
+                    await copies.replace(parts)
+                elif instance.state not in LIVE:
+                    await copies.forget(parts)
+            except (OSError, SubletError) as error:
+                log.error("a rollback of %s cannot be finished: %s", instance.name, error)
+        await self.clean()
+
+    def leftovers(self) -> list[Leftover]:
+        """Snapshots that are not complete, and directories of none."""
+        known = {snapshot.id for snapshot in self.every()} | self._making
+        place = self.pool.snapshot("")
+        strays = sorted(p.name for p in place.iterdir()) if place.is_dir() else []
+        rows = {snapshot.id for snapshot in self.store.every()}
+        return [
+            Leftover("snapshot", str(place / name))
+            for name in sorted({*strays, *rows} - known)
+            if is_id(name) or name in strays
+        ]
+
+    async def clean(self) -> None:
+        """Remove what `leftovers` finds."""
+        for leftover in self.leftovers():
+            await files.remove(Path(leftover.name))
+            self.store.delete(Path(leftover.name).name)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f}"
