@@ -108,10 +108,6 @@ def _health(options: Options) -> dict[str, Any] | None:
         if not retries.isdecimal():
             raise InvalidArgument(f"'{retries}' is no number of retries.", hint="Write 3.")
         given["retries"] = int(retries)
-    if given and "test" not in given:
-        raise InvalidArgument(
-            "The health flags change a check that is not given.", hint="Give --health-cmd as well."
-        )
     return given or None
 
 

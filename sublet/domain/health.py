@@ -22,6 +22,9 @@ OUTPUT_LIMIT = 4096
 START_INTERVAL = 5.0
 """Seconds between checks in a start period, at most."""
 
+IMAGE_INTERVAL = 1.0
+"""Seconds between the checks of an image, at least."""
+
 TIMED_OUT = -1
 """The exit code of a check that was killed because it took too long, as Docker gives it."""
 
@@ -40,27 +43,32 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Healthcheck:
-    """`test` is the command, run without a shell; empty: no check, whatever the image says.
+    """`test` is the command, run without a shell.
 
-    `interval`, `timeout` and `start_period` in seconds; an instance is unhealthy after
-    `retries` failures in a row that do not fall into its start period.
+    `interval`, `timeout` and `start_period` in seconds; an instance is unhealthy after `retries`
+    failures in a row that do not fall into its start period. What is empty is the image's, else
+    30 s, 30 s, 3 and no start period; where all is empty, there is no check, whatever the image
+    says.
     """
 
     test: tuple[str, ...] = ()
-    interval: float = 30.0
-    timeout: float = 30.0
-    retries: int = 3
+    interval: float = 0.0
+    timeout: float = 0.0
+    retries: int = 0
     start_period: float = 0.0
+
+
+DEFAULT = Healthcheck(interval=30.0, timeout=30.0, retries=3)
 
 
 def check_health(check: Healthcheck) -> None:
     """Raises InvalidArgument where a time or a count is out of range."""
     for name, value in (("interval", check.interval), ("timeout", check.timeout)):
-        if not 0.001 <= value < math.inf:
+        if value and not 0.001 <= value < math.inf:
             raise InvalidArgument(
                 f"{value} s is no health {name}.", hint=f"Write --health-{name} 30s."
             )
-    if not 0 <= check.start_period < math.inf or not 1 <= check.retries <= 1000:
+    if not 0 <= check.start_period < math.inf or not 0 <= check.retries <= 1000:
         raise InvalidArgument(
             "A health check has 1 to 1000 retries and a start period of 0 s or more.",
             hint="Write --health-retries 3 --health-start-period 10s.",
@@ -112,7 +120,8 @@ def image_check(data: Mapping[str, Any]) -> Healthcheck | None:
     """The check of an image's configuration, None where it has none or what makes no sense.
 
     `Test` is `["CMD", …]`, `["CMD-SHELL", text]` or `["NONE"]`; times are in nanoseconds; 0 and
-    what is missing stand for the defaults.
+    what is missing stand for the defaults. An image is a stranger's: it has the host check its
+    instances once a second at most.
     """
     words = data.get("Test")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -121,26 +130,33 @@ def image_check(data: Mapping[str, Any]) -> Healthcheck | None:
     shell = kind == "CMD-SHELL" and len(rest) == 1
     if not rest or not (shell or kind == "CMD"):
         return None
-    retries = data.get("Retries")
-    check = Healthcheck(
+    retries, interval = data.get("Retries"), _seconds(data.get("Interval"))
+    return Healthcheck(
         test=(*_SHELL, *rest) if shell else tuple(rest),
-        interval=_seconds(data.get("Interval")) or 30.0,
-        timeout=_seconds(data.get("Timeout")) or 30.0,
-        retries=retries if type(retries) is int and retries > 0 else 3,
+        interval=max(interval, IMAGE_INTERVAL) if interval else 0.0,
+        timeout=_seconds(data.get("Timeout")),
+        retries=retries if type(retries) is int and 0 < retries <= 1000 else 0,
         start_period=_seconds(data.get("StartPeriod")),
     )
-    try:
-        check_health(check)
-    except InvalidArgument:
-        return None
-    return check
 
 
 def effective(asked: Healthcheck | None, image: Mapping[str, Any]) -> Healthcheck | None:
-    """The check that an instance gets: the request's, else its image's; None for none."""
-    found = image_check(image) if asked is None else asked
-    return found if found is not None and found.test else None
+    """The check that an instance gets: what the request says, the rest its image's, the rest the
+    defaults; None for none."""
+    if asked == Healthcheck():
+        return None
+    layers = [check for check in (asked, image_check(image), DEFAULT) if check]
+    found = Healthcheck(
+        test=next((check.test for check in layers if check.test), ()),
+        interval=next(check.interval for check in layers if check.interval),
+        timeout=next(check.timeout for check in layers if check.timeout),
+        retries=next(check.retries for check in layers if check.retries),
+        start_period=next((check.start_period for check in layers if check.start_period), 0.0),
+    )
+    return found if found.test else None
 
 
 def _seconds(value: object) -> float:
-    return value / _SECOND if isinstance(value, int) and value > 0 else 0.0
+    """Nanoseconds in seconds, 0 for what is no time (of 1 ms to 292 years)."""
+    sound = type(value) is int and 1_000_000 <= value < 1 << 63
+    return value / _SECOND if sound and isinstance(value, int) else 0.0

@@ -156,6 +156,7 @@ def check_spec(spec: InstanceSpec) -> None:
     check_restart(spec.restart, remove=spec.remove)
     if spec.health is not None:
         check_health(spec.health)
+        _check_texts(*spec.health.test)
     check_log(spec.log)
     if not 0 <= spec.ttl < math.inf:
         raise InvalidArgument(f"{spec.ttl} is not a time to live in seconds.")

@@ -82,9 +82,11 @@ class Restarts:
             await self._start(instance_id)
 
     async def _start(self, instance_id: str) -> None:
-        """Start it, unless somebody has stopped, started or removed it meanwhile."""
+        """Start it, unless somebody has stopped, started, removed it or changed its policy."""
         instance = self._parts.store.get(instance_id)
-        if instance is None or instance.state is not State.STOPPED or not instance.wanted:
+        if instance is None or instance.state is not State.STOPPED:
+            return
+        if not restart.again(instance.spec.restart, _history(instance)):
             return
         instance = replace(instance, kept=True, restarts=instance.restarts + 1)
         try:

@@ -261,3 +261,26 @@ def test_the_nodes_of_devices_are_for_the_instance_alone(sublet: Sublet) -> None
     top = os.stat(place)
     assert stat.S_IMODE(top.st_mode) == 0o500
     assert top.st_uid == found["uid_base"]
+
+
+def test_all_capabilities_do_not_reach_beyond_the_instance(sublet: Sublet) -> None:
+    """Each of these would be the host's end under an engine without user namespaces."""
+    attempts = {
+        "a sysctl of the host": "mount -o remount,rw /proc/sys; echo 1 > /proc/sys/kernel/panic",
+        "a fresh proc": "mount -t proc p /mnt && echo 1 > /mnt/sys/kernel/panic",
+        "the key of a sick kernel": "mount -t proc p /mnt && echo h > /mnt/sysrq-trigger",
+        "a release agent": "mount -t cgroup -o memory c /mnt && echo /x > /mnt/release_agent",
+        "its own limit, v1": (
+            "mount -t cgroup -o memory c /mnt && echo -1 > /mnt/memory.limit_in_bytes"
+        ),
+        "its own limit, v2": "mount -t cgroup2 c /mnt && echo max > /mnt/memory.max",
+        "a disk": "mknod /tmp/disk b $(cat /sys/class/block/*/dev | head -1 | tr : ' ')",
+        "the clock": "date -s @$(date +%s)",
+        "memory of the kernel": "head -c 1 /proc/kcore | grep -q .",
+    }
+    flags = ("--cap-add", "ALL", "--security-opt", "seccomp=unconfined")
+    script = "".join(
+        f"( {attempt} ) > /dev/null 2>&1 && echo '{name}'\n" for name, attempt in attempts.items()
+    )
+    names = sublet.ok("run", "--rm", *flags, BASE, "bash", "-c", f"{script}true")
+    assert names == ""

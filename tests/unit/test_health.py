@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -85,7 +86,9 @@ def test_a_start_period_is_looked_at_closely() -> None:
         ({"Test": "CMD true"}, None),
         ({"Test": ["CMD", 5]}, None),
         ({"Test": ["OTHER", "x"]}, None),
-        ({"Test": ["CMD", "x"], "Retries": 5000}, None),
+        ({"Test": ["CMD", "x"], "Retries": 5000, "Interval": 10**400}, Healthcheck(("x",))),
+        ({"Test": ["CMD", "x"], "Retries": True, "Timeout": "1s"}, Healthcheck(("x",))),
+        ({"Test": ["CMD", "x"], "Interval": 1_000_000}, Healthcheck(("x",), interval=1)),
         ({"Test": ["CMD", "x", "y"]}, Healthcheck(("x", "y"))),
         ({"Test": ["CMD", "x"], "Interval": 0, "Retries": 0}, Healthcheck(("x",))),
         (
@@ -105,15 +108,19 @@ def test_the_check_of_an_image(data: dict[str, Any], expected: Healthcheck | Non
 
 
 def test_a_request_has_the_last_word() -> None:
-    image = {"Test": ["CMD", "of-image"]}
-    assert effective(None, image) == Healthcheck(("of-image",))
-    assert effective(Healthcheck(("own",)), image) == Healthcheck(("own",))
+    image = {"Test": ["CMD", "of-image"], "Timeout": 7_000_000_000}
+    of_image = Healthcheck(("of-image",), 30, 7, 3)
+    assert effective(None, image) == of_image
+    assert effective(Healthcheck(("own",)), image) == replace(of_image, test=("own",))
+    assert effective(Healthcheck(interval=2), image) == replace(of_image, interval=2)
+    assert effective(Healthcheck(("own",), 1, 2, 4, 5), image) == Healthcheck(("own",), 1, 2, 4, 5)
     assert effective(Healthcheck(), image) is None
+    assert effective(Healthcheck(interval=2), {}) is None
     assert effective(None, {}) is None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"interval": 0}, {"timeout": -1}, {"retries": 0}, {"start_period": -1}]
+    "wrong", [{"interval": 1e-9}, {"timeout": -1}, {"retries": -1}, {"start_period": -1}]
 )
 def test_checks_that_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):

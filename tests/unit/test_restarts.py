@@ -132,7 +132,10 @@ async def test_so_many_times_and_no_more() -> None:
     assert world.all()[0].restarts == 2
 
 
-@pytest.mark.parametrize("change", [{"wanted": False}, {"state": State.RUNNING}, None])
+@pytest.mark.parametrize(
+    "change",
+    [{"wanted": False}, {"state": State.RUNNING}, {"spec": InstanceSpec("i")}, None],
+)
 async def test_what_was_stopped_started_or_removed_meanwhile_is_left_alone(
     change: dict[str, Any] | None,
 ) -> None:
