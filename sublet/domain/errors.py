@@ -328,6 +328,7 @@ class ProcessFailed(SubletError):
 
     code = "process-failed"
     status = 500
+    default_hint = "The daemon's log has the command, to be pasted, and all that it said."
 
 
 def unexpected(error: BaseException, what: str = "The daemon") -> SubletError:

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from sublet.domain.errors import CorruptImage, DiskFull, SubletError
+from sublet.domain.errors import CorruptImage, DiskFull, ProcessFailed, SubletError
 from sublet.drivers import run
 from sublet.drivers.confine import NOBODY, confined, limit
 from sublet.drivers.store import files
@@ -31,6 +32,8 @@ T = TypeVar("T")
 LEVEL = 3
 TIMEOUT = 3600
 NEARLY_FULL = 1 << 20
+_UNSEEN = re.compile("Cannot stat dir/file .* because No such file or directory")
+"""What mksquashfs says of a name that is listed and not there."""
 _MAGICS = {
     b"\x1f\x8b": ["gzip", "-dc"],
     b"\xfd7zXZ\0": ["xz", "-dc", "-T0", "-M", "1GiB"],
@@ -46,7 +49,7 @@ def directory_argv(tree: Path, output: Path, offset: int, created: int) -> list[
     """
     without = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"]
     clean = ["env", "--unset=SOURCE_DATE_EPOCH", "mksquashfs", str(tree), str(output)]
-    how = ["-noappend", "-quiet", "-no-progress", "-exit-on-error", "-comp", "zstd"]
+    how = ["-noappend", "-quiet", "-no-progress", "-comp", "zstd"]
     level = ["-Xcompression-level", str(LEVEL), "-offset", str(offset)]
     return [*without, *clean, *how, *level, "-mkfs-time", str(created)]
 
@@ -63,7 +66,27 @@ async def pack_directory(
 
     `inside` may put the call into other namespaces. Raises DiskFull, ProcessFailed.
     """
-    await run.run(inside(directory_argv(tree, output, offset, created)), timeout=TIMEOUT)
+    argv = inside([*directory_argv(tree, output, offset, created), "-exit-on-error"])
+    try:
+        await run.run(argv, timeout=TIMEOUT)
+    except ProcessFailed as error:
+        if _UNSEEN.search(error.message) is None:
+            raise
+        await _pack_what_is_there(argv[:-1])
+
+
+async def _pack_what_is_there(argv: list[str]) -> None:
+    """Pack a tree that lists names which are not there: overlayfs does so with whiteouts of
+    what is in no layer below. Every other complaint is an error as before."""
+    problems: list[str] = []
+
+    def heed(line: str) -> None:
+        if _UNSEEN.match(line) is None:
+            problems.append(line)
+
+    result = await run.run(argv, check=False, timeout=TIMEOUT, on_line=heed)
+    if result.code != 0 or problems:
+        raise run.failure(argv, run.Result(result.code, b"", "\n".join(problems[:100])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,13 @@ def trusted(
             CERTIFICATES.rmdir()
 
 
+def put(registry: str, name: str, layout: Path, *options: str) -> str:
+    """Copy a layout to a registry: where it can be pulled."""
+    target = f"docker://{registry}/{name}"
+    call("skopeo", "copy", "--dest-tls-verify=false", *options, f"oci:{layout}", target)
+    return f"{registry}/{name}"
+
+
 @dataclass
 class Front:
     """A registry before the registry at `port`. `cut`: after so many bytes of a blob's body the

@@ -15,7 +15,6 @@ import pytest
 from imagelab import (
     Lab,
     archive,
-    call,
     check_rich,
     context,
     entry,
@@ -25,7 +24,7 @@ from imagelab import (
     rich_layers,
     until,
 )
-from registrylab import Front
+from registrylab import Front, put
 
 from sublet.domain.errors import (
     CorruptImage,
@@ -59,13 +58,6 @@ def front(registry: str) -> Iterator[Front]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries of a broken download, hardly any time passes."""
     monkeypatch.setattr(blobs, "PAUSE", 0.01)
-
-
-def put(registry: str, name: str, layout: Path, *options: str) -> str:
-    """Copy a layout to a registry: where it can be pulled."""
-    target = f"docker://{registry}/{name}"
-    call("skopeo", "copy", "--dest-tls-verify=false", *options, f"oci:{layout}", target)
-    return f"{registry}/{name}"
 
 
 def big(place: Path, count: int = 1) -> Path:

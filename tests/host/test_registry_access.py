@@ -14,7 +14,7 @@ import pytest
 from clilab import assert_explained
 from conftest import Sublet
 from imagelab import Lab, archive, entry, make_image, make_layout
-from registrylab import PASSWORD, USER, Authority, Front, serving, trusted
+from registrylab import PASSWORD, USER, Authority, Front, put, serving, trusted
 
 from sublet.domain.errors import (
     InvalidArgument,
@@ -86,8 +86,6 @@ async def test_tokens(lab: Lab, tmp_path: Path, registry: str) -> None:
     first is not taken any more."""
     layout = make_layout(tmp_path / "layout", archive(entry("a", os.urandom(100000))))
     with Front(int(registry.rpartition(":")[2]), token="first").open() as front:
-        from test_registry import put
-
         put(registry, "app:1", layout)
         name = f"{front.name}/app:1"
         with pytest.raises((NoSuchImage, PullFailed)):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -26,6 +27,8 @@ from sublet.domain.image import LABEL_SHA256, ImageConfig
 from sublet.drivers import run
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import RUN, TEMPORARY, BuildStore
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[str], None]
 TIMEOUT = 6 * 3600
@@ -128,7 +131,10 @@ def _failed(lines: list[str], error: ProcessFailed) -> BuildFailed:
 async def config_of(store: BuildStore, inside: Inside, identity: str) -> ImageConfig:
     """The OCI config of an image in the store. Raises CorruptImage."""
     argv = inside(store.buildah("inspect", "--type", "image", identity))
-    result = await run.run(argv, env=store.environment)
+    result = await run.run(argv, check=False, env=store.environment)
+    if result.code != 0:  # buildah gives up, with a stack trace, on what has the wrong shape
+        log.warning("buildah inspect failed: %s", result.stderr[:4000])
+        raise CorruptImage("The image's configuration cannot be read.")
     try:
         data = json.loads(result.stdout)
         # buildah gives both forms of the config; HEALTHCHECK is in Docker's alone.
