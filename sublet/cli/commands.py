@@ -30,6 +30,7 @@ COMMANDS = {
     "rename": ("life", "Give an instance another name"),
     "update": ("life", "Change limits, restart policy or time to live"),
     "cp": ("files", "Copy files into and out of an instance"),
+    "diff": ("files", "Show what an instance has changed of its image's files"),
     "export": ("instances", "Write an instance's file system to a tar file"),
     "images": ("images", "List images"),
     "image": ("image_group", "Commands on images: inspect, prune and all others"),

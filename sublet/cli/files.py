@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import click
 
@@ -108,4 +110,34 @@ def _tell(left_out: int) -> None:
         print(f"sublet: devices left out: {left_out}", file=sys.stderr)
 
 
-COMMANDS = {"cp": cp}
+@click.command()
+@click.argument("name", metavar="INSTANCE")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def diff(name: str, as_json: bool) -> None:
+    """Show what an instance has changed of its image's files: A added, C changed, D deleted."""
+    rows = Client().diff(name)
+    if as_json:
+        _print_array(rows)
+        return
+    plain = not sys.stdout.isatty()
+    for row in rows:
+        path = row["path"] if plain else printable(row["path"])
+        sys.stdout.buffer.write(os.fsencode(f"{row['kind']} {path}\n"))
+    sys.stdout.buffer.flush()
+
+
+def _print_array(rows: Iterable[dict[str, Any]]) -> None:
+    """A JSON array, row by row: there may be millions."""
+    lead = "["
+    for row in rows:
+        print(f"{lead}\n  {json.dumps(row)}", end="")
+        lead = ","
+    print("[]" if lead == "[" else "\n]")
+
+
+def printable(path: str) -> str:
+    """The path without characters that would tell a terminal to do something."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
+
+
+COMMANDS = {"cp": cp, "diff": diff}

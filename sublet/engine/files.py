@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from sublet.archive.transfer import Received
+from sublet.domain.changes import made
 from sublet.domain.copying import inside
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.drivers.container import archive
 from sublet.drivers.container.archive import Courier, Entrance
+from sublet.drivers.container.difference import Layers
 from sublet.engine.instances import Instances
 
 
@@ -20,6 +22,7 @@ class Files:
     def __init__(self, instances: Instances) -> None:
         self._instances = instances
         self._lifecycle = instances.lifecycle
+        self._parts = instances.parts
 
     @contextlib.asynccontextmanager
     async def read(self, text: str, path: str, *, follow: bool) -> AsyncIterator[Courier]:
@@ -76,9 +79,32 @@ class Files:
             yield courier
 
     @contextlib.asynccontextmanager
+    async def changes(self, text: str) -> AsyncIterator[Courier]:
+        """What the instance has changed of its image's files: JSON objects, one a line, with
+        `kind` (A: added, C: changed, D: deleted) and `path`."""
+        instance_id = self._instances.get(text).id
+
+        @contextlib.asynccontextmanager
+        async def place() -> AsyncIterator[Courier]:
+            async with self._lifecycle.mounted(instance_id, "diff") as instance:
+                points = made(mount.destination for mount in instance.spec.mounts)
+                layers = Layers(
+                    upper=str(self._parts.containers.places(instance_id).upper),
+                    lower=str(await self._lifecycle.lower(instance)),
+                    base=self._parts.network.uid_base(instance.slot),
+                    points=tuple(sorted(points.points)),
+                    parents=tuple(sorted(points.parents)),
+                )
+                async with archive.comparing(layers) as courier:
+                    yield courier
+
+        async with self._lifecycle.visits.stay(instance_id, "diff", place()) as courier:
+            yield courier
+
+    @contextlib.asynccontextmanager
     async def _entrance(self, instance_id: str, action: str) -> AsyncIterator[Entrance]:
         async with self._lifecycle.mounted(instance_id, action) as instance:
-            at = self._lifecycle.parts.containers.places(instance_id)
+            at = self._parts.containers.places(instance_id)
             yield Entrance(at, instance.pid, instance.pid_start)
 
 

@@ -240,6 +240,11 @@ class Lifecycle:
         limit = instance.spec.size.disk
         await self.parts.containers.mount_root(instance.id, lower, uid_base, limit)
 
+    async def lower(self, instance: Instance) -> Path:
+        """The directory that shows the image of an instance that is mounted."""
+        image, file = self._image(instance), self.image_file(instance.digest)
+        return await self.parts.layers.acquire(file, image.offset, image.length, instance.id)
+
     @asynccontextmanager
     async def mounted(self, instance_id: str, action: str) -> AsyncIterator[Instance]:
         """The instance, whose file system is mounted, whether it runs or not.

@@ -21,19 +21,21 @@ from sublet.engine.verbs import Verbs
 log = logging.getLogger(__name__)
 
 
-class TarResponse(StreamingResponse):
-    """A tar stream. An error after its beginning cuts the connection, which the client notices:
-    the last chunk of the body is missing (RFC 9112, section 8)."""
+class Streamed(StreamingResponse):
+    """What a program sends. An error after its beginning cuts the connection, which the client
+    notices: the last chunk of the body is missing (RFC 9112, section 8)."""
 
-    def __init__(self, stack: AsyncExitStack, first: bytes, rest: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self, stack: AsyncExitStack, first: bytes, rest: AsyncIterator[bytes], media: str
+    ) -> None:
         self._stack = stack
-        super().__init__(_joined(first, rest), media_type="application/x-tar")
+        super().__init__(_joined(first, rest), media_type=media)
 
     async def stream_response(self, send: Any) -> None:
         try:
             await super().stream_response(send)
         except SubletError as error:
-            log.warning("a tar stream was cut off: %s", error.message)
+            log.warning("a stream was cut off: %s", error.message)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -48,13 +50,15 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
         yield piece
 
 
-async def _sent(source: AbstractAsyncContextManager[Courier]) -> TarResponse:
+async def _sent(
+    source: AbstractAsyncContextManager[Courier], media: str = "application/x-tar"
+) -> Streamed:
     """The response, once the first bytes are there."""
     async with AsyncExitStack() as stack:
         courier = await stack.enter_async_context(source)
         stream = courier.stream()
         first = await anext(stream, b"")
-        return TarResponse(stack.pop_all(), first, stream)
+        return Streamed(stack.pop_all(), first, stream, media)
     raise AssertionError
 
 
@@ -80,5 +84,9 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.get("/{name}/export")
     async def export_instance(name: str) -> StreamingResponse:
         return await _sent(files.export(name))
+
+    @routes.get("/{name}/changes")
+    async def changed_files(name: str) -> StreamingResponse:
+        return await _sent(files.changes(name), "application/x-ndjson")
 
     return routes

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from sublet.archive.transfer import Received
 from sublet.domain.errors import SubletError, WrongState, from_dict
 from sublet.drivers import processes, run
-from sublet.drivers.container import inside
+from sublet.drivers.container import difference, inside
 from sublet.drivers.container.containers import Places
+from sublet.drivers.container.difference import Layers
 from sublet.drivers.container.inside import Job
 
 _CHUNK = 1 << 18
@@ -105,17 +106,30 @@ async def receiving(
 
 
 @contextlib.asynccontextmanager
+async def comparing(layers: Layers) -> AsyncIterator[Courier]:
+    """Have the changes of a writable layer sent, one JSON object a line."""
+    async with _started(difference.argv(layers), (), asyncio.subprocess.DEVNULL) as courier:
+        yield courier
+
+
+@contextlib.asynccontextmanager
 async def _working(entrance: Entrance, job: Job, *, stdin: int) -> AsyncIterator[Courier]:
+    with contextlib.ExitStack() as doors:
+        user, mount, root = doors.enter_context(_doors(entrance))
+        argv = inside.argv(replace(job, user=user, mount=mount, root=root))
+        passed = tuple(fd for fd in (user, mount, root) if fd >= 0)
+        async with _started(argv, passed, stdin) as courier:
+            doors.close()
+            yield courier
+
+
+@contextlib.asynccontextmanager
+async def _started(argv: list[str], passed: tuple[int, ...], stdin: int) -> AsyncIterator[Courier]:
     reader, writer = os.pipe()
     try:
-        with _doors(entrance) as (user, mount, root):
-            process = await run.spawn(
-                inside.argv(replace(job, user=user, mount=mount, root=root)),
-                pass_fds=tuple(fd for fd in (user, mount, root) if fd >= 0),
-                stdin=stdin,
-                stdout=writer,
-                stderr=asyncio.subprocess.PIPE,
-            )
+        process = await run.spawn(
+            argv, pass_fds=passed, stdin=stdin, stdout=writer, stderr=asyncio.subprocess.PIPE
+        )
     except BaseException:
         os.close(reader)
         raise

@@ -94,6 +94,13 @@ class AsyncFileVerbs(AsyncCalls):
 
         return await pulled(work, self.archive(name, path, follow=follow))
 
+    async def diff(self, name: str) -> AsyncIterator[dict[str, Any]]:
+        """What an instance has changed of its image's files: `kind` (A: added, C: changed,
+        D: deleted) and `path`, in order."""
+        target = f"/v1/instances/{quote(name)}/changes"
+        async for line in wire.lines("GET", target, path=self._path):
+            yield line
+
     async def _put(
         self, name: str, path: str, pieces: Iterable[bytes], **query: bool
     ) -> dict[str, Any]:

@@ -93,6 +93,13 @@ class FileVerbs(Calls):
 
         return pulled(work, self.archive(name, path, follow=follow))
 
+    def diff(self, name: str) -> Iterator[dict[str, Any]]:
+        """What an instance has changed of its image's files: `kind` (A: added, C: changed,
+        D: deleted) and `path`, in order."""
+        target = f"/v1/instances/{quote(name)}/changes"
+        for line in wire.lines("GET", target, path=self._path):
+            yield line
+
     def _put(
         self, name: str, path: str, pieces: Iterable[bytes], **query: bool
     ) -> dict[str, Any]:
