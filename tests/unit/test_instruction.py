@@ -53,10 +53,29 @@ def test_instructions(text: str, field: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "CMD", "FROM x", "RUN true", "CMD [1]", "CMD [", "ENV =1", "ENV A=1 B", "EXPOSE x"]
-    + ["EXPOSE 0", "EXPOSE 80/sctp", "USER a b", "STOPSIGNAL SIGNO", "VOLUME data"]
-    + ["HEALTHCHECK", "HEALTHCHECK RUN", "HEALTHCHECK --retries=x CMD y", "LABEL 'a"]
-    + ["HEALTHCHECK --often=1s CMD y", "ENV A=1\nUSER root", "USER a\0"],
+    [
+        "",
+        "CMD",
+        "FROM x",
+        "RUN true",
+        "CMD [1]",
+        "CMD [",
+        "ENV =1",
+        "ENV A=1 B",
+        "EXPOSE x",
+        "EXPOSE 0",
+        "EXPOSE 80/sctp",
+        "USER a b",
+        "STOPSIGNAL SIGNO",
+        "VOLUME data",
+        "HEALTHCHECK",
+        "HEALTHCHECK RUN",
+        "HEALTHCHECK --retries=x CMD y",
+        "LABEL 'a",
+        "HEALTHCHECK --often=1s CMD y",
+        "ENV A=1\nUSER root",
+        "USER a\x00",
+    ],
 )
 def test_malformed(text: str) -> None:
     with pytest.raises(InvalidArgument):
