@@ -74,7 +74,7 @@ def test_instructions(text: str, field: str, value: Any) -> None:
         "LABEL 'a",
         "HEALTHCHECK --often=1s CMD y",
         "ENV A=1\nUSER root",
-        "USER a\x00",
+        "USER a\u0000",
     ],
 )
 def test_malformed(text: str) -> None:
