@@ -8,13 +8,14 @@ import click
 
 from sublet.cli import flags, run
 from sublet.cli.commands import with_flags
+from sublet.cli.completing import image_names, instance_names
 
 _SETTINGS = {"allow_interspersed_args": False}
 
 
 @click.command("run", context_settings=_SETTINGS)
 @with_flags(flags.RUN)
-@click.argument("image")
+@click.argument("image", shell_complete=image_names)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run_command(image: str, command: tuple[str, ...], **options: Any) -> int:
     """Run an instance of IMAGE: a name, a path to a packed file, or a registry's reference.
@@ -27,7 +28,7 @@ def run_command(image: str, command: tuple[str, ...], **options: Any) -> int:
 
 @click.command("exec", context_settings=_SETTINGS)
 @with_flags(flags.EXEC)
-@click.argument("instance")
+@click.argument("instance", shell_complete=instance_names)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_command(instance: str, command: tuple[str, ...], **options: Any) -> int:
     """Run COMMAND in a running INSTANCE."""

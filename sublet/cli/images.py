@@ -9,14 +9,17 @@ from typing import Any
 
 import click
 
+from sublet.cli.completing import image_names
 from sublet.cli.instances import JSON, each
 from sublet.cli.output import confirmed, one_line, print_json, print_table
 from sublet.domain.errors import NoSuchImage
 from sublet.domain.units import format_age, format_bytes
 from sublet.sdk import Client
 
-NAME = click.argument("name", metavar="IMAGE")
-NAMES = click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
+NAME = click.argument("name", metavar="IMAGE", shell_complete=image_names)
+NAMES = click.argument(
+    "names", nargs=-1, required=True, metavar="IMAGE...", shell_complete=image_names
+)
 NO_TRUNC = click.option("--no-trunc", is_flag=True, help="Whole digests and texts.")
 WIDTH = 45
 

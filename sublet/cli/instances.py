@@ -1,4 +1,4 @@
-"""Commands that list instances and show what is in them."""
+"""Commands that show what is in instances, and what all commands on them share."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import contextlib
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
-from typing import IO, Any
+from typing import IO
 
 import click
 
-from sublet.cli.output import print_json, print_table
+from sublet.cli.completing import instance_names
+from sublet.cli.output import print_json
 from sublet.domain.errors import InvalidArgument, SubletError
-from sublet.domain.units import format_age
 from sublet.sdk import Client
 
-NAMES = click.argument("names", nargs=-1, required=True, metavar="INSTANCE...")
-NAME = click.argument("name", metavar="INSTANCE")
+NAMES = click.argument(
+    "names", nargs=-1, required=True, metavar="INSTANCE...", shell_complete=instance_names
+)
+NAME = click.argument("name", metavar="INSTANCE", shell_complete=instance_names)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -38,40 +38,6 @@ def each(names: Iterable[str], work: Callable[[str], None]) -> int:
 
 
 @click.command()
-@click.option("-a", "--all", "everything", is_flag=True, help="Stopped instances too.")
-@click.option("-q", "--quiet", is_flag=True, help="Ids only.")
-@JSON
-def ps(everything: bool, quiet: bool, as_json: bool) -> None:
-    """List running instances."""
-    rows = Client().ps(all=everything)
-    if as_json:
-        print_json(rows)
-    elif quiet:
-        for row in rows:
-            print(row["id"])
-    else:
-        headers = ("ID", "NAME", "IMAGE", "STATE", "SIZE", "PORTS", "CREATED")
-        print_table(headers, [_ps_row(row) for row in rows])
-
-
-def _ps_row(row: dict[str, Any]) -> list[str]:
-    state = row["state"]
-    if row["exit_code"] is not None and state == "stopped":
-        state = f"stopped ({row['exit_code']})"
-    elif row.get("health", "none") != "none" and state == "running":
-        state = f"running ({row['health']})"
-    ports = ", ".join(port_text(port) for port in row["ports"])
-    age = format_age(time.time() - datetime.fromisoformat(row["created"]).timestamp())
-    return [row["id"], row["name"], row["image"], state, row["size"], ports, f"{age} ago"]
-
-
-def port_text(port: dict[str, Any]) -> str:
-    """A published port as `ps` shows it."""
-    outer = f"{port['host_ip']}:{port['host_port']}"
-    return f"{outer}->{port['container_port']}/{port['protocol']}"
-
-
-@click.command()
 @NAMES
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as always.")
 def inspect(names: tuple[str, ...], as_json: bool) -> None:
@@ -79,20 +45,6 @@ def inspect(names: tuple[str, ...], as_json: bool) -> None:
     client = Client()
     found = [client.inspect(name) for name in names]
     print_json(found[0] if len(found) == 1 else found)
-
-
-@click.command()
-@NAME
-@click.option("-f", "--follow", is_flag=True, help="Go on until the instance ends.")
-@click.option("-t", "--timestamps", is_flag=True, help="Put the time before each line.")
-def logs(name: str, follow: bool, timestamps: bool) -> None:
-    """Show what an instance wrote to standard output and standard error."""
-    for line in Client().logs(name, follow=follow):
-        stamp = f"{line['time']} " if timestamps else ""
-        data = (stamp + line["data"]).encode(errors="surrogateescape")
-        stream = sys.stderr.buffer if line["stream"] == 2 else sys.stdout.buffer
-        stream.write(data)
-        stream.flush()
 
 
 @click.command()
@@ -130,8 +82,6 @@ def _target(output: str | None) -> Iterator[IO[bytes]]:
 
 
 COMMANDS = {
-    "ps": ps,
     "inspect": inspect,
-    "logs": logs,
     "export": export,
 }

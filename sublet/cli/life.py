@@ -8,6 +8,7 @@ import click
 
 from sublet.cli import launch, run
 from sublet.cli.commands import with_flags
+from sublet.cli.completing import image_names
 from sublet.cli.flags import CREATE
 from sublet.cli.instances import NAME, NAMES, each
 from sublet.domain.errors import InvalidArgument, NoSuchInstance
@@ -23,7 +24,7 @@ CONDITIONS = ("stopped", "running", "healthy", "removed")
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @with_flags(CREATE)
-@click.argument("image")
+@click.argument("image", shell_complete=image_names)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def create(image: str, command: tuple[str, ...], **options: Any) -> int:
     """Make an instance of IMAGE, as `run` does, and print its id; `start` starts it."""

@@ -20,10 +20,17 @@ def print_json(data: Any) -> None:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Aligned columns."""
+    print("\n".join(table_lines(headers, rows)))
+
+
+def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned columns, a line each."""
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    lines = []
     for row in (headers, *rows):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("   ".join(cells).rstrip())
+        lines.append("   ".join(cells).rstrip())
+    return lines
 
 
 def one_line(text: str) -> str:

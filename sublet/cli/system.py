@@ -48,20 +48,6 @@ def _amount(amount: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on as things happen.")
-@JSON
-def events(follow: bool, as_json: bool) -> None:
-    """Show what happened."""
-    rows = Client().events(follow=follow)
-    if as_json and not follow:
-        print_json(list(rows))
-        return
-    for row in rows:
-        detail = " ".join(f"{key}={value}" for key, value in row["detail"].items())
-        print(f"{row['time']}  {row['type']}  {row['instance']}  {detail}".rstrip(), flush=True)
-
-
-@click.command()
 @click.option("--fix", is_flag=True, help="Remove what is found.")
 @JSON
 def audit(fix: bool, as_json: bool) -> int:
@@ -127,7 +113,6 @@ def completion(shell: str) -> None:
 
 COMMANDS = {
     "host": host,
-    "events": events,
     "audit": audit,
     "daemon": daemon,
     "version": version,

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.image import Image
-from sublet.domain.units import parse_duration
+from sublet.domain.moments import moment
 
 KEYS = ("dangling", "reference", "label", "label!", "before", "since", "until")
 FOR_PRUNE = ("label", "label!", "until")
@@ -88,19 +87,6 @@ def parse(
         before=min(limits, default=None),
         since=created(since) if since else None,
     )
-
-
-def moment(text: str, now: float) -> float:
-    """A time (RFC 3339, or seconds since the epoch) or an age (`24h`), as seconds since the
-    epoch. Raises InvalidArgument."""
-    try:
-        found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-    except ValueError:
-        pass
-    if text.isdecimal() and len(text) > 8:
-        return float(text)
-    return now - parse_duration(text)
 
 
 def is_like(name: str, pattern: str) -> bool:

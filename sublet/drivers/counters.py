@@ -6,24 +6,10 @@ Sources: cgroup-v1 (cpuacct, memory, blkio-controller), cgroup-v2.rst, proc(5) (
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from pathlib import Path
 
+from sublet.domain.stats import Counters
 from sublet.drivers.cgroup import Cgroups
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """`cpu` in seconds; `memory` without the page cache that can be dropped at once; bytes read
-    and written, received and sent since the instance's start."""
-
-    cpu: float
-    memory: int
-    pids: int
-    read: int
-    written: int
-    received: int
-    sent: int
 
 
 def read(cgroups: Cgroups, instance_id: str, pid: int) -> Counters:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from sublet.domain.errors import WrongState
 from sublet.domain.image import ImageConfig
-from sublet.domain.instance import LIVE, Instance
+from sublet.domain.instance import Instance
 from sublet.domain.spec import ExecSpec, check_exec
-from sublet.drivers.container import logs
+from sublet.drivers import listing
 from sublet.drivers.container.execution import Execution
 from sublet.drivers.container.execution import execute as start_process
+from sublet.drivers.container.rootfs import Root
 from sublet.drivers.container.streams import Streams
+from sublet.drivers.namespaces import ID_COUNT
 from sublet.engine import plan
 from sublet.engine.lifecycle import Lifecycle
 
@@ -43,14 +43,17 @@ def attach(lifecycle: Lifecycle, instance: Instance) -> Streams:
         raise WrongState(f"{instance.name} has just ended.") from error
 
 
-def read_logs(
-    lifecycle: Lifecycle, instance: Instance, *, follow: bool
-) -> AsyncIterator[logs.Entry]:
-    """What the instance wrote, and with `follow` what it goes on to write."""
+def processes(lifecycle: Lifecycle, instance: Instance) -> list[listing.Process]:
+    """The processes of a running instance, the first one first; users by the names that its
+    own /etc/passwd gives."""
     parts = lifecycle.parts
+    base = parts.network.uid_base(instance.slot)
+    with Root(parts.containers.places(instance.id).rootfs, base) as root:
+        names = listing.user_names(root.read_text("etc/passwd"))
 
-    def following() -> bool:
-        current = parts.store.get(instance.id) if follow else None
-        return current is not None and current.state in LIVE
+    def user(uid: int) -> str:
+        inside = uid - base
+        return names.get(inside, str(inside)) if 0 <= inside < ID_COUNT else "nobody"
 
-    return logs.read(parts.containers.places(instance.id).log, following)
+    pids = parts.containers.cgroups.pids(instance.id)
+    return listing.processes(pids, user)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 
 from sublet.domain import capacity, slots
@@ -13,15 +13,17 @@ from sublet.domain.change import Change
 from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance, WrongState
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.names import friendly_name
+from sublet.domain.selection import parse
 from sublet.domain.spec import ExecSpec, InstanceSpec, Market, check_spec
 from sublet.domain.waiting import Condition, reached
-from sublet.drivers import trace
+from sublet.drivers import listing, trace
 from sublet.drivers.container import logs
 from sublet.drivers.container.execution import Execution
 from sublet.drivers.container.streams import Streams
-from sublet.engine import altering, ending, inside, plan
+from sublet.engine import altering, ending, inside, plan, reading
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
+from sublet.engine.reading import Window
 
 
 class Instances:
@@ -50,6 +52,15 @@ class Instances:
         if not found:
             raise NoSuchInstance(f"There is no instance '{text}'.")
         return found[0]
+
+    def select(self, filters: Iterable[str], *, all: bool, last: int = 0) -> Sequence[Instance]:
+        """As `list`, those that `filters` mean; the newest `last`, whatever their state. Raises
+        InvalidArgument."""
+        selection = parse(filters, time.time(), lambda text: self.get(text).created)
+        rows = self.list(all=all or bool(last) or selection.shows_stopped)
+        images = {image.digest: image for image in self.images.all()} if selection.values else {}
+        found = [row for row in rows if selection.matches(row, images.get(row.digest))]
+        return found[:last] if last else found
 
     def _live(self, text: str) -> Instance:
         instance = self.get(text)
@@ -261,6 +272,10 @@ class Instances:
         """Start a further process in a running instance; `env` adds to the instance's own."""
         return await inside.execute(self.lifecycle, self._awake(text), spec)
 
-    def logs(self, text: str, *, follow: bool) -> AsyncIterator[logs.Entry]:
-        """What the instance wrote, and with `follow` what it goes on to write."""
-        return inside.read_logs(self.lifecycle, self.get(text), follow=follow)
+    def processes(self, text: str) -> Sequence[listing.Process]:
+        """The processes of a running instance."""
+        return inside.processes(self.lifecycle, self._live(text))
+
+    def logs(self, text: str, window: Window) -> AsyncIterator[logs.Entry]:
+        """What the instance wrote and, if it is followed, goes on to write."""
+        return reading.read(self.lifecycle, self.get(text), window)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sublet.domain.stats import Counters
 from sublet.drivers import counters
 from sublet.drivers.cgroup import Cgroups, Hierarchy
 
@@ -20,7 +21,7 @@ def test_version_2(tmp_path: Path) -> None:
     (own / "pids.current").write_text("3\n")
     (own / "io.stat").write_text("8:0 rbytes=10 wbytes=20 rios=1\n8:16 rbytes=1 wbytes=2\n7:0\n")
     found = counters.read(Cgroups("sublet", [tree]), ID, 0)
-    assert found == counters.Counters(1.5, 3000, 3, 11, 22, 0, 0)
+    assert found == Counters(1.5, 3000, 3, 11, 22, 0, 0)
 
 
 def test_version_1(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_version_1(tmp_path: Path) -> None:
     text = "8:0 Read 100\n8:0 Write 50\n8:0 Sync 3\nTotal 150\n"
     (tmp_path / "blkio/sublet" / ID / "blkio.throttle.io_service_bytes").write_text(text)
     found = counters.read(Cgroups("sublet", trees), ID, 0)
-    assert found == counters.Counters(2.5, 5000, 7, 100, 50, 0, 0)
+    assert found == Counters(2.5, 5000, 7, 100, 50, 0, 0)
 
 
 def test_an_instance_that_has_just_ended_counts_nothing(tmp_path: Path) -> None:

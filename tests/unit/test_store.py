@@ -73,8 +73,9 @@ def test_rows(tmp_path: Path) -> None:
     store.delete(other.id)
     assert store.all() == [row]
     store.add_event(Event(5.0, "instance.running", row.id, {"name": "db"}))
-    assert store.events(5.0) == [Event(5.0, "instance.running", row.id, {"name": "db"})]
-    assert store.events(5.1) == []
+    assert store.events(since=5.0) == [Event(5.0, "instance.running", row.id, {"name": "db"}, 1)]
+    assert store.events(since=5.1) == []
+    assert store.events(after=1) == []
     database.close()
 
 

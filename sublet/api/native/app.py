@@ -21,6 +21,7 @@ from sublet.api.native import (
     strict,
     system,
     volumes,
+    watching,
 )
 from sublet.domain.errors import InvalidArgument, SubletError, unexpected
 from sublet.engine.verbs import Verbs
@@ -45,6 +46,7 @@ def build(verbs: Verbs) -> Any:
         networks,
         system,
         sessions,
+        watching,
     ):
         app.include_router(module.router(verbs))
 

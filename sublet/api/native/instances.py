@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from sublet.api.native import details, render
 from sublet.api.native.streaming import unless_gone
@@ -16,8 +15,10 @@ from sublet.domain.change import Change
 from sublet.domain.signals import signal_number
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.waiting import Condition
+from sublet.engine import usage
 from sublet.engine.verbs import Verbs
 
+Texts = Annotated[Sequence[str], Query()]
 Timeout = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 
 
@@ -27,8 +28,14 @@ def router(verbs: Verbs) -> APIRouter:
     instances = verbs.instances
 
     @routes.get("")
-    async def list_instances(all: bool = False) -> list[dict[str, Any]]:
-        return [render.instance(row) for row in instances.list(all=all)]
+    async def list_instances(
+        all: bool = False, filter: Texts = (), last: int = Query(0, ge=0), written: bool = False
+    ) -> list[dict[str, Any]]:
+        rows = instances.select(filter, all=all, last=last)
+        if not written:
+            return [render.instance(row) for row in rows]
+        sizes = await asyncio.to_thread(usage.written, instances.parts.containers, rows)
+        return [{**render.instance(row), "written": sizes[row.id]} for row in rows]
 
     @routes.post("", status_code=201, dependencies=[Depends(only_known(InstanceSpec))])
     async def run_instance(
@@ -96,17 +103,5 @@ def router(verbs: Verbs) -> APIRouter:
         if condition is Condition.STOPPED:
             return {"exit_code": await instances.wait(name)}
         return {"exit_code": await instances.wait_until(name, condition)}
-
-    @routes.get("/{name}/logs")
-    async def instance_logs(name: str, follow: bool = False) -> StreamingResponse:
-        entries = instances.logs(name, follow=follow)
-
-        async def lines() -> AsyncIterator[bytes]:
-            async for entry in entries:
-                text = entry.data.decode(errors="surrogateescape")
-                data = {"time": entry.time, "stream": entry.stream, "data": text}
-                yield json.dumps(data).encode() + b"\n"
-
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
 
     return routes

@@ -11,9 +11,11 @@ from sublet.api.native import details
 from sublet.domain.event import Event
 from sublet.domain.image import Image
 from sublet.domain.instance import Instance
+from sublet.domain.stats import memory_percent
 from sublet.domain.units import rfc3339
 from sublet.engine.collecting import Pruned
 from sublet.engine.instances import Instances
+from sublet.engine.watching import Use
 
 
 def time(seconds: float) -> str | None:
@@ -125,6 +127,24 @@ def pruned(found: Pruned) -> dict[str, Any]:
         "images": [image(row) for row in found.images],
         "cache": found.cache,
         "size": found.size,
+    }
+
+
+def use(row: Use) -> dict[str, Any]:
+    """What an instance uses, one entry of `stats`."""
+    limit, counted = row.instance.spec.memory, row.counters
+    return {
+        "id": row.instance.id,
+        "name": row.instance.name,
+        "cpu_percent": round(row.cpu_percent, 2),
+        "memory": counted.memory,
+        "memory_limit": limit,
+        "memory_percent": round(memory_percent(counted.memory, limit), 2),
+        "network_received": counted.received,
+        "network_sent": counted.sent,
+        "block_read": counted.read,
+        "block_written": counted.written,
+        "pids": counted.pids,
     }
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import StreamingResponse
 
 import sublet
-from sublet.api.native import render
 from sublet.engine import host
 from sublet.engine.verbs import Verbs
 
 
 def router(verbs: Verbs) -> APIRouter:
-    """`/v1/version`, `/v1/host`, `/v1/audit`, `/v1/events`, `/v1/operations`."""
+    """`/v1/version`, `/v1/host`, `/v1/audit`, `/v1/operations`."""
     routes = APIRouter(prefix="/v1", tags=["system"])
 
     @routes.get("/version")
@@ -46,17 +42,6 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.post("/audit/fix")
     async def fix() -> list[dict[str, str]]:
         return [asdict(leftover) for leftover in await verbs.reconciler.fix()]
-
-    @routes.get("/events")
-    async def events(since: float = 0.0, follow: bool = False) -> StreamingResponse:
-        async def lines() -> AsyncIterator[bytes]:
-            with verbs.events.listen() as queue:
-                for event in verbs.events.since(since):
-                    yield json.dumps(render.event(event)).encode() + b"\n"
-                while follow:
-                    yield json.dumps(render.event(await queue.get())).encode() + b"\n"
-
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
 
     @routes.get("/operations")
     async def list_operations() -> list[dict[str, Any]]:

@@ -81,23 +81,27 @@ class InstanceStore:
         """The slot numbers that instances have."""
         return {instance.slot for instance in self._instances.values()}
 
-    def add_event(self, event: Event) -> None:
-        self._db.connection.execute(
+    def add_event(self, event: Event) -> int:
+        """Write the event; its id."""
+        cursor = self._db.connection.execute(
             "INSERT INTO events (time, type, instance, detail) VALUES (?, ?, ?, ?)",
             (event.time, event.type, event.instance, json.dumps(dict(event.detail))),
         )
+        return int(cursor.lastrowid or 0)
 
     def forget_events(self, before: float) -> None:
         """Delete the events that are older than `before` (seconds since the epoch)."""
         self._db.connection.execute("DELETE FROM events WHERE time < ?", (before,))
 
-    def events(self, since: float) -> list[Event]:
-        """Events from `since` (seconds since the epoch) on, the oldest first."""
+    def events(self, *, after: int = 0, since: float = 0.0, limit: int = -1) -> list[Event]:
+        """Events with ids above `after`, from `since` (seconds since the epoch) on, the oldest
+        first, `limit` at most."""
         rows = self._db.connection.execute(
-            "SELECT * FROM events WHERE time >= ? ORDER BY id", (since,)
+            "SELECT * FROM events WHERE id > ? AND time >= ? ORDER BY id LIMIT ?",
+            (after, since, limit),
         )
         return [
-            Event(row["time"], row["type"], row["instance"], json.loads(row["detail"]))
+            Event(row["time"], row["type"], row["instance"], json.loads(row["detail"]), row["id"])
             for row in rows
         ]
 

@@ -75,13 +75,14 @@ class AsyncClient(
 
         Without `fetch`, an image that is not on this host is an error.
         """
+        query = {} if start else {"start": False}
         try:
-            return dict(await self.call("POST", "/v1/instances", spec, start=start))
+            return dict(await self.call("POST", "/v1/instances", spec, **query))
         except NoSuchImage:
             if not fetch:
                 raise
             await self.ensure(spec["image"], progress)
-            return dict(await self.call("POST", "/v1/instances", spec, start=start))
+            return dict(await self.call("POST", "/v1/instances", spec, **query))
 
     async def output(
         self,
@@ -164,13 +165,6 @@ class AsyncClient(
         """The instance of this name or id."""
         return AsyncInstance(self, await self.inspect(name))
 
-    async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
-        """What an instance wrote: `time`, `stream` (1 or 2) and `data`, bytes that are no UTF-8
-        as surrogates (PEP 383)."""
-        target = f"/v1/instances/{quote(name)}/logs?follow={str(follow).lower()}"
-        async for line in wire.lines("GET", target, path=self._path):
-            yield line
-
     async def export(self, name: str) -> AsyncIterator[bytes]:
         """An instance's file system as a tar stream."""
         target = f"/v1/instances/{quote(name)}/export"
@@ -196,14 +190,6 @@ class AsyncClient(
         if fix:
             return list(await self.call("POST", "/v1/audit/fix"))
         return list(await self.call("GET", "/v1/audit"))
-
-    async def events(
-        self, *, since: float = 0.0, follow: bool = False
-    ) -> AsyncIterator[dict[str, Any]]:
-        """What happened from `since` (seconds since the epoch) on."""
-        target = f"/v1/events?since={since}&follow={str(follow).lower()}"
-        async for line in wire.lines("GET", target, path=self._path):
-            yield line
 
 
 class AsyncInstance:
@@ -239,9 +225,9 @@ class AsyncInstance:
         """Its address on the network."""
         return str((await self.inspect())["address"])
 
-    async def logs(self, *, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
-        """What it wrote."""
-        async for line in self._client.logs(self.id, follow=follow):
+    async def logs(self, **options: Any) -> AsyncIterator[dict[str, Any]]:
+        """What it wrote; see `AsyncClient.logs`."""
+        async for line in self._client.logs(self.id, **options):
             yield line
 
     async def start(self) -> None:

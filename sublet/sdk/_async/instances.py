@@ -5,9 +5,12 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+
 from sublet.domain.units import check_memory, parse_cpus, parse_duration, parse_memory
+from sublet.sdk._async import wire
 from sublet.sdk._async.calls import AsyncCalls
-from sublet.sdk._http import quote
+from sublet.sdk._http import query_of, quote
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
@@ -21,9 +24,63 @@ class AsyncInstanceVerbs(AsyncCalls):
         """All that is known of an instance."""
         return dict(await self.call("GET", f"/v1/instances/{quote(name)}"))
 
-    async def ps(self, *, all: bool = False) -> list[dict[str, Any]]:
-        """The running instances, or all of them; the newest first."""
-        return list(await self.call("GET", "/v1/instances", all=all))
+    async def ps(
+        self,
+        *,
+        all: bool = False,
+        filters: Sequence[str] = (),
+        last: int = 0,
+        written: bool = False,
+    ) -> list[dict[str, Any]]:
+        """The running instances, or all of them; the newest first. `filters` as of `ps
+        --filter`; only the newest `last`; with `written`, the bytes that each wrote."""
+        query = {"all": all, "filter": list(filters), "last": last, "written": written}
+        return list(await self.call("GET", "/v1/instances", **query))
+
+    async def top(self, name: str) -> list[dict[str, Any]]:
+        """The processes of a running instance."""
+        return list(await self.call("GET", f"/v1/instances/{quote(name)}/top"))
+
+    async def stats(
+        self, names: Sequence[str] = (), *, all: bool = False, stream: bool = True
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """What instances use, each second; without `stream`, once."""
+        query = query_of({"name": list(names), "all": all, "stream": stream})
+        async for line in wire.lines("GET", f"/v1/stats{query}", path=self._path):
+            yield line["instances"]
+
+    async def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        since: str = "",
+        until: str = "",
+        tail: int | None = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """What an instance wrote: `time`, `stream` (1 or 2) and `data`, bytes that are no UTF-8
+        as surrogates (PEP 383). `since` and `until`: RFC 3339, seconds since the epoch, or an
+        age such as 10m; `tail`: the last so many lines of what is there."""
+        query = query_of({"follow": follow, "since": since, "until": until, "tail": tail})
+        target = f"/v1/instances/{quote(name)}/logs{query}"
+        async for line in wire.lines("GET", target, path=self._path):
+            yield line
+
+    async def events(
+        self,
+        *,
+        since: float | str = "",
+        until: float | str = "",
+        after: int = 0,
+        filters: Sequence[str] = (),
+        follow: bool = False,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """What happened, times as of `logs`. A reader that comes back gives the last `id` that
+        it saw as `after`, and loses none."""
+        query = {"since": since, "until": until, "after": after, "filter": list(filters)}
+        target = f"/v1/events{query_of({**query, 'follow': follow})}"
+        async for line in wire.lines("GET", target, path=self._path):
+            yield line
 
     async def stop(self, name: str, timeout: float | None = None) -> None:
         """Ask an instance to end, and end it after `timeout` seconds (default: its own, or 10)."""

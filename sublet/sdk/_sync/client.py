@@ -74,13 +74,14 @@ class Client(
 
         Without `fetch`, an image that is not on this host is an error.
         """
+        query = {} if start else {"start": False}
         try:
-            return dict(self.call("POST", "/v1/instances", spec, start=start))
+            return dict(self.call("POST", "/v1/instances", spec, **query))
         except NoSuchImage:
             if not fetch:
                 raise
             self.ensure(spec["image"], progress)
-            return dict(self.call("POST", "/v1/instances", spec, start=start))
+            return dict(self.call("POST", "/v1/instances", spec, **query))
 
     def output(
         self,
@@ -163,13 +164,6 @@ class Client(
         """The instance of this name or id."""
         return Instance(self, self.inspect(name))
 
-    def logs(self, name: str, *, follow: bool = False) -> Iterator[dict[str, Any]]:
-        """What an instance wrote: `time`, `stream` (1 or 2) and `data`, bytes that are no UTF-8
-        as surrogates (PEP 383)."""
-        target = f"/v1/instances/{quote(name)}/logs?follow={str(follow).lower()}"
-        for line in wire.lines("GET", target, path=self._path):
-            yield line
-
     def export(self, name: str) -> Iterator[bytes]:
         """An instance's file system as a tar stream."""
         target = f"/v1/instances/{quote(name)}/export"
@@ -195,14 +189,6 @@ class Client(
         if fix:
             return list(self.call("POST", "/v1/audit/fix"))
         return list(self.call("GET", "/v1/audit"))
-
-    def events(
-        self, *, since: float = 0.0, follow: bool = False
-    ) -> Iterator[dict[str, Any]]:
-        """What happened from `since` (seconds since the epoch) on."""
-        target = f"/v1/events?since={since}&follow={str(follow).lower()}"
-        for line in wire.lines("GET", target, path=self._path):
-            yield line
 
 
 class Instance:
@@ -238,9 +224,9 @@ class Instance:
         """Its address on the network."""
         return str((self.inspect())["address"])
 
-    def logs(self, *, follow: bool = False) -> Iterator[dict[str, Any]]:
-        """What it wrote."""
-        for line in self._client.logs(self.id, follow=follow):
+    def logs(self, **options: Any) -> Iterator[dict[str, Any]]:
+        """What it wrote; see `Client.logs`."""
+        for line in self._client.logs(self.id, **options):
             yield line
 
     def start(self) -> None:

@@ -1,0 +1,28 @@
+"""What a shell offers for a word that is being typed. No daemon is started for it."""
+
+from __future__ import annotations
+
+import click
+
+from sublet.domain.errors import SubletError
+from sublet.sdk import Client
+from sublet.sdk._launch import socket_path
+
+
+def instance_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Names of instances that begin so; ids, when none does."""
+    try:
+        rows = Client(socket_path()).ps(all=True)
+    except SubletError:
+        return []
+    names = [row["name"] for row in rows if row["name"].startswith(typed)]
+    return names or [row["id"] for row in rows if row["id"].startswith(typed)]
+
+
+def image_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Names of images that begin so."""
+    try:
+        rows = Client(socket_path()).images()
+    except SubletError:
+        return []
+    return [name for row in rows for name in row["names"] if name.startswith(typed)]

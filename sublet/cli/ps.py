@@ -1,0 +1,86 @@
+"""`sublet ps`."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any
+
+import click
+
+from sublet.cli.instances import JSON
+from sublet.cli.output import print_json, print_table
+from sublet.domain.units import format_age, format_bytes
+from sublet.sdk import Client
+
+WIDTH = 40
+"""Characters of an image's name that are shown."""
+
+
+@click.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="Stopped instances too.")
+@click.option("-q", "--quiet", is_flag=True, help="Ids only.")
+@click.option(
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="ancestor, before, exited, health, id, label, name, network, publish, since, status, "
+    "until, volume.",
+)
+@click.option("-n", "--last", type=click.IntRange(1), default=None, help="The newest N, any state.")
+@click.option("-l", "--latest", is_flag=True, help="The newest one, whatever its state.")
+@click.option("-s", "--size", "written", is_flag=True, help="What each wrote, on the disk.")
+@click.option("--no-trunc", is_flag=True, help="Whole names of images.")
+@JSON
+def ps(
+    everything: bool,
+    quiet: bool,
+    filters: tuple[str, ...],
+    last: int | None,
+    latest: bool,
+    written: bool,
+    no_trunc: bool,
+    as_json: bool,
+) -> None:
+    """List running instances."""
+    count = 1 if latest else last or 0
+    rows = Client().ps(all=everything, filters=filters, last=count, written=written)
+    if as_json:
+        print_json(rows)
+    elif quiet:
+        for row in rows:
+            print(row["id"])
+    else:
+        headers = ["ID", "NAME", "IMAGE", "STATE", "SIZE", "PORTS", "CREATED"]
+        print_table(headers + ["WRITTEN"] * written, [_row(row, no_trunc) for row in rows])
+
+
+def _row(row: dict[str, Any], no_trunc: bool) -> list[str]:
+    ports = ", ".join(port_text(port) for port in row["ports"])
+    age = format_age(time.time() - datetime.fromisoformat(row["created"]).timestamp())
+    image = row["image"]
+    if len(image) > WIDTH and not no_trunc:
+        image = f"{image[: WIDTH - 1]}…"
+    cells = [row["id"], row["name"], image, state_text(row), row["size"], ports, f"{age} ago"]
+    return cells + ([format_bytes(row["written"])] if "written" in row else [])
+
+
+def state_text(row: dict[str, Any]) -> str:
+    """The state, and what is known beside it: exit code, or health."""
+    state, health = str(row["state"]), row["health"]
+    if state == "stopped" and row["exit_code"] is not None:
+        return f"stopped ({row['exit_code']})"
+    if state == "running" and health != "none":
+        return f"running ({'health: starting' if health == 'starting' else health})"
+    return state
+
+
+def port_text(port: dict[str, Any]) -> str:
+    """A published port as `ps` shows it."""
+    outer = f"{port['host_ip']}:{port['host_port']}"
+    return f"{outer}->{port['container_port']}/{port['protocol']}"
+
+
+COMMANDS = {"ps": ps}
