@@ -220,14 +220,11 @@ class Cgroups:
         async with asyncio.timeout(deadline):
             for directory in self._directories(instance_id):
                 pause = 0.0005
-                while directory.exists():
+                while not _removed(directory):
                     self._thaw(instance_id)
                     for pid in self.pids(instance_id):
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(pid, signal.SIGKILL)
-                    with contextlib.suppress(OSError):
-                        directory.rmdir()
-                        break
                     await asyncio.sleep(pause)  # a dying process still counts
                     pause = min(pause * 2, 0.05)
 
@@ -269,6 +266,17 @@ def _is_frozen(directory: Path, version: int) -> bool | None:
         state = (directory / "freezer.state").read_text().strip()
         return {"FROZEN": True, "THAWED": False}.get(state)
     return "frozen 1" in (directory / "cgroup.events").read_text().splitlines()
+
+
+def _removed(directory: Path) -> bool:
+    """Remove an empty cgroup; False while there are processes in it."""
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False
+    return True
 
 
 def _write(file: Path, value: str) -> None:
