@@ -177,8 +177,11 @@ class Registries:
             )
         access = self._credentials.access(target.registry, tls_verify)
         parcel = push.Parcel(image, self._shelf.files.path(image.digest), target, access)
+        known = [Reference.parse(each) for each in self._store.repo_digests(image.digest)]
+        known = [each for each in known if each.repository == target.repository][:1]
         with self._shelf.using(image.digest), self._shelf.files.temporary() as place:
-            digest, identity = await push.push(self._builds, parcel, place, report)
-        for source in (f"store {identity}", f"{MANIFEST}{target.at(digest)}"):
-            self._store.remember_source(source, image.digest)
-        return digest
+            pushed = await push.push(self._builds, parcel, known, place, report)
+        self._store.remember_source(f"{MANIFEST}{target.at(pushed.digest)}", image.digest)
+        if pushed.identity:
+            self._store.remember_source(f"store {pushed.identity}", image.digest)
+        return pushed.digest

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,6 +20,7 @@ from imagelab import (
     context,
     entry,
     free_port,
+    make_image,
     make_layout,
     mounted,
     rich_layers,
@@ -288,17 +290,36 @@ async def test_push_and_pull_elsewhere(lab: Lab, other: Lab, tmp_path: Path, reg
     assert (await lab.images.pull(name)).digest == image.digest  # known by what was pushed
 
 
-async def test_pushing_again_sends_nothing(lab: Lab, tmp_path: Path, registry: str) -> None:
+async def test_pushing_again_sends_nothing(
+    lab: Lab, other: Lab, tmp_path: Path, registry: str
+) -> None:
+    """Not by the daemon that pushed before, and not by another one that has the same file."""
     path = tmp_path / "noise.tar"
     path.write_bytes(archive(entry("noise", os.urandom(3 << 20))))
-    image = await lab.images.import_(path, name=f"{registry}/app:1")
-    first = await lab.images.push(f"{registry}/app:1")
+    name = f"{registry}/app"
+    image = await lab.images.import_(path, name=f"{name}:1")
+    first = await lab.images.push(f"{name}:1")
     stored = {p: p.stat().st_mtime_ns for p in (tmp_path / "registry").rglob("data")}
-    lab.images.tag(image.digest, f"{registry}/app:2")
-    assert await lab.images.push(f"{registry}/app:2") == first
+    lab.images.tag(image.digest, f"{name}:2")
+    assert await lab.images.push(f"{name}:2", report=lab.report) == first
+    assert "Making a layer of the image" not in lab.lines
+    await lab.images.pack(f"{name}:1", tmp_path / "app.sif")
+    await other.images.import_(tmp_path / "app.sif", name=f"{name}:3", trust=True)
+    assert await other.images.push(f"{name}:3", report=other.report) == first
+    assert "Making a layer of the image" in other.lines
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "registry").rglob("data")} == stored
     with pytest.raises(NoSuchImage, match="no image with the name"):
         await lab.images.push(f"{registry}/none:1")
+
+
+async def test_what_the_registry_lost_is_pushed_anew(
+    lab: Lab, tmp_path: Path, registry: str
+) -> None:
+    name = f"{registry}/app:1"
+    await make_image(lab, tmp_path, name)
+    first = await lab.images.push(name)
+    shutil.rmtree(tmp_path / "registry" / "docker/registry/v2/repositories/app")
+    assert await lab.images.push(name) == first
 
 
 async def test_a_prune_spares_a_pull_under_way(lab: Lab, tmp_path: Path, front: Front) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sublet.api.native import details
 from sublet.domain.event import Event
-from sublet.domain.image import Image
+from sublet.domain.image import LABEL_SHA256, Image
 from sublet.domain.instance import Instance
 from sublet.domain.stats import memory_percent
 from sublet.domain.units import rfc3339
@@ -84,7 +84,7 @@ def image(row: Image, repo_digests: Sequence[str] = ()) -> dict[str, Any]:
         "size": row.size,
         "created": time(row.created),
         "architecture": row.config.architecture,
-        "labels": dict(row.config.labels),
+        "labels": {k: v for k, v in row.config.labels.items() if not k.startswith(LABEL_SHA256)},
     }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sublet.drivers.registry import layout, trouble
 from sublet.drivers.registry.access import Access
 from sublet.drivers.registry.bases import partition
 from sublet.drivers.registry.buildah import without_checksums
+from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
 from sublet.drivers.store import files
 
@@ -34,29 +36,60 @@ class Parcel:
     access: Access
 
 
-async def push(store: BuildStore, parcel: Parcel, place: Path, report: Report) -> tuple[str, str]:
-    """Push an image: the digest of the manifest, and the image's id.
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """The digest of the manifest; the image's id, where we made its config."""
 
-    The same image makes the same blobs, and skopeo asks the registry for each before it
-    sends it. `place` is an empty directory for what is temporary.
+    digest: str
+    identity: str = ""
+
+
+async def push(
+    store: BuildStore, parcel: Parcel, known: Sequence[Reference], place: Path, report: Report
+) -> Pushed:
+    """Push an image. What the registry knows it as already, one of `known`, gets another tag.
+
+    Otherwise the same image makes the same blobs, and skopeo asks the registry for each
+    before it sends it. `place` is an empty directory for what is temporary.
     Raises PushFailed, LoginFailed, UntrustedRegistry, DiskFull.
     """
-    report("Making a layer of the image")
-    image, target, access = parcel.image, parcel.target, parcel.access
-    layer = await _layer(image, parcel.file, place)
-    report(f"layer {layer.digest[7:19]}: {format_bytes(layer.path.stat().st_size)}")
-    directory, said = place / "layout", place / "digest"
-    identity = await asyncio.to_thread(
-        layout.write, directory, layer, without_checksums(image.config)
-    )
-    where = ["--digestfile", str(said), *access.flags("dest-")]
-    argv = ["skopeo", "copy", *where, f"oci:{directory}", f"docker://{target.qualified}"]
-    try:
-        async with store.opened() as inside:
-            await run.run(inside(argv), on_line=report, timeout=TRANSFER, env=store.environment)
-    except ProcessFailed as error:
-        raise trouble.of_push(error.message, target.registry, str(target), PushFailed) from error
-    return said.read_text().strip(), identity
+    async with store.opened() as inside:
+        sending = _Sending(store, inside, parcel, place / "digest", report)
+        for source in known:
+            with contextlib.suppress(ProcessFailed):  # it is gone from there, or was untagged
+                report(f"Looking for {source}, which is the same image")
+                return Pushed(await sending.copy(f"docker://{source.qualified}", again=True))
+        report("Making a layer of the image")
+        layer = await _layer(parcel.image, parcel.file, place)
+        report(f"layer {layer.digest[7:19]}: {format_bytes(layer.path.stat().st_size)}")
+        config = without_checksums(parcel.image.config)
+        identity = await asyncio.to_thread(layout.write, place / "layout", layer, config)
+        try:
+            return Pushed(await sending.copy(f"oci:{place / 'layout'}"), identity)
+        except ProcessFailed as error:
+            registry, name = parcel.target.registry, str(parcel.target)
+            raise trouble.of_push(error.message, registry, name, PushFailed) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """skopeo's way to the parcel's target; `said` is a file for the digest."""
+
+    store: BuildStore
+    inside: Inside
+    parcel: Parcel
+    said: Path
+    report: Report
+
+    async def copy(self, source: str, *, again: bool = False) -> str:
+        """Copy `source` there; the manifest's digest. Raises ProcessFailed, DiskFull."""
+        access = self.parcel.access
+        flags = [*(access.flags("src-") if again else ()), *access.flags("dest-")]
+        where = [source, f"docker://{self.parcel.target.qualified}"]
+        argv = self.inside(["skopeo", "copy", "--digestfile", str(self.said), *flags, *where])
+        environment = self.store.environment
+        await run.run(argv, on_line=self.report, timeout=TRANSFER, env=environment)
+        return self.said.read_text().strip()
 
 
 async def _layer(image: Image, file: Path, place: Path) -> layout.Layer:
