@@ -37,6 +37,7 @@ from sublet.drivers.store.snapshots import SnapshotStore
 from sublet.drivers.store.volumes import VolumeStore
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
+from sublet.engine.commits import Commits
 from sublet.engine.events import Events
 from sublet.engine.files import Files
 from sublet.engine.health import HealthChecks
@@ -117,6 +118,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         health=health,
         images=images,
         files=Files(instances),
+        commits=Commits(instances),
         volumes=lifecycle.volumes,
         snapshots=snapshots,
         operations=Operations(tasks),

@@ -34,6 +34,7 @@ COMMANDS = {
     "update": ("life", "Change limits, restart policy or time to live"),
     "cp": ("files", "Copy files into and out of an instance"),
     "diff": ("files", "Show what an instance has changed of its image's files"),
+    "commit": ("files", "Make an image of an instance's files"),
     "export": ("instances", "Write an instance's file system to a tar file"),
     "images": ("images", "List images"),
     "image": ("image_group", "Commands on images: inspect, prune and all others"),

@@ -20,6 +20,7 @@ from sublet.sdk import Client
 SILENT, PAUSE = 1.0, 1.0
 """Seconds until progress is shown, and between two lines of it."""
 _CHUNK = 1 << 17
+_CHANGE = "Change its configuration, as CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER… would."
 
 
 class Meter:
@@ -140,4 +141,41 @@ def printable(path: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
-COMMANDS = {"cp": cp, "diff": diff}
+@click.command()
+@click.argument("name", metavar="INSTANCE")
+@click.argument("image", metavar="[NAME[:TAG]]", default="")
+@click.option("-c", "--change", "changes", multiple=True, metavar="INSTRUCTION", help=_CHANGE)
+@click.option("-m", "--message", default="", metavar="TEXT", help="For the image's history.")
+@click.option("-a", "--author", default="", metavar="TEXT", help="For the image's history.")
+@click.option(
+    "-p", "--pause", type=bool, default=True, show_default=True, help="Pause it meanwhile."
+)
+@click.option("-o", "--output", default="", metavar="FILE.sif", help="Write the image here.")
+def commit(
+    name: str,
+    image: str,
+    changes: tuple[str, ...],
+    message: str,
+    author: str,
+    pause: bool,
+    output: str,
+) -> None:
+    """Make an image of an instance's files as they are now, without what is mounted in it.
+
+    With -o and no name the image is in that file alone.
+    """
+    with Progress() as progress:
+        made = Client().commit(
+            name,
+            image,
+            changes=changes,
+            message=message,
+            author=author,
+            pause=pause,
+            output=os.path.abspath(output) if output else "",
+            progress=progress,
+        )
+    print(made["digest"])
+
+
+COMMANDS = {"cp": cp, "diff": diff, "commit": commit}

@@ -72,6 +72,7 @@ async def ended(lifecycle: Lifecycle, instance: Instance, timeout: float) -> Non
     done, _ = await asyncio.wait([future], timeout=timeout)
     if not done:
         processes.send(instance.pid, instance.pid_start, signal.SIGKILL)
+        await lifecycle.visits.end(instance.id)  # a commit may have frozen it
         done, _ = await asyncio.wait([future], timeout=KILL_DEADLINE)
     if not done:
         raise WrongState(

@@ -20,13 +20,14 @@ from sublet.domain.errors import (
     InvalidArgument,
     NoSuchImage,
 )
-from sublet.domain.image import Image
+from sublet.domain.image import Image, ImageConfig
 from sublet.domain.leftover import Leftover
 from sublet.domain.reference import Reference
 from sublet.drivers.registry import buildah
 from sublet.drivers.registry.bases import base_id
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
+from sublet.drivers.squashfs import Producer
 from sublet.drivers.store import files
 from sublet.drivers.store.images import ImageStore
 from sublet.engine.collecting import Collecting, InUse, Pruned, Removed
@@ -176,14 +177,30 @@ class Images:
         names = (str(Reference.parse(name)),) if name else ()
         return await self._packing.take(Path(path), names, trust, report)
 
+    async def pack_output(
+        self,
+        producer: Producer,
+        config: ImageConfig,
+        *,
+        name: str = "",
+        output: str = "",
+        report: Report = silent,
+    ) -> Image:
+        """Take the tar archive that a program writes into the store, and, with `output`, into
+        that file; into the file alone without a name. Raises InvalidArgument, DiskFull."""
+        names = (str(Reference.parse(name)),) if name else ()
+        if output:
+            _check_output(Path(output))
+        target = Path(output) if output else None
+        return await self._packing.pack_output(producer, config, names, target, report)
+
     async def pack(self, source: str, output: str | Path, *, report: Report = silent) -> Image:
         """Write an image, a directory with a root file system, or an OCI layout to a file.
 
         The file is executable. Raises InvalidArgument, NoSuchImage, CorruptImage, DiskFull.
         """
         path, output = Path(source), Path(output)
-        if output.is_dir() or not output.parent.is_dir():
-            raise InvalidArgument(f"{output} cannot be written: no such directory, or it is one.")
+        _check_output(output)
         if is_path(source) and path.is_dir():
             return await self._packing.pack(path, output, report)
         image = self.local(source) if is_path(source) else self._store.resolve(source)
@@ -252,3 +269,8 @@ class Images:
     async def leftovers(self) -> list[Leftover]:
         """What belongs to nobody, for `sublet audit`."""
         return self._shelf.leftovers() + self.builds.leftovers()
+
+
+def _check_output(output: Path) -> None:
+    if output.is_dir() or not output.parent.is_dir():
+        raise InvalidArgument(f"{output} cannot be written: no such directory, or it is one.")

@@ -181,8 +181,9 @@ class Lifecycle:
         code = self.parts.containers.exit_code(instance.id)
         try:
             with trace.request("end", instance.id):
-                async with self.locks.hold(instance.id, "exit"):
-                    await self.finish(instance.id, code)
+                await self.visits.end(instance.id)  # first: one of them may have the lock
+            async with self.locks.hold(instance.id, "exit"):
+                await self.finish(instance.id, code)
         except Exception:  # whatever it is: who waits for the end must hear of it
             log.exception("%s has ended but is not cleaned up", instance.name)
         if not future.done():
@@ -190,7 +191,6 @@ class Lifecycle:
 
     async def finish(self, instance_id: str, code: int | None) -> None:
         """Clean up after an instance that has ended, with the exit code if one is known."""
-        await self.visits.end(instance_id)
         await self.release(instance_id)
         instance = self.parts.store.get(instance_id)
         if instance is None or instance.state not in LIVE:

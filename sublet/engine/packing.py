@@ -101,6 +101,27 @@ class Packing:
             self._store.mark_packed(finished.digest)
             return image_of(finished)
 
+    async def pack_output(
+        self,
+        producer: squashfs.Producer,
+        config: ImageConfig,
+        names: tuple[str, ...],
+        output: Path | None,
+        report: Report,
+    ) -> Image:
+        """Pack the tar archive that a program writes: onto the shelf, unless it is only for the
+        nameless file `output`."""
+        report("Packing the files into one")
+        with self.files.temporary() as place:
+            file = place / "image.sif"
+            await squashfs.pack_output(producer, file, offset=sif.squashfs_offset(config))
+            if output is None:
+                return await self._shelf.keep(file, config, names)
+            finished = await asyncio.to_thread(self.files.finish, file, config)
+            await asyncio.to_thread(files.publish, file, output)
+            self._store.mark_packed(finished.digest)
+            return self._shelf.record(file, finished, names) if names else image_of(finished)
+
     async def _pack_layout(self, layout: Path, file: Path, report: Report) -> ImageConfig:
         async with self._builds.opened() as inside:
             identity = await skopeo.load_layout(self._builds, inside, layout, report)

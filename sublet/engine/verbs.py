@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sublet.domain.config import Config
+from sublet.engine.commits import Commits
 from sublet.engine.events import Events
 from sublet.engine.files import Files
 from sublet.engine.health import HealthChecks
@@ -29,6 +30,7 @@ class Verbs:
     snapshots: Snapshots
     networks: Networks
     files: Files
+    commits: Commits
     operations: Operations
     events: Events
     reconciler: Reconciler

@@ -10,12 +10,16 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from sublet.api.native import render
+from sublet.api.native.strict import only_known
+from sublet.api.native.streaming import Report, respond
 from sublet.domain.errors import Cancelled, SubletError
 from sublet.drivers.container.archive import Courier
+from sublet.engine.commits import Wish
 from sublet.engine.verbs import Verbs
 
 log = logging.getLogger(__name__)
@@ -84,6 +88,13 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.get("/{name}/export")
     async def export_instance(name: str) -> StreamingResponse:
         return await _sent(files.export(name))
+
+    @routes.post("/{name}/commit", dependencies=[Depends(only_known(Wish))])
+    async def commit_instance(name: str, body: Wish, request: Request) -> StreamingResponse:
+        async def work(report: Report) -> dict[str, Any]:
+            return render.image(await verbs.commits.commit(name, body, report))
+
+        return respond(request, verbs.operations, "commit", work)
 
     @routes.get("/{name}/changes")
     async def changed_files(name: str) -> StreamingResponse:

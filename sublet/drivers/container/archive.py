@@ -16,6 +16,7 @@ from sublet.drivers.container import difference, inside
 from sublet.drivers.container.containers import Places
 from sublet.drivers.container.difference import Layers
 from sublet.drivers.container.inside import Job
+from sublet.drivers.squashfs import Producer
 
 _CHUNK = 1 << 18
 _PATIENCE = 5.0
@@ -103,6 +104,19 @@ async def receiving(
     job = Job("receive", path, -1, -1, -1, archive=archive, keep=keep)
     async with _working(entrance, job, stdin=asyncio.subprocess.PIPE) as courier:
         yield courier
+
+
+@contextlib.contextmanager
+def producing(entrance: Entrance) -> Iterator[Producer]:
+    """What writes the whole root to a packer, as long as the block lasts."""
+    with _doors(entrance) as (user, mount, root):
+        job = Job("send", "/.", user, mount, root)
+        passed = tuple(fd for fd in (user, mount, root) if fd >= 0)
+
+        def explain(result: run.Result) -> SubletError:
+            return _error(result.code, result.stderr.encode())
+
+        yield Producer(inside.argv(job), explain, {"pass_fds": passed})
 
 
 @contextlib.asynccontextmanager

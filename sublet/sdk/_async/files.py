@@ -6,7 +6,7 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 from sublet.sdk._async import wire
 from sublet.sdk._async.calls import AsyncCalls
@@ -22,6 +22,10 @@ Meter = Callable[[int], None]
 
 def unmetered(count: int) -> None:
     """Bytes that nobody counts."""
+
+
+def silent(line: str) -> None:
+    """Progress that nobody wants to see."""
 
 
 class AsyncFileVerbs(AsyncCalls):
@@ -100,6 +104,33 @@ class AsyncFileVerbs(AsyncCalls):
         target = f"/v1/instances/{quote(name)}/changes"
         async for line in wire.lines("GET", target, path=self._path):
             yield line
+
+    async def commit(
+        self,
+        name: str,
+        image: str = "",
+        *,
+        changes: Sequence[str] = (),
+        message: str = "",
+        author: str = "",
+        pause: bool = True,
+        output: str = "",
+        progress: Callable[[str], None] = silent,
+    ) -> dict[str, Any]:
+        """Make an image, named `image`, of an instance's files, without what is mounted in it.
+
+        `changes` are instructions of a Containerfile for its configuration; `pause`: it stands
+        still meanwhile; `output` is a file of this host to write (absolute path), and without
+        a name the only place.
+        """
+        body: dict[str, Any] = {
+            "name": image,
+            "changes": list(changes),
+            "message": message,
+            "author": author,
+        }
+        body |= {"pause": pause, "output": output}
+        return await self._operate(f"/v1/instances/{quote(name)}/commit", body, progress)
 
     async def _put(
         self, name: str, path: str, pieces: Iterable[bytes], **query: bool

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Callable, Iterable, Iterator
+from collections.abc import Iterator, Callable, Iterable, Iterator, Sequence
 
 from sublet.sdk._sync import wire
 from sublet.sdk._sync.calls import Calls
@@ -21,6 +21,10 @@ Meter = Callable[[int], None]
 
 def unmetered(count: int) -> None:
     """Bytes that nobody counts."""
+
+
+def silent(line: str) -> None:
+    """Progress that nobody wants to see."""
 
 
 class FileVerbs(Calls):
@@ -99,6 +103,28 @@ class FileVerbs(Calls):
         target = f"/v1/instances/{quote(name)}/changes"
         for line in wire.lines("GET", target, path=self._path):
             yield line
+
+    def commit(
+        self,
+        name: str,
+        image: str = "",
+        *,
+        changes: Sequence[str] = (),
+        message: str = "",
+        author: str = "",
+        pause: bool = True,
+        output: str = "",
+        progress: Callable[[str], None] = silent,
+    ) -> dict[str, Any]:
+        """Make an image, named `image`, of an instance's files, without what is mounted in it.
+
+        `changes` are instructions of a Containerfile for its configuration; `pause`: it stands
+        still meanwhile; `output` is a file of this host to write (absolute path), and without
+        a name the only place.
+        """
+        body: dict[str, Any] = {"name": image, "changes": list(changes), "message": message, "author": author}
+        body |= {"pause": pause, "output": output}
+        return self._operate(f"/v1/instances/{quote(name)}/commit", body, progress)
 
     def _put(
         self, name: str, path: str, pieces: Iterable[bytes], **query: bool

@@ -1,0 +1,96 @@
+"""Commit: what an instance's files are now becomes an image."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+
+from sublet.domain.image import LABEL_SHA256, Image, ImageConfig, Step
+from sublet.domain.instance import Instance, State
+from sublet.domain.instruction import instructed
+from sublet.domain.units import rfc3339
+from sublet.drivers.container import archive
+from sublet.drivers.container.archive import Entrance
+from sublet.engine.instances import Instances
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the image is to be: `name` (may be empty), the instructions that change its
+    configuration, the message and author of its history. `pause`: the instance stands still
+    while it is read. `output`: written to this file, and not kept on the shelf unless named."""
+
+    name: str = ""
+    changes: tuple[str, ...] = ()
+    message: str = ""
+    author: str = ""
+    pause: bool = True
+    output: str = ""
+
+
+class Commits:
+    """Makes images of one daemon's instances."""
+
+    def __init__(self, instances: Instances) -> None:
+        self._lifecycle = instances.lifecycle
+        self._instances = instances
+        self._parts = instances.parts
+
+    async def commit(self, text: str, wish: Wish, report: Report) -> Image:
+        """The image of the instance's root file system, without what is mounted in it.
+
+        Raises NoSuchInstance, InvalidArgument, WrongState, DiskFull; Cancelled when the
+        instance ends meanwhile.
+        """
+        instance = self._instances.get(text)
+        stored = self._parts.image_store.get(instance.digest)
+        config = configured(stored.config if stored else ImageConfig(), instance, wish)
+
+        @contextlib.asynccontextmanager
+        async def place() -> AsyncIterator[Image]:
+            async with self._lifecycle.mounted(instance.id, "commit") as current:
+                async with self._still(current, wish.pause):
+                    at = self._parts.containers.places(instance.id)
+                    with archive.producing(Entrance(at)) as producer:
+                        packed = self._instances.images.pack_output(
+                            producer, config, name=wish.name, output=wish.output, report=report
+                        )
+                        image = await packed
+                yield image
+
+        async with self._lifecycle.visits.stay(instance.id, "commit", place()) as image:
+            return image
+
+    @contextlib.asynccontextmanager
+    async def _still(self, instance: Instance, pause: bool) -> AsyncIterator[None]:
+        """Its processes stand still; the lock keeps others from letting them go."""
+        if not pause or instance.state is not State.RUNNING:
+            yield
+            return
+        cgroups = self._parts.containers.cgroups
+        async with self._lifecycle.locks.hold(instance.id, "commit"):
+            current = self._parts.store.get(instance.id)
+            if current is None or current.state is not State.RUNNING:
+                yield
+                return
+            try:
+                await cgroups.freeze(instance.id, True)
+                yield
+            finally:
+                with contextlib.suppress(FileNotFoundError):  # it has ended, and its cgroup with it
+                    await cgroups.freeze(instance.id, False)
+
+
+def configured(config: ImageConfig, instance: Instance, wish: Wish) -> ImageConfig:
+    """The new image's configuration: the old one's, changed as is wished."""
+    now = rfc3339(int(os.environ.get("SOURCE_DATE_EPOCH") or time.time()))
+    command = " ".join(instance.spec.command or config.cmd)
+    step = Step(created=now, created_by=command, comment=wish.message, author=wish.author)
+    labels = {k: v for k, v in config.labels.items() if not k.startswith(LABEL_SHA256)}
+    changed = instructed(replace(config, labels=labels), wish.changes)
+    return replace(changed, created=now, history=(*config.history, step))
