@@ -15,8 +15,8 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from sublet.api.native import render
-from sublet.api.native.strict import only_known
 from sublet.api.native.streaming import Report, respond
+from sublet.api.native.strict import only_known
 from sublet.domain.errors import Cancelled, SubletError
 from sublet.drivers.container.archive import Courier
 from sublet.engine.commits import Wish

@@ -122,7 +122,12 @@ class FileVerbs(Calls):
         still meanwhile; `output` is a file of this host to write (absolute path), and without
         a name the only place.
         """
-        body: dict[str, Any] = {"name": image, "changes": list(changes), "message": message, "author": author}
+        body: dict[str, Any] = {
+            "name": image,
+            "changes": list(changes),
+            "message": message,
+            "author": author,
+        }
         body |= {"pause": pause, "output": output}
         return self._operate(f"/v1/instances/{quote(name)}/commit", body, progress)
 
