@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from sublet.domain.errors import SubletError
 from sublet.domain.instance import LIVE, Instance, State
@@ -21,8 +22,12 @@ from sublet.engine.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
-GUARD_INTERVAL = 5.0
-"""Seconds between looks at whether bridge, rules and resolver are still there."""
+GUARD_INTERVAL = 60.0
+"""Seconds between looks at whether bridges, rules and resolvers are still there, where the kernel
+tells of no change."""
+
+PROCESS_INTERVAL, GUARD_PAUSE = 5.0, 0.5
+"""Seconds between looks at whether resolvers and forwarders run, and between any two looks."""
 
 
 class Reconciler:
@@ -89,16 +94,33 @@ class Reconciler:
 
     async def guard(self) -> None:
         """Bring the network back whenever something else removed it: a firewall's reload, say."""
-        while True:
-            try:
-                if not await self.parts.network.healthy():
-                    log.warning("the network was damaged from outside; repairing it")
-                    await self.parts.network.repair(self._endpoints())
-                for endpoint in self._endpoints():
-                    await self._forward(endpoint)
-            except (OSError, SubletError) as error:
-                log.error("the network could not be repaired: %s", error)
-            await asyncio.sleep(GUARD_INTERVAL)
+        self.parts.network.watch.open()
+        try:
+            while True:
+                await self._look()
+                await self._until_changed()
+        finally:
+            self.parts.network.watch.close()
+
+    async def _look(self) -> None:
+        """See whether the network is whole, and mend it."""
+        network = self.parts.network
+        try:
+            if not await network.healthy():
+                log.warning("the network was damaged from outside; repairing it")
+                await network.repair(self._endpoints())
+            for endpoint in self._endpoints():
+                await self._forward(endpoint)
+        except (OSError, SubletError) as error:
+            log.error("the network could not be repaired: %s", error)
+
+    async def _until_changed(self) -> None:
+        """Wait for a reason to look at everything again."""
+        network, deadline = self.parts.network, time.monotonic() + GUARD_INTERVAL
+        await asyncio.sleep(GUARD_PAUSE)
+        while (left := deadline - time.monotonic()) > 0 and network.serving():
+            if await network.watch.wait(min(left, PROCESS_INTERVAL)):
+                return
 
     async def _forward(self, endpoint: Endpoint) -> None:
         """Start forwarders that are gone; systemd ends them with the daemon's unit, say."""

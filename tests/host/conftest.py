@@ -43,6 +43,8 @@ class Sublet:
 
     home: Path
     extra: dict[str, str] = field(default_factory=dict)
+    before: tuple[str, ...] = ()
+    """What every command is run by, such as nsenter(1)."""
 
     @property
     def run_dir(self) -> Path:
@@ -61,7 +63,7 @@ class Sublet:
     def __call__(self, *args: str, input: str | None = None, timeout: float = DEADLINE) -> Outcome:
         """Run one command to its end."""
         done = subprocess.run(
-            [SUBLET, *args],
+            [*self.before, SUBLET, *args],
             env=self.env,
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
@@ -85,7 +87,7 @@ class Sublet:
         """Start one command in a process group of its own."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
         options = {"stderr": subprocess.PIPE, "start_new_session": True, **options}
-        return subprocess.Popen([SUBLET, *args], env=self.env, text=True, **options)
+        return subprocess.Popen([*self.before, SUBLET, *args], env=self.env, text=True, **options)
 
     def daemon_pid(self) -> int:
         return int(self.json("version", "--json")["daemon"]["pid"])

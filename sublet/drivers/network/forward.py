@@ -106,6 +106,11 @@ class Forwarders:
         if groups:
             await finish(self._stop, instance_id, groups)
 
+    def broken(self) -> list[str]:
+        """The instances of whose forwarders some have ended by themselves."""
+        known = list(self._groups.items())
+        return [name for name, groups in known if not self.alive(name, len(groups))]
+
     def alive(self, instance_id: str, count: int) -> bool:
         """Whether the instance has `count` forwarders, and all of them run."""
         groups = self._groups.get(instance_id, set())

@@ -21,10 +21,12 @@ from sublet.drivers.network.dns import Names, resolver_text
 from sublet.drivers.network.endpoint import Endpoint, Place
 from sublet.drivers.network.forward import Forwarders
 from sublet.drivers.network.identity import Identity, Plan, veth
+from sublet.drivers.network.neighbours import Neighbours
 from sublet.drivers.network.publish import Publisher
 from sublet.drivers.network.table import Table
 from sublet.drivers.network.threads import finish
 from sublet.drivers.network.unplug import Unplugger
+from sublet.drivers.network.watch import Watch
 
 
 class Network:
@@ -52,6 +54,8 @@ class Network:
         self._unplugger = Unplugger(self.identity.group)
         self._forwarders = Forwarders(self.identity.bridge)
         self._names = Names(config.run / "dns")
+        self._neighbours = Neighbours(self.identity)
+        self.watch = Watch()
         self.ports = Publisher(self._table, self._forwarders)
 
     @property
@@ -96,10 +100,12 @@ class Network:
         Raises InvalidArgument when the subnet is taken or none is free.
         """
         await self._raise()
+        await self._neighbours.meet()
         await self._forwarders.adopt()
 
     async def down(self) -> None:
         """Nothing of these networks is left on the host, cables included."""
+        await self._neighbours.part()
         await self._forwarders.adopt()
         for instance_id in self._forwarders.owners():
             await self._forwarders.stop(instance_id)
@@ -107,14 +113,22 @@ class Network:
         await finish(links.delete_all, self.identity)
         await finish(self._table.delete)
 
+    def serving(self) -> bool:
+        """Whether the resolvers and forwarders run that were started."""
+        return self._names.alive() and not self._forwarders.broken()
+
     async def healthy(self) -> bool:
-        """Whether bridges, rules and resolvers are there; if not, call `repair`."""
+        """Whether bridges, rules and resolvers are there; if not, call `repair`. What other
+        engines' rules need is seen to."""
+        await self._neighbours.meet()
         present = all(links.exists(segment.bridge) for segment in self.plan.segments)
         return present and self._names.alive() and await finish(self._table.intact)
 
     async def repair(self, endpoints: Sequence[Endpoint]) -> None:
         """Bring back what others removed, for the instances that are up."""
         await self._raise()
+        await self._neighbours.restore()
+        await self._neighbours.meet()
         for endpoint in endpoints:
             await finish(self._repair_cables, endpoint)
             await self.ports.repair(endpoint)
