@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -69,8 +70,8 @@ async def _first_pass(source: Path, target: Path) -> None:
         await run.run(["sync", "--file-system", str(source)])
     target.mkdir(mode=0o700)
     argv = [*_CP, *_KEPT, "--", "/source/.", "/target"]
-    argv = confine.caged(argv, {"/source": str(source), "/target": str(target)})
-    result = await run.run(argv, check=False)
+    caged = confine.caged(argv, {"/source": str(source), "/target": str(target)})
+    result = await run.run(caged, check=False)
     failure = run.failure(argv, result) if result.code else None
     if isinstance(failure, DiskFull):
         raise failure  # all else is what vanished meanwhile; the second pass will tell
@@ -177,12 +178,29 @@ class Update:
 def _file(source: str, target: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with _opened(source, os.O_RDONLY | os.O_NOFOLLOW) as reader, _opened(target, flags) as writer:
-        if clone(reader, writer):
-            return
-        size = os.fstat(reader).st_size
-        while (done := os.lseek(writer, 0, os.SEEK_CUR)) < size:
-            if not os.copy_file_range(reader, writer, size - done):
-                raise ProcessFailed(f"{source} became shorter while it was copied.")
+        if not clone(reader, writer):
+            _data(reader, writer)
+
+
+def _data(reader: int, writer: int) -> None:
+    """Copy what is no hole (lseek(2), SEEK_DATA)."""
+    size, place = os.fstat(reader).st_size, 0
+    os.ftruncate(writer, size)
+    while place < size:
+        try:
+            place = os.lseek(reader, place, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # nothing but a hole to the end
+            raise
+        end = os.lseek(reader, place, os.SEEK_HOLE)
+        os.lseek(writer, place, os.SEEK_SET)
+        os.lseek(reader, place, os.SEEK_SET)
+        while place < end:
+            done = os.copy_file_range(reader, writer, end - place)
+            if not done:
+                raise ProcessFailed("A file became shorter while it was copied.")
+            place += done
 
 
 @contextlib.contextmanager
