@@ -39,6 +39,7 @@ from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
 from sublet.engine.commits import Commits
 from sublet.engine.events import Events
+from sublet.engine.expiry import Expiry
 from sublet.engine.files import Files
 from sublet.engine.health import HealthChecks
 from sublet.engine.images import Images
@@ -173,6 +174,7 @@ async def serve(config: Config) -> None:
     parts.store.set_setting(SUBNET, parts.network.subnet)
     parts.store.set_setting(REGION, str(parts.network.region))
     await verbs.reconciler.recover()
+    parts.tasks.start("expiry", Expiry(verbs.instances).watch())
     parts.tasks.start("network guard", verbs.reconciler.guard())
     parts.tasks.start("pool guard", parts.containers.pool.guard())
     server = Server(

@@ -15,3 +15,13 @@ class Usage:
     active: int
     size: int
     reclaimable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What a prune of one kind of thing took away, or would: names or ids, and the bytes that
+    this frees on the disk."""
+
+    kind: str
+    ids: tuple[str, ...]
+    size: int = 0

@@ -37,6 +37,7 @@ RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
+_CLOCK_REALTIME, _TFD_TIMER_ABSTIME = 0, 1
 
 
 def _check(result: int, what: str) -> int:
@@ -143,3 +144,17 @@ def entered(fd: int, kind: int, own: str) -> Iterator[None]:
 def syncfs(fd: int) -> None:
     """syncfs(2): all of the file system that `fd` is on is on its disk then."""
     _check(_libc.syncfs(fd), "syncfs")
+
+
+def timerfd(moment: float) -> int:
+    """timerfd_create(2), timerfd_settime(2): a descriptor that can be read from when the wall
+    clock has come to `moment`, seconds since the epoch and more than 0."""
+    fd = _check(_libc.timerfd_create(_CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK), "timerfd")
+    seconds, rest = divmod(moment, 1)
+    value = struct.pack("@llll", 0, 0, int(seconds), int(rest * 1e9))
+    try:
+        _check(_libc.timerfd_settime(fd, _TFD_TIMER_ABSTIME, value, None), "timerfd")
+    except OSError:
+        os.close(fd)
+        raise
+    return fd

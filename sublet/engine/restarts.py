@@ -45,7 +45,7 @@ class Restarts:
 
     def ended(self, instance: Instance) -> None:
         """It has stopped: start it again in a while, if its policy says so."""
-        if restart.again(instance.spec.restart, _history(instance)):
+        if restart.again(instance.spec.restart, history(instance)):
             self._schedule(instance, instance.finished - instance.started)
         else:
             self._pauses.pop(instance.id, None)
@@ -59,7 +59,7 @@ class Restarts:
         for instance in self._parts.store.all():
             down = instance.state is State.STOPPED and instance.started
             policy = instance.spec.restart
-            if down and restart.at_boot(policy, _history(instance)):
+            if down and restart.at_boot(policy, history(instance)):
                 instance = replace(instance, wanted=True)
                 self._parts.store.update(instance)
                 self._schedule(instance, 0.0)
@@ -86,7 +86,7 @@ class Restarts:
         instance = self._parts.store.get(instance_id)
         if instance is None or instance.state is not State.STOPPED:
             return
-        if not restart.again(instance.spec.restart, _history(instance)):
+        if not restart.again(instance.spec.restart, history(instance)):
             return
         instance = replace(instance, kept=True, restarts=instance.restarts + 1)
         try:
@@ -101,10 +101,11 @@ class Restarts:
         instance = self._parts.store.get(instance_id)
         if instance is None or instance.state is not State.STOPPED:
             return
-        if restart.again(instance.spec.restart, replace(_history(instance), exit_code=LOST)):
+        if restart.again(instance.spec.restart, replace(history(instance), exit_code=LOST)):
             self._schedule(instance, 0.0)
 
 
-def _history(instance: Instance) -> restart.History:
+def history(instance: Instance) -> restart.History:
+    """What its policy needs to know of it."""
     code = LOST if instance.exit_code is None else instance.exit_code
     return restart.History(code, instance.wanted, instance.restarts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -55,10 +56,10 @@ class Snapshots:
         """Bytes that it refers to, shared ones among them. Not for the event loop."""
         return usage.allocated(self.pool.snapshot(snapshot.id))
 
-    def usage(self) -> Usage:
-        """What snapshots refer to; most of it is shared with their instances. Slow."""
+    async def usage(self) -> Usage:
+        """What snapshots refer to; most of it is shared with their instances."""
         found = self.every()
-        total = sum(self.size(snapshot) for snapshot in found)
+        total = sum([await asyncio.to_thread(self.size, snapshot) for snapshot in found])
         return Usage("snapshots", len(found), len(found), total, 0)
 
     # Taking and removing

@@ -15,6 +15,7 @@ from sublet.api.native import (
     images,
     instances,
     networks,
+    pruning,
     registries,
     sessions,
     snapshots,
@@ -47,6 +48,7 @@ def build(verbs: Verbs) -> Any:
         system,
         sessions,
         watching,
+        pruning,
     ):
         app.include_router(module.router(verbs))
 

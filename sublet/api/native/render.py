@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sublet.api.native import details
+from sublet.domain.change import expires
 from sublet.domain.event import Event
 from sublet.domain.image import LABEL_SHA256, Image
 from sublet.domain.instance import Instance
@@ -68,6 +69,10 @@ def inspection(row: Instance, instances: Instances) -> dict[str, Any]:
         "labels": details.labels(row, instances),
         "options": details.options(spec),
         "warnings": instances.warnings(row),
+        "log": asdict(spec.log),
+        "ttl": spec.ttl or None,
+        "expires": time(expires(row.created, spec.ttl)),
+        "wanted": row.wanted,
         "reason": row.reason,
         "notice": None,
         "busy_because": None,

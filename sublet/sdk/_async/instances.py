@@ -149,3 +149,26 @@ class AsyncInstanceVerbs(AsyncCalls):
             policy = parse_restart(restart)
             change["restart"] = {"name": policy.name, "maximum": policy.maximum}
         return dict(await self.call("PATCH", f"/v1/instances/{quote(name)}", change))
+
+    async def prune(
+        self, *, filters: Sequence[str] = (), dry_run: bool = False
+    ) -> list[dict[str, Any]]:
+        """Delete stopped instances: `kind`, `ids`, `size` (bytes freed). Or only tell."""
+        body = {"filters": list(filters), "dry_run": dry_run}
+        return list(await self.call("POST", "/v1/instances/prune", body))
+
+    async def prune_system(
+        self,
+        *,
+        all: bool = False,
+        volumes: bool = False,
+        filters: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Delete what nobody needs, as `sublet system prune`; answers as `prune`."""
+        body = {"all": all, "volumes": volumes, "filters": list(filters), "dry_run": dry_run}
+        return list(await self.call("POST", "/v1/prune", body))
+
+    async def usage(self) -> list[dict[str, Any]]:
+        """What takes room on the disk: `kind`, `count`, `active`, `size`, `reclaimable`."""
+        return list(await self.call("GET", "/v1/usage"))

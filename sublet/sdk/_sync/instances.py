@@ -148,3 +148,26 @@ class InstanceVerbs(Calls):
             policy = parse_restart(restart)
             change["restart"] = {"name": policy.name, "maximum": policy.maximum}
         return dict(self.call("PATCH", f"/v1/instances/{quote(name)}", change))
+
+    def prune(
+        self, *, filters: Sequence[str] = (), dry_run: bool = False
+    ) -> list[dict[str, Any]]:
+        """Delete stopped instances: `kind`, `ids`, `size` (bytes freed). Or only tell."""
+        body = {"filters": list(filters), "dry_run": dry_run}
+        return list(self.call("POST", "/v1/instances/prune", body))
+
+    def prune_system(
+        self,
+        *,
+        all: bool = False,
+        volumes: bool = False,
+        filters: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Delete what nobody needs, as `sublet system prune`; answers as `prune`."""
+        body = {"all": all, "volumes": volumes, "filters": list(filters), "dry_run": dry_run}
+        return list(self.call("POST", "/v1/prune", body))
+
+    def usage(self) -> list[dict[str, Any]]:
+        """What takes room on the disk: `kind`, `count`, `active`, `size`, `reclaimable`."""
+        return list(self.call("GET", "/v1/usage"))
