@@ -17,6 +17,7 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sublet.domain.errors import DiskFull, ProcessFailed, ToolMissing
@@ -118,6 +119,29 @@ def _reap_later(pid: int) -> None:
             os.waitpid(pid, 0)
 
     loop.add_reader(fd, reap)
+
+
+def detach(argv: list[str], env: Mapping[str, str]) -> int:
+    """Start a program that outlives this one, in a session of its own, with nothing to read or
+    write; its process id. asyncio would kill its own when the loop is closed.
+
+    Raises ToolMissing. Who ends it reaps it (`reap`).
+    """
+    log.debug("run: %s", shlex.join(argv))
+    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    heard = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores
+    try:
+        return os.posix_spawnp(argv[0], argv, env, file_actions=null, setsid=True, setsigdef=heard)
+    except FileNotFoundError as error:
+        raise ToolMissing(f"{argv[0]} is not installed on this host.") from error
+
+
+def reap(pid: int) -> bool:
+    """Whether the program that `detach` started has ended; if it has, its entry is gone."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # an earlier daemon's, or reaped
+        return not Path(f"/proc/{pid}").exists()
 
 
 async def run(

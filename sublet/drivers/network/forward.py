@@ -16,7 +16,6 @@ import select
 import signal
 import socket
 import time
-from asyncio.subprocess import DEVNULL
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,16 +88,9 @@ class Forwarders:
         """
         if bound.port.protocol == "udp":
             bound.socket.close()
-        process = await run.spawn(
-            command(bound.port, address),
-            survive=True,
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-            env=self._marks(instance_id),
-        )
-        self._groups.setdefault(instance_id, set()).add(process.pid)
-        await _until_listening(process, bound.port)
+        pid = run.detach(command(bound.port, address), self._marks(instance_id))
+        self._groups.setdefault(instance_id, set()).add(pid)
+        await _until_listening(pid, bound.port)
 
     async def stop(self, instance_id: str) -> None:
         """End the instance's forwarders, and the connections through them."""
@@ -167,14 +159,16 @@ def _kill(groups: set[int]) -> None:
         poll.register(descriptor, select.POLLIN)
         poll.poll(max(0, end - time.monotonic()) * 1000)
         os.close(descriptor)
+    for group in groups:
+        run.reap(group)
 
 
-async def _until_listening(process: asyncio.subprocess.Process, port: Port) -> None:
+async def _until_listening(pid: int, port: Port) -> None:
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
-        if _has(process.pid, _sockets(port)):
+        if _has(pid, _sockets(port)):
             return
-        if process.returncode is not None:
+        if run.reap(pid):
             raise _refused(port, OSError(errno.EADDRINUSE, "socat ended"))
         await asyncio.sleep(0.001)
     raise ProcessFailed(f"The forwarder of {port} did not start within {DEADLINE:g} s.")

@@ -75,14 +75,15 @@ class Resolver:
 
     async def ensure(self) -> None:
         """The process runs. Raises ProcessFailed when something has its port, ToolMissing."""
-        if not self.alive():
+        if not self._ours(self._pid):
             async with self._starting:
                 self._pid = self._find()
                 if not self._pid:
                     await self._start()
 
     def alive(self) -> bool:
-        return self._ours(self._pid)
+        """Whether the process runs, or is about to."""
+        return self._starting.locked() or self._ours(self._pid)
 
     def stop(self) -> None:
         """The process is gone. Blocks, DEADLINE at most."""
