@@ -79,6 +79,11 @@ def share(directory: Path) -> None:
         linux.mount("", str(directory), flags=linux.MS_SHARED)
 
 
+def bind(source: str, target: str) -> None:
+    """Show what is mounted at `source`, with its options, at `target` too."""
+    linux.mount(source, target, flags=linux.MS_BIND)
+
+
 def bind_idmapped(source: str, target: str, userns: str, *, read_only: bool = False) -> None:
     """Mount `source` at `target` with ids mapped as in the user namespace file `userns`.
 

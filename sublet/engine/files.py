@@ -103,7 +103,13 @@ class Files:
 
     @contextlib.asynccontextmanager
     async def _entrance(self, instance_id: str, action: str) -> AsyncIterator[Entrance]:
+        """A copy sees what is mounted in the instance, of one that does not run too."""
         async with self._lifecycle.mounted(instance_id, action) as instance:
+            if action == "copy" and not instance.pid:
+                lower = await self._lifecycle.lower(instance)
+                mounts = await self._lifecycle.volumes.attach(instance, lower)
+                base = self._parts.network.uid_base(instance.slot)
+                self._parts.containers.mount_volumes(instance_id, mounts, base)
             at = self._parts.containers.places(instance_id)
             yield Entrance(at, instance.pid, instance.pid_start)
 

@@ -164,6 +164,39 @@ def test_mounts_are_seen_and_their_access_holds(sublet: Sublet, tmp_path: Path) 
     assert not [name for name in whole if name.startswith(("./proc/", "./sys/"))]
 
 
+def test_a_stopped_instance_has_its_volumes(sublet: Sublet, tmp_path: Path) -> None:
+    (tmp_path / "bind").mkdir()
+    (tmp_path / "bind/file").write_text("there")
+    volumes = [
+        "-v",
+        f"{tmp_path}/bind:/new/deep",
+        "-v",
+        f"{tmp_path}/bind:/ro:ro",
+        "-v",
+        "kept:/srv",
+    ]
+    volumes += ["-v", f"{tmp_path}/bind/file:/etc/one"]
+    sublet.ok("create", "--name", "box", *volumes, BASE, "cat", "/srv/copy")
+    sublet.ok("cp", "box:/new/deep/file", str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_text() == "there"
+    for target in ("new/deep", "srv"):
+        sublet.ok("cp", str(tmp_path / "copy"), f"box:{target}")
+    assert (tmp_path / "bind/copy").stat().st_uid == 0
+    outcome = sublet("cp", str(tmp_path / "copy"), "box:/ro/x")
+    assert (outcome.code, "read-only mount" in outcome.err) == (1, True)
+    assert members(sublet, "/etc/one")["one"].size == 5
+    sublet.ok("start", "box")
+    sublet.ok("wait", "box")
+    assert sublet.ok("logs", "box") == "there"
+    with sublet.spawn("export", "box") as process:
+        assert process.stdout is not None
+        data = process.stdout.buffer.read()  # type: ignore[attr-defined]
+    with tarfile.open(fileobj=io.BytesIO(data)) as read:
+        assert not {"./srv/copy", "./new/deep/file"} & set(read.getnames())
+    sublet.ok("rm", "box")
+    sublet.ok("volume", "rm", "kept")
+
+
 # What hostile instances try
 
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -210,6 +211,20 @@ class Containers:
         mount.bind_idmapped(str(lower), str(mapped), str(at.user_namespace), read_only=True)
         mount.overlay(str(mapped), layer / "upper", layer / "work", at.rootfs)
         mount.unmount(str(mapped))  # the overlay keeps a copy of its own
+
+    def mount_volumes(self, instance_id: str, mounts: Iterable[Mount], uid_base: int) -> None:
+        """Volumes and binds in the mounted root of an instance that does not run."""
+        at = self.places(instance_id)
+        with Root(at.rootfs, uid_base) as root:
+            for number, bind in enumerate(in_order(mounts)):
+                if bind.type is MountType.TMPFS:
+                    continue
+                source = self._bind(at, number, bind).source
+                fd = root.mount_point(bind.destination, directory=os.path.isdir(source))
+                try:
+                    mount.bind(source, f"/proc/self/fd/{fd}")
+                finally:
+                    os.close(fd)
 
     def _bind(self, at: Places, number: int, bind: Mount) -> Mount:
         """The host's directory or file with ids mapped, so that root inside is root outside."""

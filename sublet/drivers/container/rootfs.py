@@ -92,6 +92,24 @@ class Root:
             f"Nothing may be mounted at '{path}': {why}.", hint="Mount at another path."
         )
 
+    def mount_point(self, path: str, *, directory: bool) -> int:
+        """A descriptor of what is at `path`, to mount on; made, with what leads there, if there
+        is nothing. Raises InvalidArgument as `check_destination`."""
+        self.check_destination(path)
+        steps = path.strip("/").split("/")
+        for number, name in enumerate(steps):
+            try:
+                os.close(linux.openat2(self._fd, "/".join(steps[: number + 1]), os.O_PATH))
+            except FileNotFoundError:
+                above = "/".join(steps[:number]) or "."
+                parent = linux.openat2(self._fd, above, os.O_PATH | os.O_DIRECTORY)
+                try:
+                    last = number == len(steps) - 1
+                    (self._directory if directory or not last else self._file)(parent, name)
+                finally:
+                    os.close(parent)
+        return linux.openat2(self._fd, path, os.O_PATH)
+
     def _leads_aside(self, path: str) -> bool:
         """Whether the path is the kernel's, or a link that leads nowhere."""
         try:
