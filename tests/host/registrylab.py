@@ -140,13 +140,15 @@ def put(registry: str, name: str, layout: Path, *options: str) -> str:
 class Front:
     """A registry before the registry at `port`. `cut`: after so many bytes of a blob's body the
     connection breaks off; `flip`: a byte of every blob is changed; `whole`: ranges are ignored;
-    `token`: who pulls needs one, which user and password give."""
+    `token`: who pulls needs one, which user and password give; `stall`: after `cut` bytes the
+    connection stands still instead, until it is set."""
 
     port: int
     cut: int | None = None
     flip: bool = False
     whole: bool = False
     token: str = ""
+    stall: threading.Event | None = None
     replies: dict[str, bytes] = field(default_factory=dict)
     ranges: list[str] = field(default_factory=list)
     served: int = 0
@@ -245,6 +247,8 @@ class _Handler(BaseHTTPRequestHandler):
             if is_blob:
                 self.front.served += len(short)
         if len(short) < len(body):
+            if self.front.stall:
+                self.front.stall.wait(60)
             self.close_connection = True
 
     def log_message(self, *_: Any) -> None:

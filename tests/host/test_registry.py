@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import socket
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -181,6 +183,50 @@ async def test_a_cancelled_pull_goes_on(lab: Lab, tmp_path: Path, front: Front) 
     front.cut, front.served = None, 0
     await lab.images.pull(f"{front.name}/app:1")
     assert front.served <= 3 * BIG + (1 << 20) - kept
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from sublet.domain.config import Config
+from sublet.drivers.store.database import Database
+from sublet.drivers.store.images import ImageStore
+from sublet.engine.images import Images
+root, run, name = *map(Path, sys.argv[1:3]), sys.argv[3]
+images = Images(Config(root=root, run=run), ImageStore(Database(root / "sublet.db")))
+asyncio.run(images.pull(name))
+"""
+
+
+def holders(path: Path) -> list[str]:
+    """The processes that have a file below `path` open."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link).startswith(f"{path}/"):
+                found.append(link.parts[2])
+    return found
+
+
+async def test_a_pull_of_a_killed_daemon_goes_on(lab: Lab, tmp_path: Path, front: Front) -> None:
+    """Its downloads end with it; the next daemon takes up what is there."""
+    put(f"localhost:{front.port}", "app:1", big(tmp_path / "layout"))
+    front.cut, front.stall = 10 << 20, threading.Event()
+    name = f"{front.name}/app:1"
+    argv = [sys.executable, "-c", KILLED, str(lab.root), str(lab.run), name]
+    daemon = await asyncio.create_subprocess_exec(*argv)
+    downloads = lab.root / "downloads"
+    await until(lambda: sum(p.stat().st_size for p in downloads.glob("*/*")) >= 10 << 20)
+    assert holders(downloads)
+    daemon.kill()
+    await daemon.wait()
+    await until(lambda: not holders(downloads), 10)
+    front.stall.set()
+    await until(lambda: front.busy == 0)
+    await lab.images.clean()
+    front.cut, front.served = None, 0
+    assert await lab.images.pull(name)
+    assert front.served < BIG - (9 << 20)
 
 
 async def test_a_registry_without_ranges(lab: Lab, tmp_path: Path, front: Front) -> None:

@@ -87,7 +87,8 @@ async def _call(lines: Options, sink: int | None, timeout: float, **more: Any) -
     switches = b"silent\nshow-error\nfail\nlocation\ngloboff\n"
     config = switches + b"".join(map(_line, lines))
     user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
-    argv = ["setpriv", *user, "--", "curl", "--disable", "--config", "-"]
+    # A change of the user makes the kernel forget that the program ends with the daemon.
+    argv = ["setpriv", *user, "--pdeathsig=KILL", "--", "curl", "--disable", "--config", "-"]
     result = await run.run(argv, input=config, stdout=sink, check=False, timeout=timeout, **more)
     *said, last = result.stderr.strip().splitlines() or [""]
     status, _, challenge = last.partition(" ")
