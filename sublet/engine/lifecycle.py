@@ -128,9 +128,8 @@ class Lifecycle:
         parts = self.parts
         own_network = Mode.of(instance.spec.network).own
         async with asyncio.TaskGroup() as group:
-            publishing = group.create_task(
-                parts.network.publish(instance.id, endpoint.address, instance.spec.ports)
-            )
+            ports = parts.network.publish(instance.id, endpoint.address, instance.spec.ports)
+            publishing = group.create_task(trace.timed("publish", ports))
             group.create_task(trace.timed("names", parts.network.announce(endpoint)))
             with trace.step("namespaces"):
                 namespace = await parts.containers.isolate(
@@ -191,14 +190,19 @@ class Lifecycle:
 
     async def finish(self, instance_id: str, code: int | None) -> None:
         """Clean up after an instance that has ended, with the exit code if one is known."""
+        instance = self.parts.store.get(instance_id)
+        if instance and instance.state in LIVE and code is not None:  # `release` takes its file
+            self.parts.store.update(replace(instance, exit_code=code, finished=time.time()))
         await self.release(instance_id)
         instance = self.parts.store.get(instance_id)
         if instance is None or instance.state not in LIVE:
             return
         reason = "" if code is not None else "its supervisor ended without an exit code"
+        finished = instance.finished if code is not None else time.time()
         code = LOST if code is None else code
-        instance = replace(instance, exit_code=code, finished=time.time())
-        instance = self.move(instance, State.STOPPED, reason=reason)
+        instance = replace(instance, exit_code=code, finished=finished)
+        with trace.step("row"):
+            instance = self.move(instance, State.STOPPED, reason=reason)
         if instance.spec.remove and instance.id not in self.restarting:
             await self._delete(self.move(instance, State.SHUTTING_DOWN), volumes=True)
             return
@@ -209,7 +213,8 @@ class Lifecycle:
         """Take away an instance that has no process any more, and all that it had; with
         `volumes`, those without a name too."""
         if instance.state is not State.SHUTTING_DOWN:  # it is where an earlier try ended early
-            instance = self.move(instance, State.SHUTTING_DOWN)
+            with trace.step("row"):
+                instance = self.move(instance, State.SHUTTING_DOWN)
         await self.complete_removal(instance, volumes=volumes)
 
     async def complete_removal(self, instance: Instance, *, volumes: bool = False) -> None:
@@ -225,7 +230,8 @@ class Lifecycle:
         for snapshot in self.parts.snapshot_store.of(instance.id):
             await files.remove(self.parts.containers.pool.snapshot(snapshot.id))
             self.parts.snapshot_store.delete(snapshot.id)
-        self.parts.store.delete(instance.id)
+        with trace.step("forget"):
+            self.parts.store.delete(instance.id)
         for observer in self.observers:
             observer.gone(instance.id)
         self.tell("terminated", instance)
@@ -276,8 +282,8 @@ class Lifecycle:
         """Give back what a running instance holds. Idempotent; nothing stops it half-way."""
         parts = self.parts
         outcomes = await asyncio.gather(
-            parts.network.unregister(instance_id),
-            parts.network.unpublish(instance_id),
+            trace.timed("withdraw names", parts.network.unregister(instance_id)),
+            trace.timed("unpublish", parts.network.unpublish(instance_id)),
             trace.timed("unplug", parts.network.detach(instance_id)),
             trace.timed("teardown", parts.containers.teardown(instance_id)),
             return_exceptions=True,

@@ -81,7 +81,7 @@ class Reconciler:
                 await self._adopt(instance)
             case Fate.FINISH:
                 code = self.parts.containers.exit_code(instance.id)
-                await lifecycle.finish(instance.id, code)
+                await lifecycle.finish(instance.id, instance.exit_code if code is None else code)
             case Fate.STOP:
                 await lifecycle.release(instance.id)
                 lifecycle.move(instance, State.STOPPED, reason="the daemon ended during its start")
