@@ -10,8 +10,10 @@ KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 MINIMUM_MEMORY = 6 * MIB
 _MEMORY_UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": TIB}
 _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
-_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
+_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd])")
+_DURATION = re.compile(rf"(?:{_SPAN.pattern}){{1,5}}")
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 def parse_memory(text: str) -> int:
@@ -47,11 +49,13 @@ def parse_cpus(text: str) -> float:
 
 
 def parse_duration(text: str) -> float:
-    """`90s`, `30m`, `2h`, `7d` or a number of seconds, in seconds."""
-    match = _DURATION.fullmatch(text.strip())
-    if not match:
+    """`90s`, `30m`, `2h`, `7d`, `500ms`, `1m30s` or a number of seconds, in seconds."""
+    text = text.strip()
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    if not _DURATION.fullmatch(text):
         raise InvalidArgument(f"'{text}' is not a duration.", hint="Write 90s, 30m, 2h or 7d.")
-    return float(match[1]) * _DURATION_UNITS[match[2] or "s"]
+    return sum(float(count) * _DURATION_UNITS[unit] for count, unit in _SPAN.findall(text))
 
 
 def format_bytes(count: float) -> str:

@@ -15,6 +15,7 @@ from sublet.domain import restart
 from sublet.domain.errors import SubletError
 from sublet.domain.instance import Instance, State
 from sublet.domain.spec import InstanceSpec
+from sublet.drivers import trace
 from sublet.engine.lifecycle import LOST, Lifecycle
 
 log = logging.getLogger(__name__)
@@ -90,8 +91,9 @@ class Restarts:
             return
         instance = replace(instance, kept=True, restarts=instance.restarts + 1)
         try:
-            self._admit(instance.spec)
-            await self._lifecycle.launch(self._lifecycle.move(instance, State.PENDING))
+            with trace.request("restart", instance_id):
+                self._admit(instance.spec)
+                await self._lifecycle.launch(self._lifecycle.move(instance, State.PENDING))
         except (SubletError, OSError) as error:
             log.warning("%s could not be started again: %s", instance.name, error)
             self._failed(instance_id)

@@ -6,10 +6,12 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 from typing import Any
 
+import pytest
 from conftest import BASE, Sublet, eventually
 
 
@@ -103,6 +105,23 @@ def test_after_the_death_of_the_host(own: Sublet) -> None:
     eventually(lambda: up(own) == BACK, "what is to be up")
     assert row(own, "no")["exit_code"] == 137
     assert own.ok("exec", "always", "echo", "well") == "well"
+
+
+@pytest.mark.parametrize("point", ["namespaces:after", "start:before", "start:after"])
+def test_a_daemon_that_dies_in_a_restart(own: Sublet, point: str) -> None:
+    """The next daemon goes on, whatever the restart had made: nothing is lost or left."""
+    own.ok("daemon", "--stop")
+    own.extra["SUBLET_FAULT"] = f"restart/{point}"
+    own.ok("run", "-d", "--name", "looping", "--restart", "always", BASE, "sh", "-c", "exit 3")
+    eventually(lambda: not daemon_runs(own), "the daemon has killed itself")
+    del own.extra["SUBLET_FAULT"]
+    count = restarts(own, "looping")
+    eventually(lambda: restarts(own, "looping") > count, "the loop goes on")
+
+
+def daemon_runs(own: Sublet) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(own.run_dir / "sublet.sock")) == 0
 
 
 def reboot(own: Sublet) -> None:

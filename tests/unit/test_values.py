@@ -65,13 +65,17 @@ def test_cpus(text: str, cpus: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("0", 0), ("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604800)]
+    ("text", "seconds"),
+    [
+        *[("0", 0), ("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604800)],
+        *[("500ms", 0.5), ("1m30s", 90), ("1h30m", 5400), ("1.5s", 1.5)],
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert units.parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "1w", "-1s", "1h30m"])
+@pytest.mark.parametrize("text", ["", "s", "1w", "-1s", "1h30", "1h 30m", "ms"])
 def test_malformed_durations(text: str) -> None:
     with pytest.raises(InvalidArgument):
         units.parse_duration(text)
