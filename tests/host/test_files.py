@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import signal
@@ -374,7 +375,7 @@ async def test_from_python(box: Sublet, tmp_path: Path) -> None:
         }
         assert (tmp_path / f"b{number}").read_bytes() == (tmp_path / "file").read_bytes()
         stream = [piece async for piece in client.archive("box", "/srv/file")]
-        await client.extract("box", "/mnt", stream)
+        await client.extract("box", "/mnt", [gzip.compress(b"".join(stream))])
     blocking = Client(f"{box.run_dir}/sublet.sock").get("box")
     blocking.copy_from("/mnt/file", str(tmp_path / "c"))
     assert (tmp_path / "c").read_bytes() == (tmp_path / "file").read_bytes()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from sublet.archive.compressed import plain
 from sublet.archive.entry import END, Entry, header
 from sublet.archive.making import Rules
 from sublet.archive.pack import Options
@@ -135,6 +139,19 @@ def test_links_at_the_source(tmp_path: Path) -> None:
         with tarfile.open(fileobj=io.BytesIO(data)) as read:
             member = read.getmembers()[0]
         assert (member.name, member.type) == ("link", kind)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, bytes])
+def test_compressed_streams(pack: Callable[[bytes], bytes]) -> None:
+    data = os.urandom(50_000) + bytes(1 << 20)
+    pieces = pack(data[:30_000]) + pack(data[30_000:])
+    for step in (3, 7000, 1 << 21):
+        cut = (pieces[at : at + step] for at in range(0, len(pieces), step))
+        assert b"".join(plain(cut)) == data
+    if pack is not bytes:
+        for damaged in (pieces[:-10], pieces[:1000] + bytes(1000) + pieces[2000:]):
+            with pytest.raises(CorruptArchive):
+                list(plain([damaged]))
 
 
 # What a hostile archive tries

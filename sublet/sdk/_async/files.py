@@ -44,12 +44,14 @@ class AsyncFileVerbs(AsyncCalls):
     async def extract(
         self, name: str, path: str, pieces: Iterable[bytes], *, archive: bool = False
     ) -> dict[str, Any]:
-        """Unpack a tar stream into the directory `path` of an instance.
+        """Unpack a tar stream, plain, gzip, bzip2 or xz, into the directory `path` of an instance.
 
         `archive`: files get the owners that the stream names, not root. The answer counts what
         was made, and the devices that were `left_out`.
         """
-        return await self._put(name, path, pieces, archived=True, keep=archive)
+        from sublet.archive.compressed import plain
+
+        return await self._put(name, path, plain(pieces), archived=True, keep=archive)
 
     async def copy_to(
         self,
