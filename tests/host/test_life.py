@@ -160,7 +160,7 @@ def test_pull_never_and_cidfile(sublet: Sublet, tmp_path: Path) -> None:
 
 
 def test_attach_shares_the_streams_and_detaches(sublet: Sublet) -> None:
-    script = "trap 'exit 7' TERM; while :; do echo .; read -t 1 a && echo got $a; done"
+    script = "while :; do echo .; read -t 1 a && echo got $a; [ x$a != xend ] || exit 7; done"
     sublet.ok("run", "-dit", "--name", "box", BASE, "bash", "-c", script)
     master, slave = pty.openpty()
     terminal = {"stdin": slave, "stdout": slave, "stderr": slave}
@@ -179,18 +179,44 @@ def test_attach_shares_the_streams_and_detaches(sublet: Sublet) -> None:
     os.write(master, b"\x10\x11")
     assert first.wait(timeout=60) == 0
     assert state(sublet, "box") == "running"
-    third = sublet.spawn("attach", "--no-stdin", "box")
-    assert third.stdout is not None
-    assert "." in third.stdout.readline()
-    sublet.ok("stop", "box")
+    third = sublet.spawn("attach", "--detach-keys", "ctrl-x", "box", **terminal)
+    os.write(master, b"again\n")
+    eventually(lambda: shows(b"got again"), "one that attaches later may type too")
+    os.write(master, b"end\n")
     assert third.wait(timeout=60) == 7
-    assert "got hello" in second.communicate(timeout=60)[0]
+    seen = second.communicate(timeout=60)[0]
+    assert "got hello" in seen
+    assert "got again" in seen
     assert second.returncode == 7
-    for stream in (second.stdout, second.stderr, third.stdout, third.stderr):
-        assert stream is not None
-        stream.close()
     for fd in (master, slave):
         os.close(fd)
+
+
+def test_start_with_input_gives_it_to_the_command(sublet: Sublet) -> None:
+    sublet.ok("create", "-i", "--name", "box", BASE, "sh", "-c", "cat; exit 4")
+    for text in ("one\n", "two\n"):
+        outcome = sublet("start", "-ai", "box", input=text)
+        assert (outcome.code, outcome.out) == (4, text)
+
+
+def test_run_waits_until_it_is_healthy(sublet: Sublet) -> None:
+    check = ["--health-cmd", "test -e /ready", "--health-interval", "0.2s"]
+    late = ["sh", "-c", "sleep 1; touch /ready; exec sleep 1000"]
+    sublet.ok(
+        "run", "-d", "--wait", "--name", "good", *check, "--health-retries", "99", BASE, *late
+    )
+    assert sublet.json("inspect", "good")["health"] == "healthy"
+    assert "running (healthy)" in sublet.ok("ps")
+    never = ["--health-retries", "2", BASE, "sh", "-c", "echo bad luck; exec sleep 1000"]
+    outcome = sublet("run", "-d", "--wait", "--name", "bad", *check, *never)
+    assert outcome.code == 1
+    assert "bad is unhealthy" in outcome.err
+    assert "bad luck" in outcome.err
+    ends = [BASE, "sh", "-c", "echo too soon; exit 3"]
+    outcome = sublet("run", "-d", "--wait", "--name", "gone", *check, *ends)
+    assert outcome.code == 1
+    assert "gone ended with 3 before it was healthy" in outcome.err
+    assert "too soon" in outcome.err
 
 
 def test_unknown_keys_are_refused(sublet: Sublet) -> None:
