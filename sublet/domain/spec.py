@@ -145,7 +145,6 @@ def check_spec(spec: InstanceSpec) -> None:
     if spec.stop_timeout is not None and not 0 <= spec.stop_timeout < math.inf:
         raise InvalidArgument(f"{spec.stop_timeout} is not a number of seconds to wait.")
     check_mounts(spec.mounts)
-    check_privileges(spec.cap_add, spec.cap_drop, spec.sysctls, spec.devices, spec.ulimits)
     check_options(spec)
     check_request(
         spec.network,
@@ -154,9 +153,6 @@ def check_spec(spec: InstanceSpec) -> None:
         sysctls=any(name.startswith("net.") for name in spec.sysctls),
     )
     check_restart(spec.restart, remove=spec.remove)
-    if spec.health is not None:
-        check_health(spec.health)
-        _check_texts(*spec.health.test)
     check_log(spec.log)
     if not 0 <= spec.ttl < math.inf:
         raise InvalidArgument(f"{spec.ttl} is not a time to live in seconds.")
@@ -164,6 +160,7 @@ def check_spec(spec: InstanceSpec) -> None:
 
 def check_options(spec: InstanceSpec) -> None:
     """Raises InvalidArgument for options that are malformed or contradict each other."""
+    check_privileges(spec.cap_add, spec.cap_drop, spec.sysctls, spec.devices, spec.ulimits)
     check_profile(spec.seccomp)
     check_resolving(spec.hosts, spec.dns, spec.dns_search)
     _check_texts(*spec.group_add, *spec.labels, *spec.labels.values())
@@ -171,12 +168,9 @@ def check_options(spec: InstanceSpec) -> None:
         signal_number(spec.stop_signal)
     if spec.shm_size < 0:
         raise InvalidArgument(f"{spec.shm_size} is no size of /dev/shm.", hint="Write 64m.")
-    shared = spec.network == "host" or spec.network.startswith("container:")
-    if shared and any(name.startswith("net.") for name in spec.sysctls):
-        raise InvalidArgument(
-            "The sysctls of net.* belong to a network that this instance only shares.",
-            hint="Leave --sysctl net.* or --network out.",
-        )
+    if spec.health is not None:
+        check_health(spec.health)
+        _check_texts(*spec.health.test)
 
 
 def check_log(log: LogConfig) -> None:

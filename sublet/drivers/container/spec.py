@@ -124,9 +124,6 @@ def config(spec: ContainerSpec, rights: Rights) -> dict[str, Any]:
     started, options = process(spec.process, rights), spec.options
     if spec.init:
         started["args"] = [INIT, "--", *started["args"]]
-    held = frozenset(started["capabilities"]["bounding"])
-    filtered = seccomp.chosen(options.seccomp, held)
-    mapping = [{"containerID": 0, "hostID": spec.uid_base, "size": ID_COUNT}]
     return {
         "ociVersion": "1.0.2",
         "process": started,
@@ -138,19 +135,26 @@ def config(spec: ContainerSpec, rights: Rights) -> dict[str, Any]:
             *([_program(spec.init)] if spec.init else []),
             *(_mount(mount, spec.memory) for mount in spec.mounts),
         ],
-        "linux": {
-            "namespaces": [
-                *({"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")),
-                {"type": "user", "path": str(spec.user_namespace)},
-                *_network(spec.network_namespace),
-            ],
-            "uidMappings": mapping,
-            "gidMappings": mapping,
-            "maskedPaths": _MASKED,
-            "readonlyPaths": _READ_ONLY,
-            "sysctl": {**({} if spec.sysfs else _SYSCTLS), **options.sysctls},
-            **({"seccomp": filtered} if filtered else {}),
-        },
+        "linux": _linux(spec, frozenset(started["capabilities"]["bounding"])),
+    }
+
+
+def _linux(spec: ContainerSpec, held: frozenset[str]) -> dict[str, Any]:
+    """Namespaces, ids, the files of the kernel, sysctls and the system call filter."""
+    mapping = [{"containerID": 0, "hostID": spec.uid_base, "size": ID_COUNT}]
+    filtered = seccomp.chosen(spec.options.seccomp, held)
+    return {
+        "namespaces": [
+            *({"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")),
+            {"type": "user", "path": str(spec.user_namespace)},
+            *_network(spec.network_namespace),
+        ],
+        "uidMappings": mapping,
+        "gidMappings": mapping,
+        "maskedPaths": _MASKED,
+        "readonlyPaths": _READ_ONLY,
+        "sysctl": {**({} if spec.sysfs else _SYSCTLS), **spec.options.sysctls},
+        **({"seccomp": filtered} if filtered else {}),
     }
 
 
