@@ -195,6 +195,7 @@ def rename(name: str, new: str) -> None:
 @NAMES
 @click.option("--cpus", metavar="N", help="Number of vCPUs, such as 0.5.")
 @click.option("-m", "--memory", metavar="SIZE", help="Memory, such as 256m or 2g.")
+@click.option("--disk", metavar="SIZE", help="The most that it can write; more than before.")
 @click.option("--pids-limit", type=int, metavar="N", help="Number of processes and threads.")
 @click.option("--restart", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped.")
 @click.option("--ttl", metavar="TIME", help="Delete it at this age, such as 2h; 0: never.")

@@ -19,7 +19,7 @@ from sublet.sdk import Client
 from sublet.sdk._launch import socket_path
 
 STOP_DEADLINE = 30.0
-FACTS = ("kernel", "architecture", "cgroup", "runtime", "layers")
+FACTS = ("kernel", "architecture", "cgroup", "runtime", "layers", "pool")
 
 
 @click.command()

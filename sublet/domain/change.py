@@ -18,6 +18,7 @@ class Change:
 
     cpus: float | None = None
     memory: int | None = None
+    disk: int | None = None
     pids_limit: int | None = None
     restart: RestartPolicy | None = None
     ttl: float | None = None
@@ -25,15 +26,15 @@ class Change:
 
 def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
     """The request as it is after the change. Raises InvalidArgument."""
-    fields = ("cpus", "memory", "pids_limit", "restart", "ttl")
+    fields = ("cpus", "memory", "disk", "pids_limit", "restart", "ttl")
     given = {name: getattr(change, name) for name in fields}
     given = {name: value for name, value in given.items() if value is not None}
     if not given:
         raise InvalidArgument(
             "There is nothing to update.",
-            hint="Give --cpus, --memory, --pids-limit, --restart or --ttl.",
+            hint="Give --cpus, --memory, --disk, --pids-limit, --restart or --ttl.",
         )
-    for name in ("cpus", "memory"):
+    for name in ("cpus", "memory", "disk"):
         if given.get(name) == 0:
             raise InvalidArgument(f"{name} cannot become 0.", hint="Give a size above 0.")
     made = replace(spec, **given)

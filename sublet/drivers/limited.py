@@ -11,7 +11,7 @@ import os
 import struct
 from pathlib import Path
 
-from sublet.domain.errors import InvalidArgument
+from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.units import format_bytes
 from sublet.drivers import disk, run
 
@@ -34,29 +34,45 @@ async def create(file: Path, size: int) -> None:
 
 
 async def mount(file: Path, target: Path) -> None:
-    """Mount it, as large as the file is by now."""
+    """Mount it, as large as the file is."""
     target.mkdir(mode=0o700, exist_ok=True)
-    disk.mount_writable(file, "ext4", target, _OPTIONS)
     if _blocks(file) < file.stat().st_size // disk.BLOCK:
         await _stretch(file)
+    disk.mount_writable(file, "ext4", target, _OPTIONS)
 
 
 async def grow(file: Path, size: int) -> None:
-    """Make it larger, mounted or not. Raises InvalidArgument where it would become smaller."""
+    """Make it larger; one that is mounted only where the host lets us.
+
+    Raises InvalidArgument where it would become smaller, WrongState.
+    """
     now = file.stat().st_size
     if size < now:
         raise InvalidArgument(
             f"A disk of {format_bytes(now)} cannot become smaller.", hint="Give a larger size."
         )
     os.truncate(file, size // disk.BLOCK * disk.BLOCK)
-    if disk.device_of(file):  # else the next mount does it
-        await _stretch(file)
+    device = disk.device_of(file)
+    if not device:
+        return  # the next mount stretches it
+    disk.resized(device)
+    result = await run.run(["resize2fs", device], check=False)
+    if result.code:  # it takes CAP_SYS_RESOURCE, which not every root has
+        os.truncate(file, now)
+        disk.resized(device)
+        raise WrongState(
+            "This host does not let the disk of a running instance grow.",
+            hint="Stop the instance first; its disk grows when it is started again.",
+        )
 
 
 async def _stretch(file: Path) -> None:
-    if device := disk.device_of(file):
-        disk.resized(device)
-        await run.run(["resize2fs", device])
+    """Make the file system as large as its file; e2fsck comes first, as resize2fs demands."""
+    argv = ["e2fsck", "-f", "-p", str(file)]
+    result = await run.run(argv, check=False)
+    if result.code > 1:  # 1: it has mended something (e2fsck(8))
+        raise run.failure(argv, result)
+    await run.run(["resize2fs", str(file)])
 
 
 def _blocks(file: Path) -> int:

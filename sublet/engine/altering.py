@@ -75,6 +75,8 @@ async def update(
             used = counters.memory(parts.containers.cgroups, current.id)
             admit_change(current.spec, spec, free(), used)
             parts.containers.cgroups.limit(current.id, spec.size, spec.pids_limit)
+        if spec.disk != current.spec.disk:
+            await parts.containers.writable.grow(current.id, spec.disk)
         altered = replace(current, spec=spec)
         parts.store.update(altered)
         lifecycle.tell("updated", altered, size=str(spec.size))

@@ -36,6 +36,7 @@ def describe(config: Config, instances: Instances) -> dict[str, Any]:
         "architecture": platform.machine(),
         "cgroup": parts.containers.cgroups.layout,
         "runtime": parts.containers.supervisor.version(),
+        "pool": parts.containers.pool.kind,
         "layers": {None: "not tried yet", True: "id-mapped squashfs", False: "unpacked"}[mapped],
         "acceleration": {"kind": "none", "reason": "this version runs containers only"},
     }

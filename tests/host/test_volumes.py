@@ -143,6 +143,24 @@ def test_a_limited_disk_is_kept(sublet: Sublet) -> None:
     assert sublet.ok("exec", "box", "cat", "/x") == "kept"
 
 
+def test_a_disk_grows(sublet: Sublet) -> None:
+    def size() -> int:
+        return int(sublet.ok("exec", "box", "df", "-B1", "--output=size", "/").split()[1])
+
+    sublet.ok("run", "-d", "--name", "box", "--disk", "32m", BASE, "sleep", "600")
+    sublet.ok("exec", "box", "sh", "-c", "echo kept > /x")
+    if sublet("update", "--disk", "256m", "box").code:  # needs CAP_SYS_RESOURCE
+        assert 0 < size() < 32 << 20
+        sublet.ok("stop", "-t", "0", "box")
+        sublet.ok("update", "--disk", "256m", "box")
+        sublet.ok("start", "box")
+    assert 200 << 20 < size() < 256 << 20
+    assert sublet.ok("exec", "box", "cat", "/x") == "kept"
+    refused(sublet, "update", "--disk", "64m", "box", code=1, says="cannot become smaller")
+    sublet.ok("run", "-d", "--name", "free", BASE, "sleep", "600")
+    refused(sublet, "update", "--disk", "64m", "free", code=1, says="made without --disk")
+
+
 def test_memory_as_a_file_system(sublet: Sublet) -> None:
     script = "stat -f -c %T /t; stat -c '%a %u' /t; head -c 2m /dev/zero > /t/x; stat -c %s /t/x"
     outcome = sublet("run", "--rm", "--tmpfs", "/t:size=1m,mode=750", BASE, "sh", "-c", script)

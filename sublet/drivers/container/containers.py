@@ -22,7 +22,7 @@ from sublet.domain.mounts import Mount, MountType, in_order
 from sublet.domain.networks import Mode
 from sublet.domain.size import Size
 from sublet.domain.spec import LogConfig
-from sublet.drivers import files, linux, mount, namespaces, trace
+from sublet.drivers import disk, files, linux, mount, namespaces, trace
 from sublet.drivers.cgroup import SUPERVISORS, Cgroups
 from sublet.drivers.container import devices
 from sublet.drivers.container import spec as oci
@@ -330,9 +330,16 @@ class Containers:
             *self._strays("directory", config.run / "runtime", live),
             *self._strays("mount", self.mounts, live | RESERVED),
         ]
+        found += self._stray_devices(live)
         strays = sorted(self.cgroups.ids() - live)
         found = list(dict.fromkeys(found))  # the layers may be where the logs are
         return found + [Leftover("cgroup", f"{self.cgroups.parent}/{i}", i) for i in strays]
+
+    def _stray_devices(self, live: set[str]) -> list[Leftover]:
+        """Loop devices of the limited disks of instances that do not run."""
+        directory = self.writable.directory
+        owners = {d: file.parent.name for d, file in disk.loops(directory).items()}
+        return [Leftover("loop device", d, i) for d, i in sorted(owners.items()) if i not in live]
 
     @staticmethod
     def _strays(kind: str, directory: Path, expected: set[str]) -> list[Leftover]:

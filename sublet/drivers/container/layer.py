@@ -109,6 +109,8 @@ class WritableLayers:
         """
         at = self.layer(instance_id)
         if not at.image.exists():
+            if not at.upper.exists():
+                return  # it has not been started yet
             raise WrongState(
                 "An instance that was made without --disk cannot be given one.",
                 hint="Make a new one with --disk; `sublet commit` takes its files along.",

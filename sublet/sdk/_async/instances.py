@@ -128,6 +128,7 @@ class AsyncInstanceVerbs(AsyncCalls):
         *,
         cpus: float | str | None = None,
         memory: int | str | None = None,
+        disk: int | str | None = None,
         pids_limit: int | None = None,
         restart: str | None = None,
         ttl: float | str | None = None,
@@ -139,6 +140,8 @@ class AsyncInstanceVerbs(AsyncCalls):
             change["cpus"] = parse_cpus(str(cpus))
         if memory is not None:
             change["memory"] = check_memory(parse_memory(str(memory)))
+        if disk is not None:
+            change["disk"] = parse_memory(str(disk))
         if pids_limit is not None:
             change["pids_limit"] = pids_limit
         if ttl is not None:
