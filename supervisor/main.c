@@ -3,6 +3,7 @@
  * daemon lives or not. protocol.h says how it is talked to.
  *
  *   sublet-supervisor OPTIONS -- RUNTIME ARGUMENT…
+ *   sublet-supervisor namespaces user|network
  *
  * The runtime is told to create the container, and to leave the process's pid in DIRECTORY/pid;
  * the supervisor opens the gate then. Descriptor 3 is the first connection, 4 the mount namespace
@@ -332,7 +333,20 @@ static void turn(void) {
     look_at_tasks();
 }
 
+/* Make namespaces, say which error that gave, and hold them until the daemon has bound them. */
+static int hold_namespaces(const char *kind) {
+    int flags = CLONE_NEWUSER | (strcmp(kind, "network") == 0 ? CLONE_NEWNET : 0);
+    int32_t problem = unshare(flags) < 0 ? errno : 0;
+    char end;
+
+    if (send(FIRST, &problem, sizeof problem, MSG_NOSIGNAL) < 0)
+        return 1;
+    return recv(FIRST, &end, 1, 0) < 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc == 3 && strcmp(argv[1], "namespaces") == 0)
+        return hold_namespaces(argv[2]);
     for (struct client *client = clients; client < clients + CLIENTS; client++)
         client->fd = -1;
     client_add(FIRST);

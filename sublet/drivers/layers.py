@@ -19,6 +19,9 @@ from sublet.drivers import disk, linux, mount, namespaces, run
 
 _PARTIAL = ".partial"
 
+KEPT = 60.0
+"""Seconds for which the mount of an image that no instance uses is kept."""
+
 
 class Layers:
     """Mounted images of one daemon, below `mounts`; `unpacked` is used where mounts cannot be
@@ -29,13 +32,14 @@ class Layers:
         self.unpacked = unpacked
         self.mapped = mapped
         self._users: dict[str, set[str]] = {}
+        self._idle: dict[str, asyncio.TimerHandle] = {}
         self._unpacking: dict[str, asyncio.Lock] = {}
 
     async def acquire(self, file: Path, offset: int, length: int, user: str) -> Path:
         """The directory that shows the image in `file`, for the instance `user`."""
         key = file.stem
         target = self.mounts / key
-        self._users.setdefault(key, set()).add(user)
+        self._use(key, user)
         if not os.path.ismount(target):
             target.mkdir(parents=True, exist_ok=True)
             disk.mount_squashfs(file, offset, length, target)
@@ -45,14 +49,21 @@ class Layers:
 
     def adopt(self, file: Path, user: str) -> None:
         """Note that a living instance uses the image."""
-        self._users.setdefault(file.stem, set()).add(user)
+        self._use(file.stem, user)
+
+    def _use(self, key: str, user: str) -> None:
+        self._users.setdefault(key, set()).add(user)
+        if timer := self._idle.pop(key, None):
+            timer.cancel()
 
     def release(self, user: str) -> None:
-        """The instance needs its image no more; the last one takes the mount with it."""
+        """The instance needs its image no more. The mount stays for KEPT after the last one, and
+        with it what was read and decompressed of the image."""
         for key, users in list(self._users.items()):
             users.discard(user)
-            if not users:
-                self._unmount(key)
+            if not users and key not in self._idle:
+                loop = asyncio.get_running_loop()
+                self._idle[key] = loop.call_later(KEPT, self._unmount, key)
 
     def drop(self, key: str) -> None:
         """Unmount the image and remove what was unpacked of it. Idempotent."""
@@ -68,6 +79,8 @@ class Layers:
 
     def _unmount(self, key: str) -> None:
         self._users.pop(key, None)
+        if timer := self._idle.pop(key, None):
+            timer.cancel()
         target = self.mounts / key
         mount.unmount(str(target))
         with contextlib.suppress(FileNotFoundError):

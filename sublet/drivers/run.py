@@ -15,6 +15,7 @@ import os
 import shlex
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from sublet.domain.errors import DiskFull, ProcessFailed, ToolMissing
 from sublet.drivers import linux
 
 log = logging.getLogger(__name__)
+
+HELPER = Path(sys.executable).parent.parent / "libexec" / "sublet-supervisor"
+"""The one program of our own (`supervisor/`), built into .venv by scripts/setup."""
 
 KEPT_OUTPUT = 64 * 1024
 OnLine = Callable[[str], None]
@@ -86,7 +90,7 @@ async def spawn(
 
 
 def launch(argv: list[str], descriptors: Sequence[int]) -> int:
-    """Start a program that outlives the daemon; its pid. It is reaped when it ends.
+    """Start a program that outlives the daemon; its pid, which somebody has to wait for.
 
     `descriptors` become its 3, 4 and so on; its standard streams are /dev/null, its
     environment is PATH alone. The daemon is not copied for it (posix_spawn(3)), which with
@@ -105,11 +109,11 @@ def launch(argv: list[str], descriptors: Sequence[int]) -> int:
     finally:
         for fd in high:
             os.close(fd)
-    _reap_later(pid)
     return pid
 
 
-def _reap_later(pid: int) -> None:
+def reap_later(pid: int) -> None:
+    """Wait in the background for the end of what was launched."""
     loop, fd = asyncio.get_running_loop(), os.pidfd_open(pid)
 
     def reap() -> None:

@@ -138,6 +138,7 @@ class Lifecycle:
             if namespace:
                 plugging = self.connections.attach(endpoint, namespace)
                 group.create_task(trace.timed("network", plugging))
+                await asyncio.sleep(0)  # it begins now; what follows waits for nothing for long
             with trace.step("image mount"):
                 file = self.image_file(instance.digest)
                 lower = await parts.layers.acquire(file, image.offset, image.length, instance.id)

@@ -9,6 +9,7 @@ from conftest import Sublet
 
 from sublet.domain.config import Config
 from sublet.domain.size import Size
+from sublet.domain.spec import LogConfig
 from sublet.drivers import processes
 from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container.containers import Containers, Plan
@@ -25,7 +26,7 @@ async def test_a_container_on_either_kind_of_layer(
 ) -> None:
     config = Config(root=tmp_path / "root", run=tmp_path / "run")
     containers = Containers(config, Cgroups(config.identity))
-    containers.setup()
+    await containers.setup()
     layers = Layers(containers.mounts / "images", config.root / "unpacked", mapped=mapped)
     with base_file.open("rb") as file:
         info = sif.read(file)
@@ -36,11 +37,11 @@ async def test_a_container_on_either_kind_of_layer(
         script = "stat -c %u:%g /etc/shadow; echo new > /etc/new; stat -c %u /etc/new"
         process = Process(("sh", "-c", script), (PATH,), "/")
         limit = Size(1, 64 << 20)
-        plan = Plan(INSTANCE, process, "", "h", BASE_ID, limit, 99, (), {}, False)
-        created = await containers.create(plan, lower)
-        started = processes.start_time(created.supervisor)
-        await containers.start(INSTANCE)
-        await processes.ended(created.supervisor, started)
+        plan = Plan(INSTANCE, process, "", "h", BASE_ID, limit, 99, (), {}, False, LogConfig())
+        await containers.prepare(plan, lower)
+        started = await containers.start(plan, attach=False)
+        since = processes.start_time(started.supervisor)
+        await processes.ended(started.supervisor, since)
         log = containers.places(INSTANCE).log.read_text()
         assert [line.split()[-1] for line in log.splitlines()] == ["0:42", "0"]
         assert containers.exit_code(INSTANCE) == 0

@@ -9,6 +9,7 @@ import pytest
 
 from sublet.domain.errors import ProcessFailed
 from sublet.drivers import disk, mount, run
+from sublet.drivers import layers as module
 from sublet.drivers.layers import Layers
 
 IMAGE = Path("/images/0123.sif")
@@ -52,17 +53,29 @@ async def test_instances_that_start_together_share_one_copy(
 
 
 async def test_the_copy_outlives_the_last_instance_and_goes_with_the_image(
-    layers: Layers, programs: list[str]
+    layers: Layers, programs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "KEPT", 0)
     for user in "ab":
         await layers.acquire(IMAGE, 0, 1, user)
         layers.release(user)
+        await asyncio.sleep(0.001)
         assert list(layers.mounts.iterdir()) == []
     assert programs == ["cp", "sync"]
     assert layers.unused({"0123"}) == []
     assert layers.unused(set()) == ["0123"]
     layers.drop("0123")
     assert list(layers.unpacked.iterdir()) == []
+
+
+async def test_a_mount_stays_for_a_while_after_its_last_instance(layers: Layers) -> None:
+    for user in "ab":
+        await layers.acquire(IMAGE, 0, 1, user)
+        layers.release(user)
+        assert [path.name for path in layers.mounts.iterdir()] == ["0123"]
+        assert layers.unused({"0123"}) == []
+    layers.drop("0123")
+    assert list(layers.mounts.iterdir()) == []
 
 
 async def test_half_a_copy_is_nobodys_unless_it_is_being_made(

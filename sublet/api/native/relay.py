@@ -13,10 +13,13 @@ from pydantic import BaseModel, Field, TypeAdapter
 from sublet.api.native import strict
 from sublet.domain.errors import SubletError
 from sublet.domain.signals import signal_number
-from sublet.drivers.container.streams import Streams
+from sublet.drivers.container.streams import STDOUT, Streams
 
 Signal = Callable[[int], Awaitable[None]]
 """Sends the process a signal."""
+
+_LOOK = 1.0
+"""Seconds between looks at whether a client is there whose input is not read."""
 
 
 class CloseStdin(BaseModel):
@@ -63,9 +66,22 @@ async def _incoming(socket: WebSocket, streams: Streams, signal: Signal) -> None
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1006))
         if message.get("bytes") is not None:
-            await streams.send(message["bytes"])
+            await _feed(socket, streams, message["bytes"])
         else:
             await _control(strict.parse(_CONTROL, message["text"]), streams, signal)
+
+
+async def _feed(socket: WebSocket, streams: Streams, data: bytes) -> None:
+    """Hand on input. While the process does not read it, nothing is received, so that only
+    sending tells whether the client is still there: it is sent an output of no bytes."""
+    feeding = asyncio.ensure_future(streams.send(data))
+    try:
+        while not (await asyncio.wait([feeding], timeout=_LOOK))[0]:
+            await socket.send_bytes(bytes([STDOUT]))
+        feeding.result()
+    finally:
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
 
 
 async def _control(message: Control, streams: Streams, signal: Signal) -> None:

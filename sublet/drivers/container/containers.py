@@ -26,6 +26,7 @@ from sublet.drivers import disk, files, linux, mount, namespaces, trace
 from sublet.drivers.cgroup import SUPERVISORS, Cgroups
 from sublet.drivers.container import devices
 from sublet.drivers.container import spec as oci
+from sublet.drivers.container.filters import Filters
 from sublet.drivers.container.layer import Layer, WritableLayers
 from sublet.drivers.container.rights import Rights
 from sublet.drivers.container.rootfs import Root, User
@@ -114,6 +115,7 @@ class Containers:
         self.mounts = mount.base(config.run, config.identity)
         self.pool = Pool(config.root, self.mounts)
         self.writable = WritableLayers(self.pool, self.mounts)
+        self.filters = Filters()
         self.supervisor = Supervisor(config.run / "runtime", unified=cgroups.unified)
         self.rights = Rights.own()
 
@@ -171,7 +173,7 @@ class Containers:
             ),
             init=tini() if plan.options.init else "",
         )
-        config = oci.config(spec, self.rights)
+        config = self.filters.apply(plan.instance_id, oci.config(spec, self.rights))
         (at.run / "config.json").write_text(json.dumps(config))
         with trace.step("cgroups"):
             self.cgroups.create(plan.instance_id, plan.size, plan.pids_limit)
@@ -194,7 +196,9 @@ class Containers:
             cgroups=self.cgroups.procs_files(plan.instance_id),
         )
         with trace.step("start"):
-            return await self.supervisor.start(supervision, attach=attach)
+            started = await self.supervisor.start(supervision, attach=attach)
+        self.filters.learn(plan.instance_id, lambda: self.supervisor.filter(plan.instance_id))
+        return started
 
     def attach(self, instance_id: str) -> Attachment:
         """The streams of a running container, from now on. Raises OSError where it has ended."""
@@ -312,6 +316,7 @@ class Containers:
             mount.unmount_below(at.mounts)
         shutil.rmtree(at.mounts, ignore_errors=True)
         shutil.rmtree(at.run, ignore_errors=True)
+        self.filters.forget(instance_id)
         with trace.step("runtime delete"):
             self.supervisor.delete(instance_id)
 

@@ -14,7 +14,6 @@ import contextlib
 import os
 import shutil
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +29,6 @@ from sublet.drivers import namespaces, processes, run
 from sublet.drivers.container import protocol
 from sublet.drivers.container.protocol import Tell
 from sublet.drivers.container.streams import Attachment
-
-PROGRAM = Path(sys.executable).parent.parent / "libexec" / "sublet-supervisor"
-"""Built into .venv by scripts/setup."""
 
 START_DEADLINE, END_DEADLINE = 60.0, 5.0
 _MISSING = ("No such file or directory", "not found in $PATH", "no such file")
@@ -89,8 +85,8 @@ class Supervisor:
     def setup(self) -> None:
         """Make the mount namespace of supervisors and runtimes. Those of an earlier daemon keep
         theirs."""
-        if not PROGRAM.exists():
-            raise ToolMissing(f"{PROGRAM} is missing.", hint="Run `make setup`.")
+        if not run.HELPER.exists():
+            raise ToolMissing(f"{run.HELPER} is missing.", hint="Run `make setup`.")
         if self._namespace < 0:
             self._namespace = namespaces.mounts_for_runtimes(cgroup2=not self.unified)
 
@@ -117,6 +113,7 @@ class Supervisor:
                 supervisor_argv(spec, self.runtime, self.options, self.state),
                 descriptors=(theirs.fileno(), self._namespace),
             )
+        run.reap_later(pid)
         try:
             answer = await _answer(ours)
         except BaseException:
@@ -130,6 +127,12 @@ class Supervisor:
         ours.close()
         return Started(answer, pid, None)
 
+    def filter(self, instance_id: str) -> bytes:
+        """The seccomp filter that crun compiled for a container; nothing where it left none."""
+        with contextlib.suppress(OSError):
+            return (self.state / instance_id / "seccomp.bpf").read_bytes()
+        return b""
+
     def delete(self, instance_id: str) -> None:
         """Drop what the runtime remembers of a container that has ended. Idempotent."""
         shutil.rmtree(self.state / instance_id, ignore_errors=True)
@@ -138,7 +141,7 @@ class Supervisor:
 def supervisor_argv(spec: Supervision, runtime: str, options: list[str], state: Path) -> list[str]:
     """The supervisor's command line for one container, which the runtime keeps in `state`."""
     own = str(spec.directory)
-    argv = [str(PROGRAM), f"--directory={own}"]
+    argv = [str(run.HELPER), f"--directory={own}"]
     if spec.log:
         argv += [f"--log={spec.log}", f"--log-size={spec.log_size}"]
         argv.append(f"--log-files={spec.log_files}")
