@@ -164,10 +164,7 @@ def prune_images(everything: bool, filters: tuple[str, ...], force: bool, as_jso
     """
     client = Client()
     planned = client.prune_images(all=everything, filters=filters, dry_run=True)
-    count = len(planned["images"])
-    what = f"{count} image{'' if count == 1 else 's'}"
-    cache = f" and {format_bytes(planned['cache'])} of caches" if planned["cache"] else ""
-    print(f"To be removed: {what}{cache}, {format_bytes(planned['size'])}.", file=sys.stderr)
+    print(f"To be removed: {_what(planned)}, {format_bytes(planned['size'])}.", file=sys.stderr)
     if not confirmed(force):
         return 1
     done = client.prune_images(all=everything, filters=filters)
@@ -180,6 +177,12 @@ def prune_images(everything: bool, filters: tuple[str, ...], force: bool, as_jso
         print(f"Deleted: {row['digest']}")
     print(f"Total reclaimed space: {format_bytes(done['size'])}")
     return 0
+
+
+def _what(planned: dict[str, Any]) -> str:
+    count = len(planned["images"])
+    cache = f" and {format_bytes(planned['cache'])} of caches" if planned["cache"] else ""
+    return f"{count} image{'' if count == 1 else 's'}{cache}"
 
 
 COMMANDS = {

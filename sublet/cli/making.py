@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import click
 
-from sublet.cli.output import Progress
+from sublet.cli.output import Progress, silent
 from sublet.domain.errors import InvalidArgument
 from sublet.sdk import Client
 
@@ -15,7 +16,15 @@ from sublet.sdk import Client
 @click.argument("directory", metavar="DIR")
 @click.option("-t", "--tag", "name", default="", metavar="NAME", help="Name the image.")
 @click.option("-f", "--file", default="", metavar="FILE", help="Containerfile to use.")
-def build(directory: str, name: str, file: str) -> None:
+@click.option(
+    "--build-arg",
+    "arguments",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Value of an ARG; without one, that of the environment.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def build(directory: str, name: str, file: str, arguments: tuple[str, ...], quiet: bool) -> None:
     """Build the image that DIR's Containerfile or Dockerfile describes, packed into one file."""
     if not os.path.isdir(directory):
         raise InvalidArgument(f"There is no directory {directory}.")
@@ -24,9 +33,17 @@ def build(directory: str, name: str, file: str) -> None:
             os.path.abspath(directory),
             name=name,
             file=os.path.abspath(file) if file else "",
-            progress=progress,
+            arguments=_arguments(arguments),
+            progress=silent if quiet else progress,
         )
     print(made["digest"])
+
+
+def _arguments(texts: Iterable[str]) -> dict[str, str]:
+    """`NAME=VALUE` by name; a name alone takes this process's value, if there is one."""
+    found = dict(text.partition("=")[::2] for text in texts if "=" in text)
+    own = {text: os.environ[text] for text in texts if text in os.environ}
+    return {**own, **found}
 
 
 @click.command()

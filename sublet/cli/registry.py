@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from sublet.cli.output import Progress
+from sublet.cli.output import Progress, silent
 from sublet.domain.errors import InvalidArgument
 from sublet.sdk import Client
 
@@ -29,8 +29,7 @@ def pull(reference: str, quiet: bool, tls_verify: bool | None) -> None:
     What a broken pull has fetched is kept: the next one goes on where it broke off.
     """
     with Progress() as progress:
-        told = (lambda line: None) if quiet else progress
-        made = Client().pull(reference, told, tls_verify=tls_verify)
+        made = Client().pull(reference, silent if quiet else progress, tls_verify=tls_verify)
     print(made["digest"])
 
 
@@ -41,8 +40,7 @@ def pull(reference: str, quiet: bool, tls_verify: bool | None) -> None:
 def push(name: str, quiet: bool, tls_verify: bool | None) -> None:
     """Send an image to the registry in its name, and print the digest that it has there."""
     with Progress() as progress:
-        told = (lambda line: None) if quiet else progress
-        digest = Client().push(name, told, tls_verify=tls_verify)
+        digest = Client().push(name, silent if quiet else progress, tls_verify=tls_verify)
     print(digest)
 
 

@@ -64,3 +64,17 @@ def test_what_ran_by_its_path_is_collected(sublet: Sublet, small_file: Path) -> 
     assert f"Deleted: {digest}" in pruned.out
     assert pruned.out.splitlines()[-1].startswith("Total reclaimed space: ")
     assert sublet.json("image", "prune", "-f", "--json")["images"] == []
+
+
+def test_arguments_of_builds(sublet: Sublet, tmp_path: Path, small_file: Path) -> None:
+    sublet.ok("import", str(small_file), "-t", "small")
+    text = "ARG BASE\nFROM $BASE\nARG A\nARG B\nLABEL a=$A b=$B\n"
+    (tmp_path / "Containerfile").write_text(text)
+    given = ["--build-arg", "BASE=small", "--build-arg", "A=1=2", "--build-arg", "B"]
+    sublet.extra["B"] = "own"
+    built = sublet("build", str(tmp_path), "-q", "-t", "built", *given)
+    del sublet.extra["B"]
+    assert (built.code, built.err) == (0, "")
+    labels = sublet.json("image", "inspect", "built")["labels"]
+    assert (labels["a"], labels["b"]) == ("1=2", "own")
+    sublet.ok("rmi", "built", "small")

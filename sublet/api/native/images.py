@@ -16,11 +16,13 @@ from sublet.engine.verbs import Verbs
 
 
 class Build(BaseModel):
-    """`directory` and `file` are absolute paths on this host; an empty `file`: the usual ones."""
+    """`directory` and `file` are absolute paths on this host; an empty `file`: the usual ones.
+    `arguments`: values for the Containerfile's `ARG`s."""
 
     directory: str
     name: str = ""
     file: str = ""
+    arguments: dict[str, str] = {}
 
 
 class Pull(BaseModel):
@@ -133,6 +135,7 @@ def router(verbs: Verbs) -> APIRouter:
                     Path(body.directory),
                     name=body.name,
                     file=Path(body.file) if body.file else None,
+                    arguments=body.arguments,
                     report=report,
                 )
             )

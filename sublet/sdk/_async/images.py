@@ -5,7 +5,7 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sublet.sdk._async.calls import AsyncCalls
 
@@ -85,10 +85,18 @@ class AsyncImageVerbs(AsyncCalls):
         )
 
     async def build(
-        self, directory: str, *, name: str = "", file: str = "", progress: Progress = silent
+        self,
+        directory: str,
+        *,
+        name: str = "",
+        file: str = "",
+        arguments: Mapping[str, str] | None = None,
+        progress: Progress = silent,
     ) -> dict[str, Any]:
-        """Build the Containerfile in a directory of this host (absolute paths)."""
-        body = {"directory": directory, "name": name, "file": file}
+        """Build the Containerfile in a directory of this host (absolute paths); `arguments` are
+        values for its `ARG`s."""
+        body: dict[str, Any] = {"directory": directory, "name": name, "file": file}
+        body["arguments"] = dict(arguments or {})
         return await self._operate("/v1/images/build", body, progress)
 
     async def import_image(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sublet.sdk._sync.calls import Calls
 
@@ -84,10 +84,18 @@ class ImageVerbs(Calls):
         )
 
     def build(
-        self, directory: str, *, name: str = "", file: str = "", progress: Progress = silent
+        self,
+        directory: str,
+        *,
+        name: str = "",
+        file: str = "",
+        arguments: Mapping[str, str] | None = None,
+        progress: Progress = silent,
     ) -> dict[str, Any]:
-        """Build the Containerfile in a directory of this host (absolute paths)."""
-        body = {"directory": directory, "name": name, "file": file}
+        """Build the Containerfile in a directory of this host (absolute paths); `arguments` are
+        values for its `ARG`s."""
+        body: dict[str, Any] = {"directory": directory, "name": name, "file": file}
+        body["arguments"] = dict(arguments or {})
         return self._operate("/v1/images/build", body, progress)
 
     def import_image(
