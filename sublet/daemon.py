@@ -24,7 +24,7 @@ from sublet.domain.capacity import rentable
 from sublet.domain.config import Config
 from sublet.domain.errors import DaemonUnavailable, InvalidArgument, SubletError
 from sublet.domain.instance import LIVE
-from sublet.drivers import trace
+from sublet.drivers import linux, trace
 from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container.containers import Containers
 from sublet.drivers.layers import Layers
@@ -216,6 +216,7 @@ def main() -> None:
     try:
         if os.geteuid() != 0:
             raise DaemonUnavailable("The daemon needs root.", hint="Start it with sudo.")
+        linux.one_heap()
         config = load_config()
         lock(config)
         asyncio.run(serve(config))

@@ -37,6 +37,7 @@ RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
+_M_ARENA_MAX = -8
 _CLOCK_REALTIME, _TFD_TIMER_ABSTIME = 0, 1
 
 
@@ -158,3 +159,12 @@ def timerfd(moment: float) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def one_heap() -> None:
+    """Have all threads allocate from one heap (mallopt(3), M_ARENA_MAX), where the C library can.
+
+    Otherwise each thread that ever called libnftables keeps a heap of its own, of 7 MB.
+    """
+    if mallopt := getattr(_libc, "mallopt", None):
+        mallopt(_M_ARENA_MAX, 1)
