@@ -182,8 +182,8 @@ class Lifecycle:
         try:
             with trace.request("end", instance.id):
                 await self.visits.end(instance.id)  # first: one of them may have the lock
-            async with self.locks.hold(instance.id, "exit"):
-                await self.finish(instance.id, code)
+                async with self.locks.hold(instance.id, "exit"):
+                    await self.finish(instance.id, code)
         except Exception:  # whatever it is: who waits for the end must hear of it
             log.exception("%s has ended but is not cleaned up", instance.name)
         if not future.done():
