@@ -26,6 +26,7 @@ from netlab import (
 
 from sublet.domain.config import Config
 from sublet.domain.errors import InvalidArgument, PortInUse, StartFailed
+from sublet.domain.networks import NamedNetwork
 from sublet.domain.ports import Port
 from sublet.drivers.network import Endpoint, Network, Place
 
@@ -322,6 +323,32 @@ async def test_many_at_once(lab: Lab) -> None:
         *(network.unpublish(box.name) for box in lab.boxes),
     )
     assert await network.leftovers(set()) == []
+
+
+async def test_hundreds_leave_at_once(lab: Lab) -> None:
+    one = await lab.box(1)
+    await asyncio.gather(*(lab.network.detach(token_hex(6)) for _ in range(600)))
+    await link_and_rule(lab, one)
+    await lab.network.detach(one.name)
+    assert await lab.network.leftovers(set()) == []
+
+
+async def test_networks_of_nobody(lab: Lab) -> None:
+    network = NamedNetwork("a" * 12, "back", 16)
+    await lab.network.add(network)
+    bridge = lab.network.identity.bridge_of(16)
+    assert await lab.network.healthy()
+    sh("ip", "link", "del", bridge)
+    assert not await lab.network.healthy()
+    await lab.network.repair([])
+    assert await lab.network.healthy()
+    lab.network = Network(lab.config)  # a daemon that knows no such network
+    await lab.network.up()
+    assert [(left.kind, left.name) for left in await lab.network.leftovers(set())] == [
+        ("link", bridge)
+    ]
+    await lab.network.clean()
+    assert await lab.network.leftovers(set()) == []
 
 
 async def test_everything_twice(lab: Lab) -> None:

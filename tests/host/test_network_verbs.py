@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -105,6 +107,31 @@ def test_connect_and_disconnect(host: Sublet, tools: str) -> None:
     host.ok("network", "disconnect", "-f", "back", "web")
 
 
+def test_connections_survive_stop_and_start(host: Sublet, tools: str) -> None:
+    host.ok("network", "create", "back")
+    serve(host, tools, "db", "--network", "back", "--network-alias", "store")
+    serve(host, tools, "web")
+    host.ok("stop", "-t", "0", "web")
+    host.ok("network", "connect", "back", "web", "--alias", "front")
+    before = host.json("network", "inspect", "back")
+    host.ok("start", "web")
+    host.ok("restart", "-t", "0", "db")
+    after = host.json("network", "inspect", "back")
+    assert [row["address"] for row in after["instances"]] == [
+        row["address"] for row in before["instances"]
+    ]
+    assert sorted(addresses(host, "web")) == ["eth0", "eth1"]
+    assert asks(host, "web", "store") == "db"
+    assert asks(host, "db", "front") == "web"
+    host.ok("rename", "db", "depot")
+    assert asks(host, "web", "depot") == "db"
+    eventually(lambda: looks(host, "web", "db") == {after["instances"][0]["address"]}, "hostname")
+    host.ok("stop", "-t", "0", "web")
+    host.ok("network", "disconnect", "default", "web")
+    host.ok("start", "web")
+    assert sorted(addresses(host, "web")) == ["eth1"]
+
+
 def test_connections_survive_the_daemon(own: Sublet, base_file: Path) -> None:
     own.ok("network", "create", "back", "--label", "team=x")
     own.ok("run", "-d", "--name", "a", "--network", "back", "debian:bookworm", "sleep", "600")
@@ -153,6 +180,24 @@ def test_the_hosts_network(host: Sublet, tools: str) -> None:
     refused(host, "run", "--network", "host", "-p", "80", tools, "true", says="ports")
     sysctl = ("--sysctl", "net.ipv4.ip_forward=0")
     refused(host, "run", "--network", "host", *sysctl, tools, "true", says="sysctls")
+
+
+def test_the_hosts_network_without_link_local(host: Sublet, tools: str) -> None:
+    """A cloud machine's credentials are at such an address."""
+    place = ("169.254.77.77/32", "dev", "lo")
+    subprocess.run(["ip", "addr", "add", *place], check=True)
+    try:
+        with socket.create_server(("169.254.77.77", 0)) as server:
+            port = server.getsockname()[1]
+            socket.create_connection(server.getsockname(), timeout=3).close()
+            connect = ("timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/169.254.77.77/{port}")
+            assert host("run", "--rm", "--network", "host", tools, *connect).code != 0
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            connect = ("timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}")
+            assert host("run", "--rm", "--network", "host", tools, *connect).code == 0
+    finally:
+        subprocess.run(["ip", "addr", "del", *place], check=True)
 
 
 def test_another_instances_network(host: Sublet, tools: str) -> None:

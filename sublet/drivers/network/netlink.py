@@ -18,6 +18,9 @@ from typing import Any
 DEADLINE = 10.0
 """Seconds that an answer may take."""
 
+AT_ONCE = 64
+"""Requests whose answers surely fit the socket's buffer."""
+
 NEWLINK, DELLINK, SETLINK, NEWADDR, GETADDR = 16, 17, 19, 20, 22
 NEWROUTE, GETROUTE = 24, 26
 CREATE = 0x400 | 0x200
@@ -49,28 +52,37 @@ def open_socket() -> socket.socket:
 
 
 def send(requests: Sequence[Request], sock: socket.socket | None = None) -> None:
-    """Carry out the requests in order, all sent at once.
+    """Carry out the requests in order, AT_ONCE sent at once.
 
     Raises OSError with the errno of the first that failed; those after it were still
     carried out. Without `sock`, in the network namespace of the calling thread.
     """
-    if not requests:
-        return
+    problem = None
     with contextlib.ExitStack() as stack:
-        sock = sock or stack.enter_context(open_socket())
-        sock.sendto(b"".join(_encode(r, _ACK, i) for i, r in enumerate(requests)), (0, 0))
-        missing, problem = len(requests), None
-        while missing:
-            for kind, number, body in _messages(sock.recv(65536)):
-                if kind != _ERROR or number >= len(requests):
-                    continue
-                missing -= 1
-                errno = -struct.unpack_from("=i", body)[0]
-                if errno and errno not in requests[number].ignore:
-                    problem = problem or (errno, requests[number])
+        if requests and sock is None:
+            sock = stack.enter_context(open_socket())
+        for start in range(0, len(requests), AT_ONCE):
+            assert sock
+            failed = _exchange(sock, requests[start : start + AT_ONCE])
+            problem = problem or failed
     if problem:
         what = dict(problem[1].attributes).get("IFLA_IFNAME", f"request {problem[1].kind}")
         raise OSError(problem[0], os.strerror(problem[0]), f"netlink: {what}")
+
+
+def _exchange(sock: socket.socket, requests: Sequence[Request]) -> tuple[int, Request] | None:
+    """Send the requests and wait for all answers; the first failure."""
+    sock.sendto(b"".join(_encode(r, _ACK, i) for i, r in enumerate(requests)), (0, 0))
+    missing, problem = len(requests), None
+    while missing:
+        for kind, number, body in _messages(sock.recv(65536)):
+            if kind != _ERROR or number >= len(requests):
+                continue
+            missing -= 1
+            errno = -struct.unpack_from("=i", body)[0]
+            if errno and errno not in requests[number].ignore:
+                problem = problem or (errno, requests[number])
+    return problem
 
 
 def dump(request: Request) -> list[Any]:
