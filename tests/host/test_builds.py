@@ -24,6 +24,7 @@ from imagelab import (
     until,
     write,
 )
+from registrylab import put
 
 from sublet.domain.errors import (
     BuildFailed,
@@ -237,5 +238,17 @@ async def test_disk_full(tiny: Path, tmp_path: Path, bookworm: Path) -> None:
     lab.close()
 
 
-def noise() -> bytes:
-    return archive(entry("noise", os.urandom(60 << 20)))
+def noise(size: int = 60 << 20) -> bytes:
+    return archive(entry("noise", os.urandom(size)))
+
+
+@pytest.mark.parametrize("size", [60 << 20, 24 << 20], ids=["download", "unpacking"])
+async def test_disk_full_in_a_pull(tiny: Path, tmp_path: Path, registry: str, size: int) -> None:
+    """What was fetched does not stay on the full disk."""
+    name = put(registry, "big:1", make_layout(tmp_path / "layout", noise(size)))
+    lab = Lab(tiny / "root")
+    with pytest.raises(DiskFull):
+        await lab.images.pull(name)
+    assert not list((lab.root / "downloads").glob("*/*"))
+    await lab.assert_clean()
+    lab.close()
