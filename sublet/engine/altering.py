@@ -11,7 +11,7 @@ from sublet.domain.change import Change, admit_change, changed
 from sublet.domain.errors import InvalidArgument, NoSuchInstance, WrongState
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.names import validate_new_name
-from sublet.drivers import counters
+from sublet.drivers import counters, trace
 from sublet.engine.lifecycle import Lifecycle
 
 
@@ -30,8 +30,11 @@ async def pause(lifecycle: Lifecycle, instance: Instance) -> None:
     async with _held(lifecycle, instance, "pause") as current:
         if current.state is not State.RUNNING:
             raise WrongState(f"{current.name} is {current.state}, not running.")
-        await lifecycle.parts.containers.cgroups.freeze(current.id, True)
-        _settle(lifecycle, current.id, State.RUNNING, State.PAUSED)
+        with trace.request("pause", current.id):
+            with trace.step("freeze"):
+                await lifecycle.parts.containers.cgroups.freeze(current.id, True)
+            with trace.step("row"):
+                _settle(lifecycle, current.id, State.RUNNING, State.PAUSED)
 
 
 async def unpause(lifecycle: Lifecycle, instance: Instance) -> None:
@@ -39,8 +42,11 @@ async def unpause(lifecycle: Lifecycle, instance: Instance) -> None:
     async with _held(lifecycle, instance, "unpause") as current:
         if current.state is not State.PAUSED:
             raise WrongState(f"{current.name} is {current.state}, not paused.")
-        await lifecycle.parts.containers.cgroups.freeze(current.id, False)
-        _settle(lifecycle, current.id, State.PAUSED, State.RUNNING)
+        with trace.request("unpause", current.id):
+            with trace.step("thaw"):
+                await lifecycle.parts.containers.cgroups.freeze(current.id, False)
+            with trace.step("row"):
+                _settle(lifecycle, current.id, State.PAUSED, State.RUNNING)
 
 
 def _settle(lifecycle: Lifecycle, instance_id: str, old: State, new: State) -> None:
@@ -71,15 +77,35 @@ async def update(
     parts = lifecycle.parts
     async with _held(lifecycle, instance, "update") as current:
         spec = changed(current.spec, change)
-        if current.state in LIVE and _limits(spec) != _limits(current.spec):
+        live = current.state in LIVE and _limits(spec) != _limits(current.spec)
+        if live:
             used = counters.memory(parts.containers.cgroups, current.id)
             admit_change(current.spec, spec, free(), used)
-            parts.containers.cgroups.limit(current.id, spec.size, spec.pids_limit)
         if spec.disk != current.spec.disk:
             await parts.containers.writable.grow(current.id, spec.disk)
+        current = parts.store.get(current.id) or current  # its health may have changed meanwhile
         altered = replace(current, spec=spec)
-        parts.store.update(altered)
+        with trace.request("update", current.id):
+            with trace.step("row"):
+                parts.store.update(altered)
+            if live:
+                with trace.step("limits"):
+                    _limit(lifecycle, current, altered)
         lifecycle.tell("updated", altered, size=str(spec.size))
+
+
+def _limit(lifecycle: Lifecycle, current: Instance, altered: Instance) -> None:
+    """Give a running instance its new limits; if the kernel refuses, the old ones stay."""
+    cgroups = lifecycle.parts.containers.cgroups
+    try:
+        cgroups.limit(altered.id, altered.spec.size, altered.spec.pids_limit)
+    except OSError as error:
+        lifecycle.parts.store.update(current)
+        cgroups.limit(current.id, current.spec.size, current.spec.pids_limit)
+        raise WrongState(
+            f"The kernel refuses these limits for {current.name}: {error.strerror}.",
+            hint="It may use more memory than that; stop something in it first.",
+        ) from error
 
 
 def _limits(spec: object) -> tuple[object, ...]:

@@ -232,8 +232,9 @@ class Instances:
         instance = self.get(text)
         with self.parts.events.listen() as queue:
             while not reached(condition, self.parts.store.get(instance.id)):
-                while (await queue.get()).instance != instance.id:
-                    pass
+                await queue.get()
+                while not queue.empty():  # of many events, the row tells what they come to
+                    queue.get_nowait()
         current = self.parts.store.get(instance.id)
         return ending.exit_code(current) if current else 0
 

@@ -69,9 +69,11 @@ class Reconciler:
         parts.layers.adopt(self.lifecycle.image_file(instance.digest), instance.id)
         self.lifecycle.volumes.adopt(instance)
         await parts.network.announce(self.lifecycle.connections.endpoint(instance))
-        await parts.containers.cgroups.freeze(instance.id, instance.state is State.PAUSED)
         self.lifecycle.watch(instance)
         self.lifecycle.tell("adopted", instance)
+        cgroups = parts.containers.cgroups  # a pause or an update may have been cut off
+        await cgroups.freeze(instance.id, instance.state is State.PAUSED)
+        cgroups.limit(instance.id, instance.spec.size, instance.spec.pids_limit)
 
     async def _settle(self, instance: Instance, what: Fate) -> None:
         """Finish what the instance was in the middle of."""

@@ -1,0 +1,52 @@
+"""Requests are taken as they are meant, or refused with the key that is wrong."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import TypeAdapter
+
+from sublet.api.native import strict
+from sublet.api.native.relay import _CONTROL, Resize, SendSignal
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.spec import InstanceSpec
+
+SPEC = TypeAdapter(InstanceSpec)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"image": "i", "memry": 5}', "unknown key 'memry'"),
+        ('{"image": "i", "restart": {"nam": "no"}}', r"unknown key 'restart\.nam'"),
+        ('{"image": "i", "memory": "much"}', "memory: "),
+        ("{}", "image: "),
+        ("nonsense", "Invalid JSON"),
+    ],
+)
+def test_what_is_refused_is_named(text: str, says: str) -> None:
+    with pytest.raises(InvalidArgument, match=says):
+        strict.parse(SPEC, text)
+
+
+def test_a_request_is_taken() -> None:
+    assert strict.parse(SPEC, '{"image": "i", "labels": {"any": "key"}}').labels == {"any": "key"}
+
+
+def test_control_messages() -> None:
+    size = strict.parse(_CONTROL, '{"type": "resize", "rows": 5, "columns": 80}')
+    assert size == Resize(type="resize", rows=5, columns=80)
+    sent = strict.parse(_CONTROL, '{"type": "signal", "signal": "TERM"}')
+    assert sent == SendSignal(type="signal", signal="TERM")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "7", "null", '{"type": "resize"}', '{"type": "dance"}', '{"type": "signal"}'),
+        '{"type": "resize", "rows": -1, "columns": 80}',
+        '{"type": "resize", "rows": 1e9, "columns": 80}',
+    ],
+)
+def test_malformed_control_messages_are_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        strict.parse(_CONTROL, text)
