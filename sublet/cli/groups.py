@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sublet.cli import instances, life, pruning, ps, system, watching
+from sublet.cli import files, hot, instances, life, pruning, ps, system, watching
 
 
 @click.group()
@@ -17,8 +17,9 @@ def system_group() -> None:
     """Commands on the host's room: df, prune; and events."""
 
 
-for _commands in (life.COMMANDS, watching.COMMANDS, instances.COMMANDS, pruning.COMMANDS):
-    for _name, _command in _commands.items():
+_MODULES = (hot, life, watching, instances, files, pruning)
+for _module in _MODULES:
+    for _name, _command in _module.COMMANDS.items():
         if _name != "events":
             instance.add_command(_command, _name)
 instance.add_command(ps.ps, "ls")

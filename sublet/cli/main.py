@@ -11,6 +11,7 @@ from sublet.sdk import _marks
 
 ENGINE_ERROR, INTERRUPTED = 125, 130
 HOT = {"run": flags.RUN, "exec": flags.EXEC}
+GROUPS = ("instance", "container")
 
 
 def main() -> None:
@@ -50,6 +51,8 @@ def _leave(code: int) -> None:
 
 def _guarded(args: list[str]) -> int:
     """Run the command; every error becomes a sentence and an exit code."""
+    if len(args) > 1 and args[0] in GROUPS and args[1] in HOT:
+        args = args[1:]
     verb = args[0] if args else ""
     try:
         return _dispatch(args)

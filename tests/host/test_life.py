@@ -228,3 +228,11 @@ def test_unknown_keys_are_refused(sublet: Sublet) -> None:
         client.foreground({"image": BASE, "memry": 5})
     with pytest.raises(InvalidArgument, match="unknown key 'cpu'"):
         client.call("PATCH", "/v1/instances/box", {"cpu": 5})
+
+
+def test_dockers_groups_hold_the_same_verbs(sublet: Sublet) -> None:
+    sublet.ok("instance", "create", "--name", "box", BASE, "true")
+    assert [row["name"] for row in sublet.json("container", "ls", "-a", "--json")] == ["box"]
+    assert sublet.ok("container", "run", "--rm", BASE, "echo", "here") == "here"
+    assert sublet("container", "run", "--rm", BASE, "/no/such").code == 127
+    sublet.ok("container", "rm", "box")
