@@ -22,7 +22,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from sublet.domain.errors import DiskFull, ProcessFailed
-from sublet.drivers import confine, linux, run
+from sublet.drivers import confine, linux, run, trace
 from sublet.drivers.pool import can_clone, clone
 
 MARGIN = 0.05
@@ -51,11 +51,12 @@ async def copy_in_use(
 ) -> None:
     """Copy trees as they are at the same moment of a pause, in which `also` is done as well."""
     start, clock = time.time() - MARGIN, time.time() - time.monotonic()
-    for source, target in pairs:
-        await _first_pass(source, target)
-    for source, _ in pairs:
-        changed = await _changed(source, start)
-        await asyncio.to_thread(_write_back, source, changed)
+    with trace.step("first pass"):
+        for source, target in pairs:
+            await _first_pass(source, target)
+        for source, _ in pairs:
+            changed = await _changed(source, start)
+            await asyncio.to_thread(_write_back, source, changed)
     async with pause():
         await also()
         shift = time.time() - time.monotonic() - clock  # somebody set the clock

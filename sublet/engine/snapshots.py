@@ -131,7 +131,8 @@ class Snapshots:
                 try:
                     if running:
                         await self.parts.containers.cgroups.freeze(instance.id, True)
-                    yield
+                    with trace.step("pause"):
+                        yield
                 finally:
                     if running:
                         await self.parts.containers.cgroups.freeze(instance.id, False)
@@ -224,20 +225,31 @@ class Snapshots:
         instance = self.instances.get(text)
         kept = self._kept(self.get(name, instance.id), instance)
         parts = [part for part in self._parts(instance) if part.name in {k.name for k, _ in kept}]
+        with trace.request("rollback", instance.id):
+            await self._prepare(parts, kept)
+            await self._swap(instance, parts)
+
+    async def _prepare(self, parts: Sequence[Part], kept: Sequence[tuple[Part, Path]]) -> None:
         try:
             await copies.forget(parts)
-            await copies.prepare(kept)
+            with trace.step("prepare"):
+                await copies.prepare(kept)
         except BaseException:
             await self.lifecycle.anyway(copies.forget(parts))
             raise
+
+    async def _swap(self, instance: Instance, parts: Sequence[Part]) -> None:
+        """Put what is prepared in its place, while the instance does not run."""
         running = instance.state in LIVE
         self.lifecycle.restarting.add(instance.id)
         try:
             await self.instances.stop(instance.id)
             async with self.lifecycle.locks.hold(instance.id, "rollback"):
                 self._check_exists(instance)
-                copies.mark_ready(parts)
-                await copies.replace(parts)
+                with trace.step("mark"):
+                    copies.mark_ready(parts)
+                with trace.step("replace"):
+                    await copies.replace(parts)
             self.lifecycle.tell("rolled-back", instance)
             if running:
                 await self.instances.start(instance.id)
@@ -255,7 +267,7 @@ class Snapshots:
                     disk.thaw(part.point)
                 if copies.is_ready(parts):
                     await copies.replace(parts)
-                elif instance.state not in LIVE:
+                else:
                     await copies.forget(parts)
             except (OSError, SubletError) as error:
                 log.error("a rollback of %s cannot be finished: %s", instance.name, error)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,46 @@ def test_a_killed_daemon(own: Sublet) -> None:
                 own.ok("rm", "-f", "-v", *others)
     assert kept in ids(own)
     own.ok("rm", "-f", "-v", "box")
+
+
+@pytest.mark.parametrize(
+    ("point", "content"),
+    [
+        pytest.param("snapshot/first pass:before", "new", marks=pytest.mark.slow),
+        ("snapshot/pause:before", "new"),
+        pytest.param("snapshot/pause:after", "new", marks=pytest.mark.slow),
+        pytest.param("fork/first pass:before", "new", marks=pytest.mark.slow),
+        pytest.param("fork/pause:before", "new", marks=pytest.mark.slow),
+        pytest.param("rollback/prepare:before", "new", marks=pytest.mark.slow),
+        pytest.param("rollback/prepare:after", "new", marks=pytest.mark.slow),
+        pytest.param("rollback/mark:before", "new", marks=pytest.mark.slow),
+        ("rollback/mark:after", "old"),
+        ("rollback/replace:after", "old"),
+    ],
+)
+def test_a_daemon_that_dies_at(tight: Sublet, point: str, content: str) -> None:
+    """The instance has its new files, or those of the snapshot: never half of each."""
+    command = ("small", "sh", "-c", "while :; do sleep 0.1; done")
+    tight.ok("run", "-d", "--name", "box", "--stop-timeout", "0", "-v", "/data", *command)
+    tight.ok("exec", "box", "sh", "-c", "echo old > /x; echo old > /data/x")
+    kept = tight.ok("snapshot", "box", "--name", "first")
+    tight.ok("exec", "box", "sh", "-c", "echo new > /x; echo new > /data/x")
+    tight.ok("daemon", "--stop")
+    verb = point.partition("/")[0]
+    args = (verb, "box", "first") if verb == "rollback" else (verb, "box")
+    outcome = replace(tight, extra={"SUBLET_FAULT": point})(*args)
+    assert outcome.code == 1
+    assert "The daemon" in outcome.err, f"{point} was not met"
+    eventually(lambda: tight("audit").code == 0, "the audit is clean")
+    assert ids(tight) == [kept]
+    rows = {row["name"]: row["state"] for row in tight.json("ps", "-a", "--json")}
+    assert list(rows) == ["box"]
+    if rows["box"] == "stopped":
+        tight.ok("start", "box")
+    assert tight.ok("exec", "box", "cat", "/x", "/data/x").split() == [content, content]
+    place = pool_of(tight) / "instances" / tight.json("inspect", "box")["id"]
+    assert {"new", "old", "rollback"}.isdisjoint(os.listdir(place))
+    tight.ok("rm", "-f", "-v", "box")
 
 
 def test_a_full_disk(tight: Sublet) -> None:
