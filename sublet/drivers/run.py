@@ -89,11 +89,14 @@ async def spawn(
         raise ToolMissing(f"{argv[0]} cannot be started: {error}.") from error
 
 
-def launch(argv: list[str], descriptors: Sequence[int]) -> int:
-    """Start a program that outlives the daemon; its pid, which somebody has to wait for.
+def launch(
+    argv: list[str], descriptors: Sequence[int] = (), env: Mapping[str, str] | None = None
+) -> int:
+    """Start a program that outlives the daemon (asyncio would kill its own when the loop is
+    closed); its pid, which somebody has to wait for (`reap_later`, `reap`).
 
     `descriptors` become its 3, 4 and so on; its standard streams are /dev/null, its
-    environment is PATH alone. The daemon is not copied for it (posix_spawn(3)), which with
+    environment is PATH and `env`. The daemon is not copied for it (posix_spawn(3)), which with
     many megabytes takes longer than the program.
     """
     log.debug("launch: %s", shlex.join(argv))
@@ -101,9 +104,16 @@ def launch(argv: list[str], descriptors: Sequence[int]) -> int:
     actions += [(os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2)]
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in descriptors]
     actions += [(os.POSIX_SPAWN_DUP2, fd, 3 + number) for number, fd in enumerate(high)]
-    environment = {"PATH": os.environ.get("PATH", os.defpath)}
+    environment = {"PATH": os.environ.get("PATH", os.defpath), **(env or {})}
     try:
-        pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsid=True)
+        pid = os.posix_spawnp(
+            argv[0],
+            argv,
+            environment,
+            file_actions=actions,
+            setsid=True,
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
+        )
     except FileNotFoundError as error:
         raise ToolMissing(f"{argv[0]} cannot be started: {error}.") from error
     finally:
@@ -125,23 +135,8 @@ def reap_later(pid: int) -> None:
     loop.add_reader(fd, reap)
 
 
-def detach(argv: list[str], env: Mapping[str, str]) -> int:
-    """Start a program that outlives this one, in a session of its own, with nothing to read or
-    write; its process id. asyncio would kill its own when the loop is closed.
-
-    Raises ToolMissing. Who ends it reaps it (`reap`).
-    """
-    log.debug("run: %s", shlex.join(argv))
-    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    heard = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores
-    try:
-        return os.posix_spawnp(argv[0], argv, env, file_actions=null, setsid=True, setsigdef=heard)
-    except FileNotFoundError as error:
-        raise ToolMissing(f"{argv[0]} is not installed on this host.") from error
-
-
 def reap(pid: int) -> bool:
-    """Whether the program that `detach` started has ended; if it has, its entry is gone."""
+    """Whether a program that was launched has ended; if it has, its entry is gone."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:  # an earlier daemon's, or reaped

@@ -88,7 +88,7 @@ class Forwarders:
         """
         if bound.port.protocol == "udp":
             bound.socket.close()
-        pid = run.detach(command(bound.port, address), self._marks(instance_id))
+        pid = run.launch(command(bound.port, address), env=self._marks(instance_id))
         self._groups.setdefault(instance_id, set()).add(pid)
         await _until_listening(pid, bound.port)
 
@@ -127,8 +127,7 @@ class Forwarders:
         return dict(found)
 
     def _marks(self, instance_id: str) -> dict[str, str]:
-        path = os.environ.get("PATH", os.defpath)
-        return {"PATH": path, _NETWORK: self._network, _INSTANCE: instance_id}
+        return {_NETWORK: self._network, _INSTANCE: instance_id}
 
     def _owner(self, process: str) -> str:
         """The instance whose forwarder the process is; nothing inside an instance counts."""

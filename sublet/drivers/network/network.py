@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from sublet.domain import subnets
 from sublet.domain.config import Config
-from sublet.domain.errors import StartFailed, SubletError
+from sublet.domain.errors import InsufficientCapacity, StartFailed, SubletError
 from sublet.domain.leftover import Leftover
 from sublet.domain.networks import STANDARD, NamedNetwork
 from sublet.domain.ports import Port
@@ -184,12 +185,18 @@ class Network:
     ) -> None:
         """The instance's network namespace has eth<interface> with the address, on the network.
 
-        `netns` is a descriptor of the namespace, or its file. Raises StartFailed.
+        `netns` is a descriptor of the namespace, or its file. Raises StartFailed;
+        InsufficientCapacity when the bridge is full.
         """
         place = Place(address, (), network, interface)
         try:
             await finish(self._plug, self._cable(instance_id, place), netns)
         except OSError as error:
+            if error.errno == errno.EXFULL:
+                raise InsufficientCapacity(
+                    "The network's bridge has all the 1023 cables that a bridge can have.",
+                    hint="Put further instances on another network: sublet network create NAME.",
+                ) from error
             raise StartFailed(f"{instance_id} cannot be put on the network: {error}.") from error
 
     async def detach(self, instance_id: str, interface: int | None = None) -> None:
