@@ -33,7 +33,7 @@
 enum { FIRST = 3, NAMESPACE = 4, OWN = 5, BACKLOG = 64, COMPLAINT = 8192 };
 
 struct options {
-    const char *directory, *log, *gate;
+    const char *directory, *log, *gate, *own_tree, *tree;
     const char *own[CGROUPS], *inner[CGROUPS];
     int owns, inners, log_files;
     long long log_size;
@@ -66,6 +66,7 @@ static struct options parse(int argc, char **argv) {
         {"log-size", required_argument, NULL, 's'},  {"log-files", required_argument, NULL, 'f'},
         {"own-cgroup", required_argument, NULL, 'o'}, {"cgroup", required_argument, NULL, 'c'},
         {"gate", required_argument, NULL, 'g'},
+        {"own-tree", required_argument, NULL, 'O'},  {"tree", required_argument, NULL, 'C'},
         {"terminal", no_argument, NULL, 't'},        {"input", no_argument, NULL, 'i'},
         {NULL, 0, NULL, 0}};
     struct options options = {.log_files = 1};
@@ -79,6 +80,8 @@ static struct options parse(int argc, char **argv) {
         case 'f': options.log_files = atoi(optarg); break;
         case 'o': add(options.own, &options.owns, optarg); break;
         case 'c': add(options.inner, &options.inners, optarg); break;
+        case 'O': options.own_tree = optarg; break;
+        case 'C': options.tree = optarg; break;
         case 'g': options.gate = optarg; break;
         case 't': options.terminal = true; break;
         case 'i': options.input = true; break;
@@ -93,6 +96,18 @@ static struct options parse(int argc, char **argv) {
     return options;
 }
 
+/* Go on as a child that is in the cgroup. */
+static void move_into(const char *directory) {
+    int cgroup = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    pid_t pid = cgroup < 0 ? -1 : fork_into(cgroup);
+
+    if (pid < 0)
+        die(directory);
+    if (pid > 0)
+        _exit(0);
+    close(cgroup);
+}
+
 /* Its own cgroups first; those of the container stay open, for all who follow. */
 static void enter_cgroups(const struct options *options) {
     for (int n = 0; n < options->owns; n++) {
@@ -103,6 +118,8 @@ static void enter_cgroups(const struct options *options) {
     }
     for (int n = 0; n < CGROUPS; n++)
         cgroups[n] = -1;
+    if (options->tree && (tree = open(options->tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        die(options->tree);
     for (int n = 0; n < options->inners; n++)
         if ((cgroups[n] = open(options->inner[n], O_WRONLY | O_CLOEXEC)) < 0)
             die(options->inner[n]);
@@ -221,7 +238,8 @@ static void look_at_container(void) {
         if (outcome == HAS_FAILED)
             give_up();
         running = true;
-        if (!client_say_number(&clients[0], STARTED, container.process))
+        int32_t pids[] = {container.process, getpid()};
+        if (!client_say(&clients[0], STARTED, pids, sizeof pids))
             task_abandon(&container);
     }
 }
@@ -306,7 +324,8 @@ static void turn(void) {
                                (clients[n].owed ? POLLOUT : 0));
         set[OWN + 1 + n] = (struct pollfd){.fd = events ? clients[n].fd : -1, .events = events};
     }
-    if (poll(set, OWN + 1 + CLIENTS, hasty() ? 1 : -1) < 0)
+    const struct timespec soon = {.tv_nsec = 200000};
+    if (ppoll(set, OWN + 1 + CLIENTS, hasty() ? &soon : NULL, NULL) < 0)
         return;
     while (read(signals, &info, sizeof info) > 0) {
     }
@@ -351,8 +370,11 @@ int main(int argc, char **argv) {
         client->fd = -1;
     client_add(FIRST);
     fcntl(FIRST, F_SETFD, FD_CLOEXEC);
+    fcntl(FIRST, F_DUPFD_CLOEXEC, 16); /* whoever waits for the end of all waits for this one */
     fcntl(NAMESPACE, F_SETFD, FD_CLOEXEC);
     struct options options = parse(argc, argv);
+    if (options.own_tree)
+        move_into(options.own_tree);
     set_up(&options);
     for (;;)
         turn();

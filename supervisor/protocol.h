@@ -28,7 +28,8 @@ enum {
 
 /* To a client */
 enum {
-    STARTED = 's', /* a number: the pid, in the host's eyes */
+    STARTED = 's', /* two numbers: the pids, in the host's eyes, of the container's process and of
+                      the supervisor; one for EXECUTE: the pid of its process */
     FAILED = 'f',  /* text: why the container did not start; none for EXECUTE, whose runtime
                       writes to the standard errors that came with it */
     OUTPUT = 'o',  /* bytes that the container wrote to standard output, or its terminal */

@@ -31,7 +31,13 @@ struct task {
 
 enum outcome { UNCHANGED, HAS_STARTED, HAS_FAILED, HAS_ENDED };
 
-extern int cgroups[CGROUPS]; /* the container's cgroup.procs, open; -1 ends them */
+extern int cgroups[CGROUPS]; /* the container's tasks files (version 1), open; -1 ends them */
+extern int tree;             /* its cgroup of version 2, open; -1 without one */
+
+/* fork(2) into a cgroup of version 2; -1: the caller's own. To write one's pid to cgroup.procs
+ * waits for every processor to pass a point of rest, up to 20 ms (cgroup_threadgroup_rwsem); this
+ * does not, nor does a thread that moves itself by a tasks file of version 1. */
+pid_t fork_into(int cgroup);
 
 /* Fork, enter the cgroups, make `fds` descriptors 0, 1, …, and execute. `gate` may be NULL. */
 int task_start(struct task *task, const char *pid_file, const char *gate, char *const argv[],

@@ -3,10 +3,12 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,7 +16,16 @@
 
 enum { PF_FORKNOEXEC = 0x40 }; /* linux/sched.h: it has not executed anything since its fork */
 
-int cgroups[CGROUPS];
+int cgroups[CGROUPS], tree = -1;
+
+pid_t fork_into(int cgroup) {
+    struct clone_args args = {.exit_signal = SIGCHLD};
+    if (cgroup < 0)
+        return fork();
+    args.flags = CLONE_INTO_CGROUP;
+    args.cgroup = (unsigned)cgroup;
+    return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+}
 
 static void say(const char *what) {
     dprintf(2, "%s: %s\n", what, strerror(errno));
@@ -47,7 +58,7 @@ int task_start(struct task *task, const char *pid_file, const char *gate, char *
                const int *fds, int count) {
     *task = (struct task){.state = STARTING, .gate = gate, .gate_fd = -1};
     task->pid_file = strdup(pid_file);
-    task->runtime = task->pid_file ? fork() : -1;
+    task->runtime = task->pid_file ? fork_into(tree) : -1;
     if (task->runtime == 0)
         become(argv, fds, count);
     return task->runtime < 0 ? -1 : 0;

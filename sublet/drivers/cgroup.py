@@ -56,6 +56,15 @@ def hierarchies(mountinfo: str) -> list[Hierarchy]:
     return list(found.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Entrances:
+    """The tasks files of an instance's cgroups of version 1, and the directory of the one of
+    version 2, if there is any."""
+
+    tasks: tuple[str, ...]
+    tree: str
+
+
 class Cgroups:
     """The cgroups of one daemon's instances, below `parent` in each hierarchy."""
 
@@ -135,6 +144,12 @@ class Cgroups:
     def procs_files(self, instance_id: str) -> list[str]:
         """The files to write a pid (or 0, for oneself) to, to enter the instance's cgroups."""
         return [str(directory / "cgroup.procs") for directory in self._directories(instance_id)]
+
+    def entrances(self, instance_id: str) -> Entrances:
+        """What the supervisor needs to put processes into the instance's cgroups."""
+        places = [(tree.version, tree.mount / self.parent / instance_id) for tree in self.trees]
+        tasks = tuple(str(place / "tasks") for version, place in places if version == 1)
+        return Entrances(tasks, next((str(place) for version, place in places if version == 2), ""))
 
     def pids(self, instance_id: str) -> list[int]:
         """All processes of the instance."""

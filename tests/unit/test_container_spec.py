@@ -11,6 +11,7 @@ import pytest
 from sublet.domain.errors import CommandNotExecutable, CommandNotFound, InvalidArgument, StartFailed
 from sublet.domain.mounts import Mount, MountType
 from sublet.domain.privileges import CAPABILITIES
+from sublet.drivers.cgroup import Entrances
 from sublet.drivers.container import seccomp
 from sublet.drivers.container.logs import parse_line
 from sublet.drivers.container.rights import Rights
@@ -142,8 +143,8 @@ def supervision(**changes: Any) -> Supervision:
         log_files=2,
         tty=False,
         stdin=True,
-        own_cgroups=["/c/supervisors/cgroup.procs"],
-        cgroups=["/c/i/cgroup.procs"],
+        own_cgroups=Entrances(("/cpu/supervisors/tasks",), "/v2/supervisors"),
+        cgroups=Entrances(("/cpu/i/tasks",), "/v2/i"),
     )
     return replace(plain, **changes)
 
@@ -152,7 +153,8 @@ def test_supervisor_command_line() -> None:
     argv = supervisor_argv(supervision(), "/usr/bin/crun", ["--root", "/run/r"], Path("/run/r"))
     assert argv[1:] == [
         *("--directory=/run/i", "--log=/log", "--log-size=100", "--log-files=2"),
-        *("--own-cgroup=/c/supervisors/cgroup.procs", "--cgroup=/c/i/cgroup.procs", "--input"),
+        *("--own-cgroup=/cpu/supervisors/tasks", "--cgroup=/cpu/i/tasks"),
+        *("--own-tree=/v2/supervisors", "--tree=/v2/i", "--input"),
         *("--gate=/run/r/0123456789ab/exec.fifo", "--", "/usr/bin/crun", "--root", "/run/r"),
         *("create", "--bundle=/run/i", "--pid-file=/run/i/pid", "0123456789ab"),
     ]

@@ -192,8 +192,8 @@ class Containers:
             log_files=plan.log.max_files,
             tty=plan.process.tty,
             stdin=plan.stdin,
-            own_cgroups=self.cgroups.procs_files(SUPERVISORS),
-            cgroups=self.cgroups.procs_files(plan.instance_id),
+            own_cgroups=self.cgroups.entrances(SUPERVISORS),
+            cgroups=self.cgroups.entrances(plan.instance_id),
         )
         with trace.step("start"):
             started = await self.supervisor.start(supervision, attach=attach)

@@ -46,9 +46,14 @@ class Message(NamedTuple):
     data: bytes
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers that the message carries."""
+        return struct.unpack(f"={len(self.data) // 4}i", self.data[: len(self.data) & ~3])
+
+    @property
     def number(self) -> int:
-        """The number that the message carries; -1 where it carries none."""
-        return int(struct.unpack("=i", self.data)[0]) if len(self.data) == 4 else -1
+        """The first of them; -1 where there is none."""
+        return next(iter(self.numbers), -1)
 
 
 def packet(kind: Ask, data: bytes = b"") -> bytes:

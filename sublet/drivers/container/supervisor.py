@@ -25,7 +25,8 @@ from sublet.domain.errors import (
     SubletError,
     ToolMissing,
 )
-from sublet.drivers import namespaces, processes, run
+from sublet.drivers import namespaces, run
+from sublet.drivers.cgroup import Entrances
 from sublet.drivers.container import protocol
 from sublet.drivers.container.protocol import Tell
 from sublet.drivers.container.streams import Attachment
@@ -55,7 +56,7 @@ class Supervision:
 
     Its directory, the log (None: there is none), that one's size in bytes before it is
     rotated and how many files of it there may be, whether it has a terminal and a standard
-    input, the cgroup files that it enters itself, and those that the container enters.
+    input, the cgroups that it enters itself, and those that the container enters.
     """
 
     instance_id: str
@@ -65,8 +66,8 @@ class Supervision:
     log_files: int
     tty: bool
     stdin: bool
-    own_cgroups: list[str]
-    cgroups: list[str]
+    own_cgroups: Entrances
+    cgroups: Entrances
 
 
 class Supervisor:
@@ -115,17 +116,14 @@ class Supervisor:
             )
         run.reap_later(pid)
         try:
-            answer = await _answer(ours)
+            pid, supervisor = await _answer(ours)
         except BaseException:
-            ours.close()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(END_DEADLINE):
-                    await processes.ended(pid, processes.start_time(pid))
+            await _gone(ours)
             raise
         if attach:
-            return Started(answer, pid, Attachment(ours))
+            return Started(pid, supervisor, Attachment(ours))
         ours.close()
-        return Started(answer, pid, None)
+        return Started(pid, supervisor, None)
 
     def filter(self, instance_id: str) -> bytes:
         """The seccomp filter that crun compiled for a container; nothing where it left none."""
@@ -145,8 +143,10 @@ def supervisor_argv(spec: Supervision, runtime: str, options: list[str], state: 
     if spec.log:
         argv += [f"--log={spec.log}", f"--log-size={spec.log_size}"]
         argv.append(f"--log-files={spec.log_files}")
-    argv += [f"--own-cgroup={file}" for file in spec.own_cgroups]
-    argv += [f"--cgroup={file}" for file in spec.cgroups]
+    argv += [f"--own-cgroup={file}" for file in spec.own_cgroups.tasks]
+    argv += [f"--cgroup={file}" for file in spec.cgroups.tasks]
+    if spec.cgroups.tree:
+        argv += [f"--own-tree={spec.own_cgroups.tree}", f"--tree={spec.cgroups.tree}"]
     argv += (["--terminal"] if spec.tty else []) + (["--input"] if spec.stdin else [])
     argv.append(f"--gate={state / spec.instance_id / 'exec.fifo'}")
     argv += ["--", runtime, *options, "create", f"--bundle={own}"]
@@ -173,8 +173,18 @@ def explain(text: str) -> SubletError:
     return StartFailed(f"The container could not be started: {reason}.")
 
 
-async def _answer(connection: socket.socket) -> int:
-    """The pid of the container's first process, or the error for which there is none."""
+async def _gone(connection: socket.socket) -> None:
+    """Take a start back: nothing more is said to the supervisor, which ends. Closes."""
+    with contextlib.closing(connection), contextlib.suppress(TimeoutError, OSError):
+        connection.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(END_DEADLINE):
+            while await protocol.receive(connection):
+                pass
+
+
+async def _answer(connection: socket.socket) -> tuple[int, int]:
+    """The pids of the container's first process and of the supervisor, or the error for which
+    there are none."""
     try:
         async with asyncio.timeout(START_DEADLINE):
             message = await protocol.receive(connection)
@@ -184,7 +194,8 @@ async def _answer(connection: socket.socket) -> int:
         raise StartFailed("The supervisor ended before the container was there.")
     if message.kind != Tell.STARTED:
         raise explain(message.data.decode(errors="replace"))
-    return message.number
+    pid, supervisor = message.numbers
+    return pid, supervisor
 
 
 def _find_runtime() -> str:
