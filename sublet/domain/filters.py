@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from sublet.domain.errors import InvalidArgument
 
 Given = Mapping[str, tuple[str, ...]]
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def given(texts: Iterable[str], keys: Collection[str]) -> Given:
@@ -27,3 +28,12 @@ def labelled(labels: Mapping[str, str], wanted: str) -> bool:
     """Whether there is the label `KEY`, or `KEY=VALUE`."""
     key, equals, value = wanted.partition("=")
     return key in labels and (not equals or labels[key] == value)
+
+
+def boolean(key: str, text: str) -> bool:
+    """The value of a filter that says yes or no. Raises InvalidArgument."""
+    if text.lower() not in _BOOLEANS:
+        raise InvalidArgument(
+            f"{key}={text}: that is neither true nor false.", hint=f"Write --filter {key}=true."
+        )
+    return _BOOLEANS[text.lower()]

@@ -7,16 +7,15 @@ Docker's filters (reference of `docker image ls` and `docker image prune`): `dan
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from sublet.domain.errors import InvalidArgument
+from sublet.domain.filters import boolean, given, labelled
 from sublet.domain.image import Image
 from sublet.domain.moments import moment
 
 KEYS = ("dangling", "reference", "label", "label!", "before", "since", "until")
 FOR_PRUNE = ("label", "label!", "until")
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +37,13 @@ class ImageFilter:
             (self.dangling is None or self.dangling is not bool(names))
             and (self.before is None or image.created < self.before)
             and (self.since is None or image.created > self.since)
-            and all(_labelled(image, label) for label in self.labels)
-            and not any(_labelled(image, label) for label in self.without)
+            and all(labelled(image.config.labels, label) for label in self.labels)
+            and not any(labelled(image.config.labels, label) for label in self.without)
             and (
                 not self.references
                 or any(is_like(name, each) for name in names for each in self.references)
             )
         )
-
-
-@dataclass(slots=True)
-class _Given:
-    """The values of `--filter`, by key."""
-
-    values: dict[str, list[str]] = field(default_factory=dict)
-
-    def last(self, key: str) -> str | None:
-        return self.values[key][-1] if key in self.values else None
-
-    def all(self, key: str) -> tuple[str, ...]:
-        return tuple(self.values.get(key, ()))
 
 
 def parse(
@@ -68,24 +54,18 @@ def parse(
 ) -> ImageFilter:
     """The filter that `KEY=VALUE` texts give. `created` tells when the image of a name was
     made, for `before` and `since`. Raises InvalidArgument."""
-    given = _Given()
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not value or key not in keys:
-            raise InvalidArgument(
-                f"'{text}' is no filter.", hint=f"Write KEY=VALUE; the keys are {', '.join(keys)}."
-            )
-        given.values.setdefault(key, []).append(value)
-    before, since, until = given.last("before"), given.last("since"), given.last("until")
-    limits = [created(before)] if before else []
-    limits += [moment(until, now)] if until else []
+    values = given(texts, keys)
+    dangling = values.get("dangling", ())
+    before = [created(text) for text in values.get("before", ())]
+    before += [moment(text, now) for text in values.get("until", ())]
+    since = [created(text) for text in values.get("since", ())]
     return ImageFilter(
-        dangling=_boolean(given.last("dangling")),
-        references=given.all("reference"),
-        labels=given.all("label"),
-        without=given.all("label!"),
-        before=min(limits, default=None),
-        since=created(since) if since else None,
+        dangling=boolean("dangling", dangling[-1]) if dangling else None,
+        references=values.get("reference", ()),
+        labels=values.get("label", ()),
+        without=values.get("label!", ()),
+        before=min(before, default=None),
+        since=max(since, default=None),
     )
 
 
@@ -98,17 +78,3 @@ def is_like(name: str, pattern: str) -> bool:
         name = name.rpartition(":")[0]
     parts, patterns = name.split("/"), pattern.split("/")
     return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
-
-
-def _labelled(image: Image, wanted: str) -> bool:
-    key, equals, value = wanted.partition("=")
-    found = image.config.labels.get(key)
-    return found is not None and (not equals or found == value)
-
-
-def _boolean(text: str | None) -> bool | None:
-    if text is None:
-        return None
-    if text.lower() not in _BOOLEANS:
-        raise InvalidArgument(f"dangling={text}: that is neither true nor false.")
-    return _BOOLEANS[text.lower()]

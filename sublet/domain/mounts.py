@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.names import validate_name
 from sublet.domain.units import parse_memory
 
 _HINT = "Write /HOST/PATH:/PATH/INSIDE[:ro] or VOLUME:/PATH/INSIDE[:ro,nocopy]."
-_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}|[0-9a-f]{64}")
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _MODE = re.compile(r"[0-7]{3,4}")
 _LONG_HINT = "Write type=bind|volume|tmpfs,source=WHAT,target=/PATH/INSIDE[,readonly]."
 
@@ -62,12 +63,12 @@ def parse_mount(text: str) -> Mount:
 
 def validate_volume(name: str) -> str:
     """`name`, if it may name a volume: it is part of no path, and no path itself."""
-    if not _VOLUME.fullmatch(name):
-        raise InvalidArgument(
-            f"'{name}' cannot name a volume.",
-            hint="Use up to 63 letters, digits, '_', '.' and '-', a letter or digit first.",
-        )
-    return name
+    return name if is_anonymous(name) else validate_name(name, "a volume")
+
+
+def is_anonymous(name: str) -> bool:
+    """Whether a volume's name is one that nobody chose: 64 hexadecimal digits, as Docker's."""
+    return bool(_ANONYMOUS.fullmatch(name))
 
 
 def _absolute(text: str, path: str) -> str:

@@ -28,11 +28,12 @@ def is_id(text: str) -> bool:
     return bool(_ID.fullmatch(text))
 
 
-def validate_name(name: str) -> str:
-    """`name`, if it may name an instance: it becomes a DNS label and part of no path."""
+def validate_name(name: str, what: str = "an instance") -> str:
+    """`name`, if it may name an instance, or `what` else: it becomes a DNS label and is part of no
+    path."""
     if not _NAME.fullmatch(name):
         raise InvalidArgument(
-            f"'{name}' cannot name an instance.",
+            f"'{name}' cannot name {what}.",
             hint="Use up to 63 letters, digits, '_', '.' and '-', a letter or digit first.",
         )
     return name

@@ -6,13 +6,14 @@ in the rest of it, which `number` counts, or the subnet that its maker asked for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 
 from sublet.domain import subnets
 from sublet.domain.errors import InsufficientCapacity, InvalidArgument
+from sublet.domain.filters import Given, boolean, given, labelled
 from sublet.domain.names import validate_hostname, validate_name
 
 DEFAULT = "default"
@@ -135,7 +136,7 @@ def check_network_spec(
 
     Raises InvalidArgument for a name, subnet or gateway that cannot be.
     """
-    validate_name(spec.name)
+    validate_name(spec.name, "a network")
     if spec.name in _RESERVED:
         raise InvalidArgument(f"'{spec.name}' is no name for a network: it has a meaning already.")
     if not spec.subnet:
@@ -188,28 +189,27 @@ def offset_after(last: int, taken: set[int], subnet: IPv4Network) -> int:
     )
 
 
-def parse_filter(text: str) -> tuple[str, str]:
-    """`name=web`, `id=3f`, `label=team=x`, `internal=true`: key and value.
-
-    Raises InvalidArgument.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or key not in ("name", "id", "label", "internal"):
-        raise InvalidArgument(
-            f"There is no filter '{text}'.", hint="Write name=, id=, label= or internal=true|false."
-        )
-    return key, value
+def parse(texts: Iterable[str]) -> Given:
+    """The filters of `network ls`. Raises InvalidArgument."""
+    found = given(texts, ("name", "id", "label", "internal"))
+    for text in found.get("internal", ()):
+        boolean("internal", text)
+    return found
 
 
-def matches(network: NamedNetwork, test: tuple[str, str]) -> bool:
-    """Whether a network passes a filter: a part of the name, the beginning of the id."""
-    key, value = test
-    if key == "label":
-        name, equals, wanted = value.partition("=")
-        return name in network.labels and (not equals or network.labels[name] == wanted)
-    if key == "internal":
-        return network.internal == (value == "true")
-    return value in network.name if key == "name" else network.id.startswith(value)
+def matches(network: NamedNetwork, wanted: Given) -> bool:
+    """Whether a network is one of those that are meant: by a part of the name, the beginning of
+    the id; of labels, it must have all."""
+    return (
+        all(labelled(network.labels, text) for text in wanted.get("label", ()))
+        and _any(wanted, "name", lambda value: value in network.name)
+        and _any(wanted, "id", network.id.startswith)
+        and _any(wanted, "internal", lambda value: boolean("internal", value) is network.internal)
+    )
+
+
+def _any(wanted: Given, key: str, test: Callable[[str], bool]) -> bool:
+    return key not in wanted or any(map(test, wanted[key]))
 
 
 def check_request(network: str, aliases: Iterable[str], *, ports: bool, sysctls: bool) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sublet.domain.mounts import Mount, MountType
-
-_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+from sublet.domain.mounts import Mount, MountType, is_anonymous
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +23,6 @@ class Volume:
     def anonymous(self) -> bool:
         """Whether it was made for one instance alone: by `-v /path`, or for an image's VOLUME."""
         return is_anonymous(self.name)
-
-
-def is_anonymous(name: str) -> bool:
-    """Whether the name is one that nobody chose: 64 hexadecimal digits, as Docker's."""
-    return bool(_ANONYMOUS.fullmatch(name))
 
 
 def names_of(mounts: Iterable[Mount]) -> list[str]:

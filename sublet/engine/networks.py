@@ -35,9 +35,8 @@ class Networks:
 
     def list(self, filters: Iterable[str] = ()) -> list[NamedNetwork]:
         """All networks that the filters leave, the default one first."""
-        tests = [networks.parse_filter(text) for text in filters]
-        rows = self.parts.network_store.all()
-        return [row for row in rows if all(networks.matches(row, test) for test in tests)]
+        wanted = networks.parse(filters)
+        return [row for row in self.parts.network_store.all() if networks.matches(row, wanted)]
 
     def get(self, text: str) -> NamedNetwork:
         """The network that a name, an id or the beginning of an id names."""

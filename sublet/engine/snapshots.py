@@ -71,7 +71,7 @@ class Snapshots:
         """
         instance = self.instances.get(text)
         if name:
-            validate_name(name)
+            validate_name(name, "a snapshot")
         volumes = tuple(part.name for part in self._parts(instance)[1:])
         snapshot = Snapshot(secrets.token_hex(6), name, instance.id, time.time(), volumes=volumes)
         self._making.add(snapshot.id)

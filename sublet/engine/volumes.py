@@ -15,10 +15,10 @@ from sublet.domain.errors import NoSuchVolume, VolumeInUse
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import Instance
 from sublet.domain.leftover import Leftover
-from sublet.domain.mounts import Mount, MountType, validate_volume, with_volumes
+from sublet.domain.mounts import Mount, MountType, is_anonymous, validate_volume, with_volumes
 from sublet.domain.size import check_disk
 from sublet.domain.spec import InstanceSpec
-from sublet.domain.volumes import Volume, is_anonymous, names_of, removable
+from sublet.domain.volumes import Volume, names_of, removable
 from sublet.engine.locks import Locks
 from sublet.engine.parts import Parts
 

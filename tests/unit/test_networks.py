@@ -113,9 +113,11 @@ def test_requests_that_cannot_be(network: str, alias: str, ports: bool, sysctls:
 def test_filters() -> None:
     network = NamedNetwork("3f" * 6, "back", 16, internal=True, labels={"team": "x"})
     for text in ("name=ac", "id=3f3", "label=team", "label=team=x", "internal=true"):
-        assert networks.matches(network, networks.parse_filter(text)), text
+        assert networks.matches(network, networks.parse([text])), text
     for text in ("name=x", "id=f3", "label=t", "label=team=y", "internal=false"):
-        assert not networks.matches(network, networks.parse_filter(text)), text
-    for text in ("name", "colour=red"):
+        assert not networks.matches(network, networks.parse([text])), text
+    assert networks.matches(network, networks.parse(["name=x", "name=back", "label=team"]))
+    assert not networks.matches(network, networks.parse(["label=team", "label=colour"]))
+    for text in ("name", "colour=red", "internal=perhaps"):
         with pytest.raises(InvalidArgument):
-            networks.parse_filter(text)
+            networks.parse([text])
