@@ -19,7 +19,8 @@ from bench.measure import Aim, Findings, Row
 from sublet.sdk import Client
 from sublet.sdk._sync import wire
 
-WIDTHS = (1, 8, 32)
+COUNTS = {1: 8, 8: 32, 32: 64}
+"""Containers in a turn, by how many go at a time."""
 TURNS = 3
 
 
@@ -29,10 +30,10 @@ def run(lab: Lab) -> Findings:
     if lab.has("docker"):
         peers["docker"] = _docker(lab.docker.socket)
     rates: dict[tuple[str, int], list[float]] = {}
-    for width in WIDTHS:
+    for width in COUNTS:
         for turn in range(-1, TURNS):
             for name, once in peers.items():
-                rate = _rate(once, width, 32 if width > 1 else 8)
+                rate = _rate(once, width, COUNTS[width])
                 if turn >= 0:
                     rates.setdefault((name, width), []).append(rate)
     medians = {key: sorted(values)[len(values) // 2] for key, values in rates.items()}
