@@ -73,6 +73,7 @@ class Cgroups:
             trees = hierarchies(Path("/proc/self/mountinfo").read_text())
         self.parent = parent
         self.trees = trees
+        self._parents = [tree.mount / parent for tree in trees]
         missing = [name for name in _NEEDED if not self._tree(name)]
         if missing:
             raise HostUnsupported(
@@ -97,7 +98,7 @@ class Cgroups:
         return next((tree for tree in self.trees if controller in tree.controllers), None)
 
     def _directories(self, instance_id: str) -> list[Path]:
-        return [tree.mount / self.parent / instance_id for tree in self.trees]
+        return [parent / instance_id for parent in self._parents]
 
     def setup(self) -> None:
         """Make the parent cgroups, with controllers enabled for their children."""
@@ -118,8 +119,7 @@ class Cgroups:
 
     def create(self, instance_id: str, size: Size, pids: int) -> None:
         """Make the instance's cgroups with the limits of its size."""
-        for tree in self.trees:
-            directory = tree.mount / self.parent / instance_id
+        for tree, directory in zip(self.trees, self._directories(instance_id), strict=True):
             directory.mkdir(exist_ok=True)
             if tree.version == 1 and "cpuset" in tree.controllers:
                 _inherit_cpuset(directory)
@@ -143,13 +143,16 @@ class Cgroups:
 
     def procs_files(self, instance_id: str) -> list[str]:
         """The files to write a pid (or 0, for oneself) to, to enter the instance's cgroups."""
-        return [str(directory / "cgroup.procs") for directory in self._directories(instance_id)]
+        return [f"{parent}/{instance_id}/cgroup.procs" for parent in self._parents]
 
     def entrances(self, instance_id: str) -> Entrances:
         """What the supervisor needs to put processes into the instance's cgroups."""
-        places = [(tree.version, tree.mount / self.parent / instance_id) for tree in self.trees]
-        tasks = tuple(str(place / "tasks") for version, place in places if version == 1)
-        return Entrances(tasks, next((str(place) for version, place in places if version == 2), ""))
+        places = [
+            (tree.version, f"{parent}/{instance_id}")
+            for tree, parent in zip(self.trees, self._parents, strict=True)
+        ]
+        tasks = tuple(f"{place}/tasks" for version, place in places if version == 1)
+        return Entrances(tasks, next((place for version, place in places if version == 2), ""))
 
     def pids(self, instance_id: str) -> list[int]:
         """All processes of the instance."""

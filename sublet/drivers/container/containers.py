@@ -45,7 +45,13 @@ class Places:
     state: Path
     run: Path
     mounts: Path
-    layer: Layer
+    instance_id: str
+    writable: WritableLayers
+
+    @property
+    def layer(self) -> Layer:
+        """Its writable layer."""
+        return self.writable.layer(self.instance_id)
 
     @property
     def upper(self) -> Path:
@@ -134,7 +140,8 @@ class Containers:
             self.config.root / "instances" / instance_id,
             self.config.run / "instances" / instance_id,
             self.mounts / instance_id,
-            self.writable.layer(instance_id),
+            instance_id,
+            self.writable,
         )
 
     async def isolate(
