@@ -24,7 +24,7 @@ Report = Callable[[str], None]
 
 SETTLED = 0.05
 """Seconds after its last change from when on a file's mtime tells that it has changed again:
-the kernel's clock for mtimes ticks every 4 to 10 ms."""
+the kernel's clock for mtimes ticks every 4 to 10 ms. Until then an import waits."""
 
 
 class Packing:
@@ -49,8 +49,11 @@ class Packing:
                 with self.files.temporary() as place:
                     take = self._take_sif if sif.is_sif(source) else self._take_tar
                     image = await take(source, place / "image.sif", names, trust, report)
+                age = time.time() - before.st_mtime
+                if 0 <= age < SETTLED:
+                    await asyncio.sleep(SETTLED - age)
                 after = os.fstat(source.fileno())
-            if after.st_mtime_ns == before.st_mtime_ns and time.time() - after.st_mtime > SETTLED:
+            if after.st_mtime_ns == before.st_mtime_ns:
                 self._store.remember_hash(after, image.digest)
             return image
 
