@@ -285,8 +285,7 @@ class Lifecycle:
         outcomes = await asyncio.gather(
             trace.timed("withdraw names", parts.network.unregister(instance_id)),
             trace.timed("unpublish", parts.network.unpublish(instance_id)),
-            trace.timed("unplug", parts.network.detach(instance_id)),
-            trace.timed("teardown", parts.containers.teardown(instance_id)),
+            self._take_down(instance_id),
             return_exceptions=True,
         )
         failures = [error for error in outcomes if isinstance(error, BaseException)]
@@ -297,6 +296,15 @@ class Lifecycle:
             raise SubletError(
                 f"{instance_id} could not be cleaned up: {'; '.join(map(repr, failures))}."
             )
+
+    async def _take_down(self, instance_id: str) -> None:
+        """The namespaces first: the cable goes with the network's."""
+        try:
+            with trace.step("teardown"):
+                await self.parts.containers.teardown(instance_id)
+        finally:
+            with trace.step("unplug"):
+                await self.parts.network.detach(instance_id)
 
     # State
 

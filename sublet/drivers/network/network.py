@@ -203,7 +203,7 @@ class Network:
         """The instance is off its networks, or off the one that it has at one interface."""
         if interface is None:
             names = {veth(instance_id), *self._table.cables(instance_id)}
-            await self._unplugger.remove(names)
+            await self._unplugger.gone(names)
             await finish(self._table.remove, instance_id, rules.ENDPOINTS)
         else:
             name = veth(instance_id, interface)
