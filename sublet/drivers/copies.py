@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sublet.drivers import disk, files, linux, reflink, run
+from sublet.drivers.descriptors import DIRECTORY, opened
 from sublet.drivers.pool import clone
 
 _IMAGE, _NEW, _OLD, _READY = "disk.img", "new", "old", "rollback"
@@ -40,12 +40,6 @@ class Part:
     def content(self) -> Path:
         """What is copied, and replaced by a rollback."""
         return self.image if self.image.exists() else self.stored / self.tree
-
-
-@asynccontextmanager
-async def at_rest() -> AsyncIterator[None]:
-    """The pause of what nobody writes to."""
-    yield
 
 
 async def copy(pairs: Sequence[tuple[Part, Path]], pause: reflink.Pause | None) -> None:
@@ -138,8 +132,5 @@ async def forget(parts: Sequence[Part]) -> None:
 
 
 def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(directory, DIRECTORY) as fd:
         linux.syncfs(fd)
-    finally:
-        os.close(fd)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sublet.domain.errors import HostUnsupported
 from sublet.drivers import linux
+from sublet.drivers.descriptors import DIRECTORY, closing, opened
 
 BLOCK = 4096
 """Bytes of a block of what is written: direct I/O needs that the file system below has no more."""
@@ -52,15 +53,10 @@ def _backed(
 ) -> Iterator[str]:
     """The path of a loop device of (a part of) `file`; unless mounted, it goes at the end."""
     mode = os.O_RDONLY if flags & _LO_FLAGS_READ_ONLY else os.O_RDWR
-    fd = os.open(file, mode | os.O_CLOEXEC)
-    try:
+    with opened(file, mode) as fd:
         device, loop = _attach(fd, mode, offset, length, flags | _LO_FLAGS_AUTOCLEAR, block)
-    finally:
-        os.close(fd)
-    try:
+    with closing(loop):  # without a mount, autoclear frees the device then
         yield device
-    finally:
-        os.close(loop)  # without a mount, autoclear frees the device here
 
 
 def _attach(
@@ -95,11 +91,8 @@ def _attach(
 
 
 def _free() -> int:
-    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
-    try:
+    with opened("/dev/loop-control", os.O_RDWR) as control:
         return fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
-    finally:
-        os.close(control)
 
 
 def loops(below: Path) -> dict[str, Path]:
@@ -120,45 +113,27 @@ def device_of(file: Path) -> str | None:
 
 def resized(device: str) -> None:
     """Tell the device that its file has another size now."""
-    with _device(device) as fd:
+    with opened(device, os.O_RDWR) as fd:
         fcntl.ioctl(fd, _LOOP_SET_CAPACITY)
 
 
 def detach(device: str) -> None:
     """Free a loop device that nobody should have; gone is fine."""
-    with contextlib.suppress(OSError), _device(device) as fd:
+    with contextlib.suppress(OSError), opened(device, os.O_RDWR) as fd:
         fcntl.ioctl(fd, _LOOP_CLR_FD)
-
-
-@contextmanager
-def _device(path: str) -> Iterator[int]:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def thaw(mounted: Path) -> None:
     """End a freeze that a killed daemon left; nothing happens where there is none."""
     if os.path.ismount(mounted):
-        with contextlib.suppress(OSError), _opened(mounted) as fd:
+        with contextlib.suppress(OSError), opened(mounted, DIRECTORY) as fd:
             fcntl.ioctl(fd, _FITHAW, 0)
-
-
-@contextmanager
-def _opened(directory: Path) -> Iterator[int]:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 @contextmanager
 def frozen(mounted: Path) -> Iterator[None]:
     """Meanwhile the file system is whole on its device, and writers wait (ioctl_fifreeze)."""
-    with _opened(mounted) as fd:
+    with opened(mounted, DIRECTORY) as fd:
         fcntl.ioctl(fd, _FIFREEZE, 0)
         try:
             yield

@@ -1,13 +1,22 @@
-"""Trees of files that strangers have made: removed whatever they are."""
+"""Directories, and trees of files that strangers have made: removed whatever they are."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
 from sublet.drivers import run
+
+
+def entries(directory: Path) -> list[str]:
+    """The names in a directory, in order; none where there is no such directory."""
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
 
 
 async def remove(tree: Path) -> None:

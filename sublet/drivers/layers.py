@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
-from sublet.drivers import disk, linux, mount, namespaces, run
+from sublet.drivers import disk, files, linux, mount, namespaces, run
 
 _PARTIAL = ".partial"
 
@@ -73,7 +73,7 @@ class Layers:
 
     def unused(self, images: Collection[str]) -> list[str]:
         """Keys of mounts that no instance uses, and of copies whose image is not in `images`."""
-        mounted, copies = set(_entries(self.mounts)), set(_entries(self.unpacked))
+        mounted, copies = set(files.entries(self.mounts)), set(files.entries(self.unpacked))
         under_way = {key + _PARTIAL for key, lock in self._unpacking.items() if lock.locked()}
         return sorted((mounted | copies.difference(images, under_way)) - set(self._users))
 
@@ -100,13 +100,6 @@ class Layers:
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
         return target
-
-
-def _entries(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except FileNotFoundError:
-        return []
 
 
 def can_map(directory: Path) -> bool:

@@ -23,6 +23,7 @@ from pathlib import Path
 from sublet.domain.errors import HostUnsupported, SubletError
 from sublet.domain.units import GIB, MIB, TIB
 from sublet.drivers import disk, run
+from sublet.drivers.descriptors import DIRECTORY, opened
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +124,7 @@ class Pool:
         if self.directory != self.point:
             return
         _, host = _space(self.root)
-        fd = os.open(self.point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with opened(self.point, DIRECTORY) as fd:
             reserved = _reserved(fd, _GET_RESERVED)
             status = os.fstatvfs(fd)
             free = status.f_bfree + reserved
@@ -132,8 +132,6 @@ class Pool:
             wanted = max(_OWN_RESERVE, lacking)
             if abs(wanted - reserved) * status.f_frsize >= MIB:
                 _reserved(fd, _SET_RESERVED, wanted)
-        finally:
-            os.close(fd)
 
     async def guard(self) -> None:
         """Balance for ever: others write to the host's disk as well."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
+
+from sublet.drivers.descriptors import closing, ready
 
 
 def start_time(pid: int) -> int:
@@ -32,23 +33,9 @@ async def ended(pid: int, started: int) -> None:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    try:
-        if not alive(pid, started):
-            return
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-
-        def finish() -> None:
-            if not done.done():
-                done.set_result(None)
-
-        loop.add_reader(fd, finish)
-        try:
-            await done
-        finally:
-            loop.remove_reader(fd)
-    finally:
-        os.close(fd)
+    with closing(fd):
+        if alive(pid, started):
+            await ready(fd)
 
 
 def send(pid: int, started: int, number: int) -> bool:

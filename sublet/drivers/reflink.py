@@ -17,12 +17,13 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from sublet.domain.errors import DiskFull, ProcessFailed
 from sublet.drivers import confine, linux, run, trace
+from sublet.drivers.descriptors import closing, opened
 from sublet.drivers.pool import can_clone, clone
 
 MARGIN = 0.05
@@ -88,16 +89,13 @@ async def _changed(source: Path, since: float) -> list[str]:
 def _write_back(source: Path, changed: Sequence[str]) -> None:
     """Put changed files on the disk now, so that cloning them in the pause need not."""
     resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS
-    with _opened(str(source), os.O_PATH | os.O_DIRECTORY) as root:
+    with opened(source, os.O_PATH | os.O_DIRECTORY) as root:
         for path in changed:
             with contextlib.suppress(OSError):
                 flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-                fd = linux.openat2(root, path, flags, resolve=resolve)
-                try:
+                with closing(linux.openat2(root, path, flags, resolve=resolve)) as fd:
                     if stat.S_ISREG(os.fstat(fd).st_mode):
                         os.fsync(fd)
-                finally:
-                    os.close(fd)
 
 
 class Update:
@@ -178,7 +176,7 @@ class Update:
 
 def _file(source: str, target: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with _opened(source, os.O_RDONLY | os.O_NOFOLLOW) as reader, _opened(target, flags) as writer:
+    with opened(source, os.O_RDONLY | os.O_NOFOLLOW) as reader, opened(target, flags) as writer:
         if not clone(reader, writer):
             _data(reader, writer)
 
@@ -202,15 +200,6 @@ def _data(reader: int, writer: int) -> None:
             if not done:
                 raise ProcessFailed("A file became shorter while it was copied.")
             place += done
-
-
-@contextlib.contextmanager
-def _opened(path: str, flags: int) -> Iterator[int]:
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _is_directory(path: str) -> bool:

@@ -97,10 +97,6 @@ class VolumeFiles:
             finally:
                 await files.remove(fresh)
 
-    def stored(self, volume: Volume) -> Path:
-        """What a copy of the volume has to hold: its directory, or its disk's file."""
-        return self._image(volume) if volume.size else self.directory(volume)
-
     def size(self, volume: Volume) -> int:
         """Bytes that it takes on the disk. Slow for many files; not for the event loop."""
         return usage.allocated(self.directory(volume))
@@ -115,9 +111,9 @@ class VolumeFiles:
         """Directories of volumes that do not exist, and mounts of those that nobody uses."""
         found = []
         for directory in {self._base(True), self._base(False)}:
-            strays = sorted(set(_entries(directory)) - known)
+            strays = sorted(set(files.entries(directory)) - known)
             found += [Leftover("volume", str(directory / name)) for name in strays]
-        idle = sorted(set(_entries(self.mounts)) - set(self._users))
+        idle = sorted(set(files.entries(self.mounts)) - set(self._users))
         return found + [Leftover("mount", str(self.mounts / name)) for name in idle]
 
     async def clean(self, known: set[str]) -> None:
@@ -128,10 +124,3 @@ class VolumeFiles:
                 self._unmount(path.name)
             else:
                 await files.remove(path)
-
-
-def _entries(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except FileNotFoundError:
-        return []

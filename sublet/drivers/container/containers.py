@@ -32,6 +32,7 @@ from sublet.drivers.container.rights import Rights
 from sublet.drivers.container.rootfs import Root, User
 from sublet.drivers.container.streams import Attachment
 from sublet.drivers.container.supervisor import Started, Supervision, Supervisor
+from sublet.drivers.descriptors import closing, opened
 from sublet.drivers.pool import Pool
 
 RESERVED = frozenset({"images", "pool", "volumes"})
@@ -231,11 +232,9 @@ class Containers:
                 if bind.type is MountType.TMPFS:
                     continue
                 source = self._bind(at, number, bind).source
-                fd = root.mount_point(bind.destination, directory=os.path.isdir(source))
-                try:
+                directory = os.path.isdir(source)
+                with closing(root.mount_point(bind.destination, directory=directory)) as fd:
                     mount.bind(source, f"/proc/self/fd/{fd}")
-                finally:
-                    os.close(fd)
 
     def _bind(self, at: Places, number: int, bind: Mount) -> Mount:
         """The host's directory or file with ids mapped, so that root inside is root outside."""
@@ -290,12 +289,8 @@ class Containers:
         target = at.mounts / "sys"
         target.mkdir(exist_ok=True)
         file = self._network_namespace(plan) or Path("/proc/self/ns/net")
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            with linux.entered(fd, linux.CLONE_NEWNET, "net"):
-                mount.sysfs(target)
-        finally:
-            os.close(fd)
+        with opened(file) as fd, linux.entered(fd, linux.CLONE_NEWNET, "net"):
+            mount.sysfs(target)
         return target
 
     def rewrite(self, instance_id: str, name: str, text: str) -> None:
@@ -355,10 +350,8 @@ class Containers:
 
     @staticmethod
     def _strays(kind: str, directory: Path, expected: set[str]) -> list[Leftover]:
-        names: list[str] = []
-        with contextlib.suppress(FileNotFoundError):
-            names = os.listdir(directory)
-        return [Leftover(kind, str(directory / n), n) for n in sorted(names) if n not in expected]
+        names = [name for name in files.entries(directory) if name not in expected]
+        return [Leftover(kind, str(directory / name), name) for name in names]
 
     def close(self) -> None:
         """Remove what `setup` made, when no container is left."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.mounts import is_system, normal
 from sublet.drivers import linux
+from sublet.drivers.descriptors import DIRECTORY, closing
 from sublet.drivers.namespaces import ID_COUNT
 
 _LIMIT = 1 << 20
@@ -67,14 +68,10 @@ class Root:
         """
         for name in _SYSTEM_DIRECTORIES:
             self._directory(self._fd, name)
-        etc = linux.openat2(
-            self._fd, "etc", os.O_DIRECTORY | os.O_RDONLY, resolve=linux.RESOLVE_NO_SYMLINKS
-        )
-        try:
+        plain = linux.RESOLVE_NO_SYMLINKS
+        with closing(linux.openat2(self._fd, "etc", DIRECTORY, resolve=plain)) as etc:
             for name in _REPLACED_FILES:
                 self._file(etc, name)
-        finally:
-            os.close(etc)
 
     def check_destination(self, path: str) -> None:
         """Raises InvalidArgument where the image's symbolic links lead a mount to the kernel's
@@ -102,12 +99,10 @@ class Root:
                 os.close(linux.openat2(self._fd, "/".join(steps[: number + 1]), os.O_PATH))
             except FileNotFoundError:
                 above = "/".join(steps[:number]) or "."
-                parent = linux.openat2(self._fd, above, os.O_PATH | os.O_DIRECTORY)
-                try:
-                    last = number == len(steps) - 1
-                    (self._directory if directory or not last else self._file)(parent, name)
-                finally:
-                    os.close(parent)
+                make = self._directory if directory or number < len(steps) - 1 else self._file
+                flags = os.O_PATH | os.O_DIRECTORY
+                with closing(linux.openat2(self._fd, above, flags)) as parent:
+                    make(parent, name)
         return linux.openat2(self._fd, path, os.O_PATH)
 
     def _leads_aside(self, path: str) -> bool:
@@ -124,11 +119,8 @@ class Root:
 
     def _resolved(self, path: str, flags: int) -> str:
         """The path inside to which `path` leads; FileNotFoundError where to nothing."""
-        fd = linux.openat2(self._fd, path, flags)
-        try:
+        with closing(linux.openat2(self._fd, path, flags)) as fd:
             found = os.readlink(f"/proc/self/fd/{fd}")
-        finally:
-            os.close(fd)
         root = os.readlink(f"/proc/self/fd/{self._fd}")
         return normal(found.removeprefix(root))
 

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from sublet.drivers.container import protocol
 from sublet.drivers.container.protocol import Ask, Tell
+from sublet.drivers.descriptors import ready
 
 STDOUT, STDERR = 1, 2
 Emit = Callable[[int, bytes], Awaitable[None]]
@@ -162,7 +163,7 @@ async def _read(fd: int) -> bytes:
         try:
             return os.read(fd, _PIECE)
         except BlockingIOError:
-            await _ready(fd, write=False)
+            await ready(fd)
         except OSError as error:
             if error.errno == errno.EIO:
                 return b""
@@ -181,27 +182,9 @@ async def _write(fd: int, data: bytes) -> None:
         try:
             data = data[os.write(fd, data) :]
         except BlockingIOError:
-            await _ready(fd, write=True)
+            await ready(fd, write=True)
         except OSError:
             return
-
-
-async def _ready(fd: int, *, write: bool) -> None:
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def finish() -> None:
-        if not done.done():
-            done.set_result(None)
-
-    add, remove = (
-        (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
-    )
-    add(fd, finish)
-    try:
-        await done
-    finally:
-        remove(fd)
 
 
 class ConsoleSocket:

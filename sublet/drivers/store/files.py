@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from sublet.domain.errors import CorruptImage, DiskFull, InvalidArgument
 from sublet.domain.image import ImageConfig
+from sublet.drivers.descriptors import DIRECTORY, opened
 from sublet.image import sif
 
 CHUNK = 1 << 30
@@ -166,7 +167,7 @@ def publish(source: Path, output: Path) -> None:
             translated(),
             source.open("rb") as reader,
             _unnamed(output) as writer,
-            _opened("/proc/self/fd") as descriptors,
+            opened("/proc/self/fd", DIRECTORY) as descriptors,
         ):
             copy(reader, writer)
             os.fchmod(writer.fileno(), 0o755)
@@ -192,14 +193,5 @@ def _unnamed(output: Path) -> BinaryIO:
 
 def sync(path: Path) -> None:
     """Put the file's data, or the directory's entries, on the disk (fsync(2))."""
-    with _opened(path, os.O_RDONLY) as descriptor:
+    with opened(path) as descriptor:
         os.fsync(descriptor)
-
-
-@contextmanager
-def _opened(path: Path | str, flags: int = os.O_RDONLY | os.O_DIRECTORY) -> Iterator[int]:
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,44 @@
+"""File descriptors: open for as long as a block lasts, and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+
+
+def opened(path: Path | str, flags: int = os.O_RDONLY) -> AbstractContextManager[int]:
+    """A descriptor of what is at `path`, until the block ends; a new file is its owner's alone."""
+    return closing(os.open(path, flags | os.O_CLOEXEC, 0o600))
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """The descriptor, closed when the block ends."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+async def ready(fd: int, *, write: bool = False) -> None:
+    """Return when the descriptor can be read from, or written to."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    add, remove = (
+        (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
+    )
+    add(fd, finish)
+    try:
+        await done
+    finally:
+        remove(fd)
