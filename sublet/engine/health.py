@@ -51,7 +51,9 @@ class HealthChecks:
             task.cancel()
 
     def gone(self, instance_id: str) -> None:
-        """It is deleted."""
+        """It is deleted; one with `--rm` has not been said to have ended."""
+        if task := self._tasks.pop(instance_id, None):
+            task.cancel()
         self._reports.pop(instance_id, None)
 
     def check(self, instance: Instance) -> Healthcheck | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from sublet.domain import networks, resolving
-from sublet.domain.errors import InvalidArgument, NetworkInUse, WrongState
+from sublet.domain.errors import InvalidArgument, NetworkInUse, NoSuchNetwork, WrongState
 from sublet.domain.instance import LIVE, Instance
 from sublet.domain.networks import STANDARD, Connection, Mode, NamedNetwork, NetworkSpec
 from sublet.engine.instances import Instances
@@ -104,9 +105,11 @@ class Networks:
     async def prune(self) -> Sequence[str]:
         """Delete every network that no instance is on; their names."""
         unused = [n for n in self.list() if n.id != STANDARD.id and not self.members(n)]
+        removed = []
         for network in unused:
-            await self.remove(network.id)
-        return [network.name for network in unused]
+            with contextlib.suppress(NetworkInUse, NoSuchNetwork):  # meanwhile
+                removed.append((await self.remove(network.id)).name)
+        return removed
 
     async def connect(
         self, text: str, name: str, aliases: tuple[str, ...] = (), address: str = ""

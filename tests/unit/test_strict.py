@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sublet.api.native import strict
+from sublet.api.native import images, networks, pruning, registries, snapshots, strict, volumes
 from sublet.api.native.relay import _CONTROL, Resize, SendSignal
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.spec import InstanceSpec
@@ -26,6 +26,20 @@ SPEC = TypeAdapter(InstanceSpec)
 def test_what_is_refused_is_named(text: str, says: str) -> None:
     with pytest.raises(InvalidArgument, match=says):
         strict.parse(SPEC, text)
+
+
+def test_every_body_refuses_what_it_does_not_know() -> None:
+    """FastAPI itself parses these; what Body is not the base of would take any key."""
+    modules = (images, networks, pruning, registries, snapshots, volumes)
+    kinds = [
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    ]
+    assert all(issubclass(kind, strict.Body) for kind in kinds)
+    with pytest.raises(ValidationError, match="nmae"):
+        images.Tag.model_validate({"source": "a", "name": "b", "nmae": "c"})
 
 
 def test_a_request_is_taken() -> None:

@@ -7,50 +7,50 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import Field
 
 from sublet.api.native import render
 from sublet.api.native.streaming import Report, respond
-from sublet.domain.image import Image
+from sublet.api.native.strict import Body
 from sublet.engine.verbs import Verbs
 
 
-class Build(BaseModel):
+class Build(Body):
     """`directory` and `file` are absolute paths on this host; an empty `file`: the usual ones.
     `arguments`: values for the Containerfile's `ARG`s."""
 
     directory: str
     name: str = ""
     file: str = ""
-    arguments: dict[str, str] = {}
+    arguments: dict[str, str] = Field(default_factory=dict)
 
 
-class Pull(BaseModel):
+class Pull(Body):
     """`tls_verify`: null is for every registry that is not on loopback."""
 
     reference: str
     tls_verify: bool | None = None
 
 
-class Pack(BaseModel):
+class Pack(Body):
     """`source`: an image, a root file system's directory, or an OCI layout's."""
 
     source: str
     output: str
 
 
-class Import(BaseModel):
+class Import(Body):
     path: str
     name: str = ""
     trust: bool = False
 
 
-class Tag(BaseModel):
+class Tag(Body):
     source: str
     name: str
 
 
-class Prune(BaseModel):
+class Prune(Body):
     """`all`: named images too. `dry_run`: only tell what would go."""
 
     all: bool = False
@@ -103,14 +103,14 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.post("/ensure")
     async def ensure_image(body: Pull, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            return _made(await images.ensure(body.reference, report=report))
+            return render.image(await images.ensure(body.reference, report=report))
 
         return respond(request, operations, "pull", work)
 
     @routes.post("/pull")
     async def pull_image(body: Pull, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            return _made(
+            return render.image(
                 await images.pull(body.reference, tls_verify=body.tls_verify, report=report)
             )
 
@@ -130,7 +130,7 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.post("/build")
     async def build_image(body: Build, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            return _made(
+            return render.image(
                 await images.build(
                     Path(body.directory),
                     name=body.name,
@@ -145,7 +145,7 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.post("/import")
     async def import_image(body: Import, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            return _made(
+            return render.image(
                 await images.import_(
                     Path(body.path), name=body.name, trust=body.trust, report=report
                 )
@@ -156,12 +156,8 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.post("/pack")
     async def pack_image(body: Pack, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            return _made(await images.pack(body.source, Path(body.output), report=report))
+            return render.image(await images.pack(body.source, Path(body.output), report=report))
 
         return respond(request, operations, "pack", work)
 
     return routes
-
-
-def _made(image: Image) -> dict[str, Any]:
-    return render.image(image)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Depends, Query, Response
 
 from sublet.api.native import render
+from sublet.api.native.strict import Body, only_known
 from sublet.domain import subnets
 from sublet.domain.networks import NamedNetwork, NetworkSpec
 from sublet.engine.networks import Member, Networks
@@ -17,7 +17,7 @@ Filters = Annotated[tuple[str, ...], Query()]
 """`?filter=KEY=VALUE`, as often as wanted."""
 
 
-class Connect(BaseModel):
+class Connect(Body):
     """`instance` by name or id; `address` empty: the next free one."""
 
     instance: str
@@ -25,7 +25,7 @@ class Connect(BaseModel):
     address: str = ""
 
 
-class Disconnect(BaseModel):
+class Disconnect(Body):
     """`force`: an instance that is not on the network is fine."""
 
     instance: str
@@ -74,7 +74,7 @@ def router(verbs: Verbs) -> APIRouter:
     async def list_networks(filter: Filters = ()) -> list[dict[str, Any]]:
         return [shown(row, networks) for row in networks.list(filter)]
 
-    @routes.post("", status_code=201)
+    @routes.post("", status_code=201, dependencies=[Depends(only_known(NetworkSpec))])
     async def create_network(spec: NetworkSpec) -> dict[str, Any]:
         return shown(await networks.create(spec), networks)
 

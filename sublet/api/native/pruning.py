@@ -6,17 +6,16 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
 
+from sublet.api.native.strict import Body
 from sublet.engine import pruning
 from sublet.engine.verbs import Verbs
 
 
-class PruneInstances(BaseModel):
+class PruneInstances(Body):
     """`dry_run`: only tell what would go."""
 
-    model_config = ConfigDict(extra="forbid")
-    filters: list[str] = []
+    filters: tuple[str, ...] = ()
     dry_run: bool = False
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
+from sublet.api.native.strict import Body
 from sublet.engine.verbs import Verbs
 
 
-class Login(BaseModel):
+class Login(Body):
     """`tls_verify`: null is for every registry that is not on loopback."""
 
     registry: str = ""

@@ -7,20 +7,20 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
 
 from sublet.api.native import render
 from sublet.api.native.streaming import Report, respond
+from sublet.api.native.strict import Body
 from sublet.domain.ports import Port
 from sublet.domain.snapshots import Snapshot
 from sublet.engine.verbs import Verbs
 
 
-class NewSnapshot(BaseModel):
+class NewSnapshot(Body):
     name: str = ""
 
 
-class Fork(BaseModel):
+class Fork(Body):
     """`source`: an instance or a snapshot. `ports` null: the source's, on other host ports."""
 
     source: str
@@ -28,7 +28,7 @@ class Fork(BaseModel):
     ports: list[Port] | None = None
 
 
-class Rollback(BaseModel):
+class Rollback(Body):
     snapshot: str
 
 

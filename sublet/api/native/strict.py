@@ -6,11 +6,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from sublet.domain.errors import InvalidArgument
 
 T = TypeVar("T")
+
+
+class Body(BaseModel):
+    """What a request carries; a key that it has not is refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 def parse(adapter: TypeAdapter[T], text: str | bytes) -> T:

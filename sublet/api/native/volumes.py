@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from sublet.api.native import render
+from sublet.api.native.strict import Body
 from sublet.domain.volumes import Volume
 from sublet.engine.verbs import Verbs
 
 
-class NewVolume(BaseModel):
+class NewVolume(Body):
     """`size` in bytes, 0: no limit of its own."""
 
     name: str = ""
@@ -20,7 +21,7 @@ class NewVolume(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict)
 
 
-class PruneVolumes(BaseModel):
+class PruneVolumes(Body):
     """`all`: those with a name as well; `dry_run`: only tell."""
 
     all: bool = False
