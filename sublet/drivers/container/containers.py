@@ -312,6 +312,7 @@ class Containers:
         """Take away all that a stopped instance does not need: processes, cgroups, mounts,
         namespaces. Its writable layer and log stay. Idempotent."""
         at = self.places(instance_id)
+        mount.unmount(str(at.network_namespace))  # it takes the kernel longest: it begins now
         with trace.step("cgroups"):
             await self.cgroups.destroy(instance_id)
         with trace.step("unmount"):
