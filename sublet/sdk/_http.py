@@ -19,18 +19,11 @@ _HEAD_LIMIT = 1 << 16
 
 
 def lost() -> SubletError:
-    """The error for a connection that ended too early."""
+    """The error for a connection that ended before the answer did."""
     return DaemonUnavailable(
-        "The daemon went away in the middle of a request.",
-        hint="Instances go on running; the next command starts it again.",
-    )
-
-
-def cut() -> SubletError:
-    """The error for an answer that ended in its middle."""
-    return DaemonUnavailable(
-        "The daemon's answer was cut off before its end.",
-        hint="The instance may have ended or been removed meanwhile; the daemon's log says more.",
+        "The daemon went away, or its answer was cut off.",
+        hint="Instances go on running. What was asked for may have ended with its instance; the "
+        "daemon's log says more.",
     )
 
 
@@ -105,7 +98,7 @@ class Response:
         if not data and not self.done:
             self.done = self._left < 0 and not self._chunked
             if not self.done:
-                raise cut()
+                raise lost()
 
     def rest(self) -> bytes:
         """What came after the response's end: another protocol's, after an upgrade."""

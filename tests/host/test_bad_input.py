@@ -13,7 +13,7 @@ from imagelab import free_port
 
 FLAGS = {
     "-p": ["x", "80:x", "0", "70000:80", "80:80:80:80", "1.2.3:80:80", "80/sctp", "80-81:80", ""],
-    "-v": ["/x", "rel:/x", "/nosuch:/x", "/tmp:rel", "/tmp:/x:zz", "/tmp:/proc/x", "/tmp:/", ""],
+    "-v": ["x", "./rel/x:y", "/nosuch:/x", "/tmp:rel", "/tmp:/x:zz", "/tmp:/proc/x", "/tmp:/", ""],
     "--memory": ["x", "0", "-1", "1m", "5z", "", "999999g"],
     "--cpus": ["x", "0", "-1", "nan", "inf", "1e-9", "100000", ""],
     "-e": ["=value", ""],

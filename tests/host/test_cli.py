@@ -29,7 +29,7 @@ def test_keys(sublet: Sublet) -> None:
     found = sublet.json("inspect", "box")
     assert set(found) >= INSPECT
     assert found["notice"] is None
-    assert found["limits"] == {"cpus": 1.0, "memory": 512 << 20, "pids": 2048}
+    assert found["limits"] == {"cpus": 1.0, "memory": 512 << 20, "disk": 0, "pids": 2048}
     both = sublet.json("inspect", "box", instance[:6])
     assert [each["id"] for each in both] == [instance, instance]
     host = sublet.json("host", "--json")
@@ -149,7 +149,7 @@ def test_completion_in_bash(sublet: Sublet) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["inspect"]
+    assert done.stdout.split() == ["inspect", "instance"]
 
 
 def test_a_listing_of_nothing_is_an_empty_array(sublet: Sublet) -> None:
