@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from sublet.domain.capacity import Amount
 from sublet.domain.change import Change, admit_change, changed
-from sublet.domain.errors import InvalidArgument, NoSuchInstance, WrongState
+from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.names import validate_new_name
+from sublet.domain.spec import InstanceSpec
 from sublet.drivers import counters, trace
 from sublet.engine.lifecycle import Lifecycle
 
@@ -19,10 +20,25 @@ from sublet.engine.lifecycle import Lifecycle
 async def _held(lifecycle: Lifecycle, instance: Instance, action: str) -> AsyncIterator[Instance]:
     """The row as it is under the instance's lock."""
     async with lifecycle.locks.hold(instance.id, action):
-        current = lifecycle.parts.store.get(instance.id)
-        if current is None:
-            raise NoSuchInstance(f"The instance {instance.name} is gone.")
-        yield current
+        yield lifecycle.current(instance)
+
+
+@contextlib.asynccontextmanager
+async def still(lifecycle: Lifecycle, instance_id: str) -> AsyncIterator[bool]:
+    """The instance's processes stand still until the block ends; False where none is running.
+
+    For who has its lock: nobody else lets them go meanwhile. It is not shown as paused.
+    """
+    current, cgroups = lifecycle.parts.store.get(instance_id), lifecycle.parts.containers.cgroups
+    if current is None or current.state not in LIVE - {State.PAUSED}:
+        yield False
+        return
+    try:
+        await cgroups.freeze(instance_id, True)
+        yield True
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it has ended, and its cgroup with it
+            await cgroups.freeze(instance_id, False)
 
 
 async def pause(lifecycle: Lifecycle, instance: Instance) -> None:
@@ -108,5 +124,5 @@ def _limit(lifecycle: Lifecycle, current: Instance, altered: Instance) -> None:
         ) from error
 
 
-def _limits(spec: object) -> tuple[object, ...]:
-    return tuple(getattr(spec, name) for name in ("cpus", "memory", "pids_limit"))
+def _limits(spec: InstanceSpec) -> tuple[float, int, int]:
+    return spec.cpus, spec.memory, spec.pids_limit

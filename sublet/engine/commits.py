@@ -14,6 +14,7 @@ from sublet.domain.instruction import instructed
 from sublet.domain.units import rfc3339
 from sublet.drivers.container import archive
 from sublet.drivers.container.archive import Entrance
+from sublet.engine import altering
 from sublet.engine.instances import Instances
 
 Report = Callable[[str], None]
@@ -72,18 +73,12 @@ class Commits:
         if not pause or instance.state is not State.RUNNING:
             yield
             return
-        cgroups = self._parts.containers.cgroups
-        async with self._lifecycle.locks.hold(instance.id, "commit"):
-            current = self._parts.store.get(instance.id)
-            if current is None or current.state is not State.RUNNING:
-                yield
-                return
-            try:
-                await cgroups.freeze(instance.id, True)
-                yield
-            finally:
-                with contextlib.suppress(FileNotFoundError):  # it has ended, and its cgroup with it
-                    await cgroups.freeze(instance.id, False)
+        lifecycle = self._lifecycle
+        async with (
+            lifecycle.locks.hold(instance.id, "commit"),
+            altering.still(lifecycle, instance.id),
+        ):
+            yield
 
 
 def configured(config: ImageConfig, instance: Instance, wish: Wish) -> ImageConfig:

@@ -81,11 +81,15 @@ class Lifecycle:
             self.watch(instance)
         return streams
 
-    def _still_pending(self, instance: Instance) -> Instance:
-        """The row as it is now: others may have had the lock before."""
+    def current(self, instance: Instance) -> Instance:
+        """The row as it is now: others may have had the lock before. Raises NoSuchInstance."""
         current = self.parts.store.get(instance.id)
         if current is None:
             raise NoSuchInstance(f"The instance {instance.name} is gone.")
+        return current
+
+    def _still_pending(self, instance: Instance) -> Instance:
+        current = self.current(instance)
         if current.state is not State.PENDING:
             raise WrongState(f"{current.name} is {current.state}; its start was called off.")
         return current
@@ -140,8 +144,7 @@ class Lifecycle:
                 group.create_task(trace.timed("network", plugging))
                 await asyncio.sleep(0)  # it begins now; what follows waits for nothing for long
             with trace.step("image mount"):
-                file = self.image_file(instance.digest)
-                lower = await parts.layers.acquire(file, image.offset, image.length, instance.id)
+                lower = await self.lower(instance, image)
             what = replace(what, mounts=await self.volumes.attach(instance, lower))
             await parts.containers.prepare(what, lower)
         return what, tuple(publishing.result())
@@ -153,6 +156,7 @@ class Lifecycle:
         return image
 
     def image_file(self, digest: str) -> Path:
+        """Where the image of this digest lies."""
         return self.parts.config.root / "images" / f"{digest.removeprefix('sha256:')}.sif"
 
     async def _abandon(self, instance: Instance, error: BaseException) -> None:
@@ -239,17 +243,15 @@ class Lifecycle:
 
     async def mount(self, instance: Instance) -> None:
         """Show the file system of an instance that does not run, until `release`."""
-        image = self._image(instance)
         uid_base = self.parts.network.uid_base(instance.slot)
-        file = self.image_file(instance.digest)
-        lower = await self.parts.layers.acquire(file, image.offset, image.length, instance.id)
+        lower = await self.lower(instance)
         await self.parts.containers.isolate(instance.id, uid_base, network=False)
         limit = instance.spec.size.disk
         await self.parts.containers.mount_root(instance.id, lower, uid_base, limit)
 
-    async def lower(self, instance: Instance) -> Path:
-        """The directory that shows the image of an instance that is mounted."""
-        image, file = self._image(instance), self.image_file(instance.digest)
+    async def lower(self, instance: Instance, image: Image | None = None) -> Path:
+        """The directory that shows the instance's image, until `release`."""
+        image, file = image or self._image(instance), self.image_file(instance.digest)
         return await self.parts.layers.acquire(file, image.offset, image.length, instance.id)
 
     @asynccontextmanager

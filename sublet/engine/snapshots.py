@@ -21,6 +21,7 @@ from sublet.domain.snapshots import Snapshot, forked
 from sublet.domain.volumes import Volume, renamed
 from sublet.drivers import copies, disk, files, trace, usage
 from sublet.drivers.copies import Part
+from sublet.engine import altering
 from sublet.engine.instances import Instances
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Snapshots:
         try:
             pairs = [(p, self.pool.snapshot(snapshot.id) / p.name) for p in self._parts(instance)]
             paused = await self._copy(instance, pairs, "snapshot")
-            self._check_exists(instance)
+            self.lifecycle.current(instance)  # raises, unless it is still there
         except BaseException:
             await self.lifecycle.anyway(self._remove(snapshot))
             raise
@@ -89,10 +90,6 @@ class Snapshots:
         self.store.put(snapshot)
         self.lifecycle.tell("snapshot", instance, snapshot=snapshot.id, paused_ms=_ms(paused))
         return snapshot
-
-    def _check_exists(self, instance: Instance) -> None:
-        if self.parts.store.get(instance.id) is None:
-            raise NoSuchInstance(f"The instance {instance.name} is gone.")
 
     async def remove(self, text: str) -> None:
         """Delete a snapshot. Forks that were made of it stay."""
@@ -125,18 +122,11 @@ class Snapshots:
         async def pause() -> AsyncIterator[None]:
             nonlocal spent
             async with self.lifecycle.locks.hold(instance.id, action):
-                current = self.parts.store.get(instance.id)
-                running = current is not None and current.state in LIVE - {State.PAUSED}
                 begun = time.monotonic()
-                try:
-                    if running:
-                        await self.parts.containers.cgroups.freeze(instance.id, True)
+                async with altering.still(self.lifecycle, instance.id) as running:
                     with trace.step("pause"):
                         yield
-                finally:
-                    if running:
-                        await self.parts.containers.cgroups.freeze(instance.id, False)
-                        spent = time.monotonic() - begun
+                spent = time.monotonic() - begun if running else 0.0
 
         with trace.request(action, instance.id):
             await copies.copy(pairs, pause)
@@ -174,7 +164,7 @@ class Snapshots:
                 for volume in volumes.values():
                     self.parts.volume_store.add(volume)
                 await self._fill(fork, origin, snapshot, volumes)
-            self._check_exists(fork)
+            self.lifecycle.current(fork)  # raises, unless it is still there
         except BaseException:
             await self.lifecycle.anyway(self.lifecycle.remove(fork, volumes=True))
             raise
@@ -212,7 +202,7 @@ class Snapshots:
         if snapshot is None:
             pairs = [(part, targets[part.name]) for part in self._parts(origin)]
             await self._copy(origin, pairs, "fork")
-            self._check_exists(origin)
+            self.lifecycle.current(origin)  # raises, unless it is still there
         else:
             kept = self._kept(snapshot, origin)
             await copies.copy([(part, targets[part.name]) for part, _ in kept], None)
@@ -245,7 +235,7 @@ class Snapshots:
         try:
             await self.instances.stop(instance.id)
             async with self.lifecycle.locks.hold(instance.id, "rollback"):
-                self._check_exists(instance)
+                self.lifecycle.current(instance)
                 with trace.step("mark"):
                     copies.mark_ready(parts)
                 with trace.step("replace"):
