@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sublet.cli import flags
+from sublet.cli import elsewhere, flags
 from sublet.cli.main import ENGINE_ERROR
 
 COMMANDS = {
@@ -67,6 +67,10 @@ COMMANDS = {
 }
 
 
+ONLY_HELP = {"help_option_names": ["--help"]}
+"""For commands whose -h is the host name."""
+
+
 class Lazy(click.Group):
     """A group whose commands' modules are imported when they are called."""
 
@@ -75,6 +79,8 @@ class Lazy(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
+            if known := elsewhere.verb(name):
+                raise known
             return None
         module = importlib.import_module(f"sublet.cli.{COMMANDS[name][0]}")
         command = module.COMMANDS[name]
@@ -99,12 +105,20 @@ def invoke(args: list[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 0
+    except click.NoSuchOption as error:
+        if known := elsewhere.flag(args, error.option_name):
+            raise known from error
+        return _usage(args, error)
     except click.ClickException as error:
-        error.show()
-        return ENGINE_ERROR if args[:1] == ["run"] else 1
+        return _usage(args, error)
     except click.Abort:
         raise KeyboardInterrupt from None  # as it was before Click
     return result if isinstance(result, int) else 0
+
+
+def _usage(args: list[str], error: click.ClickException) -> int:
+    error.show()
+    return ENGINE_ERROR if args[:1] == ["run"] else 1
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -34,7 +34,9 @@ _FOREGROUND = (
     Flag(("--sig-proxy",), "text", "true or false: pass signals on.", "BOOL"),
 )
 
-EXEC = (*_PROCESS, _FOREGROUND[0])
+_ENV_FILE = Flag(("--env-file",), "list", "Read variables, one a line.", "FILE")
+
+EXEC = (*_PROCESS, _ENV_FILE, _FOREGROUND[0])
 
 RUN = (
     Flag(("--rm",), "switch", "Delete the instance when it ends."),
@@ -47,18 +49,18 @@ RUN = (
     Flag(("-m", "--memory"), "text", "Memory, such as 256m or 2g.", "SIZE"),
     Flag(("--pids-limit",), "text", "Number of processes and threads.", "N"),
     Flag(("--entrypoint",), "text", "Replace the image's entrypoint.", "PROGRAM"),
-    Flag(("--hostname",), "text", "Host name inside.", "NAME"),
+    Flag(("-h", "--hostname"), "text", "Host name inside.", "NAME"),
     Flag(("--stop-timeout",), "text", "Time to end after `stop`, such as 10s.", "TIME"),
     Flag(("--stop-signal",), "text", "Signal that `stop` sends.", "SIGNAL"),
     Flag(("-l", "--label"), "list", "Set a label.", "KEY[=VALUE]"),
     Flag(("--label-file",), "list", "Read labels, one a line.", "FILE"),
-    Flag(("--env-file",), "list", "Read variables, one a line.", "FILE"),
+    _ENV_FILE,
     Flag(("--mount",), "list", "Mount a host directory, a volume or memory.", "type=…,target=…"),
     Flag(("--tmpfs",), "list", "Mount memory.", "PATH[:size=64m,mode=700]"),
     Flag(("--disk",), "text", "The most that it can write, such as 2g.", "SIZE"),
     Flag(("--read-only",), "switch", "Its root file system cannot be written to."),
     Flag(("--shm-size",), "text", "Size of /dev/shm.", "SIZE"),
-    Flag(("--network",), "text", "Network, none, host or container:ID.", "NAME"),
+    Flag(("--net", "--network"), "text", "Network, none, host or container:ID.", "NAME"),
     Flag(("--network-alias",), "list", "A further name on its network.", "NAME"),
     Flag(("--dns",), "list", "Ask this resolver.", "ADDRESS"),
     Flag(("--dns-search",), "list", "Search names in this domain.", "DOMAIN"),

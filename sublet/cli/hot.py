@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from sublet.cli import flags, run
-from sublet.cli.commands import with_flags
+from sublet.cli.commands import ONLY_HELP, with_flags
 from sublet.cli.completing import image_names, instance_names
 
 _SETTINGS = {"allow_interspersed_args": False}
 
 
-@click.command("run", context_settings=_SETTINGS)
+@click.command("run", context_settings={**_SETTINGS, **ONLY_HELP})
 @with_flags(flags.RUN)
 @click.argument("image", shell_complete=image_names)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)

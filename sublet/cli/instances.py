@@ -7,13 +7,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO
+from typing import IO, Any
 
 import click
 
 from sublet.cli.completing import instance_names
 from sublet.cli.output import print_json
-from sublet.domain.errors import InvalidArgument, SubletError
+from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance, SubletError
 from sublet.sdk import Client
 
 NAMES = click.argument(
@@ -38,13 +38,36 @@ def each(names: Iterable[str], work: Callable[[str], None]) -> int:
 
 
 @click.command()
-@NAMES
+@click.argument(
+    "names", nargs=-1, required=True, metavar="INSTANCE|IMAGE...", shell_complete=instance_names
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as always.")
-def inspect(names: tuple[str, ...], as_json: bool) -> None:
-    """Show all that is known of an instance: a JSON object, an array for several."""
-    client = Client()
-    found = [client.inspect(name) for name in names]
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["instance", "container", "image"]),
+    help="Look among these only.",
+)
+def inspect(names: tuple[str, ...], as_json: bool, kind: str | None) -> None:
+    """Show all that is known of an instance, or of an image where no instance has the name.
+
+    A JSON object, an array for several.
+    """
+    found = [_inspect(Client(), name, kind) for name in names]
     print_json(found[0] if len(found) == 1 else found)
+
+
+def _inspect(client: Client, name: str, kind: str | None) -> dict[str, Any]:
+    if kind == "image":
+        return client.inspect_image(name)
+    try:
+        return client.inspect(name)
+    except NoSuchInstance:
+        if kind:
+            raise
+        with contextlib.suppress(NoSuchImage, InvalidArgument):
+            return client.inspect_image(name)
+        raise
 
 
 @click.command()

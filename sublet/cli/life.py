@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sublet.cli import launch, run
-from sublet.cli.commands import with_flags
+from sublet.cli.commands import ONLY_HELP, with_flags
 from sublet.cli.completing import image_names
 from sublet.cli.flags import CREATE
 from sublet.cli.instances import NAME, NAMES, each
@@ -22,7 +22,7 @@ TIME = click.option("-t", "--time", "timeout", metavar="TIME", help="Kill after 
 CONDITIONS = ("stopped", "running", "healthy", "removed")
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False, **ONLY_HELP})
 @with_flags(CREATE)
 @click.argument("image", shell_complete=image_names)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)

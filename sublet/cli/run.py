@@ -62,7 +62,7 @@ def execute(options: Options, args: list[str]) -> int:
     name, command = args[0], args[1:]
     spec = exec_spec(
         command,
-        env=_environment(options),
+        env=_env_files(options) + _environment(options),
         user=options.get("user") or "",
         working_dir=options.get("workdir") or "",
         tty=tty,
@@ -163,5 +163,8 @@ def _terminal(options: Options) -> bool:
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise InvalidArgument(f"'{text}' is not a number of processes.", hint="Write 100.")
+        raise InvalidArgument(
+            f"'{text}' is not a number of processes.",
+            hint="Write --pids-limit 100. There is always a limit, so that none takes the host's.",
+        )
     return int(text)

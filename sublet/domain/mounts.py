@@ -12,6 +12,9 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.names import validate_name
 from sublet.domain.units import parse_memory
 
+_IGNORED = frozenset({"z", "Z", "cached", "consistent", "delegated"})
+"""Options of `-v` for other hosts: SELinux labels, and how soon macOS sees what is written."""
+
 _HINT = "Write /HOST/PATH:/PATH/INSIDE[:ro] or VOLUME:/PATH/INSIDE[:ro,nocopy]."
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _MODE = re.compile(r"[0-7]{3,4}")
@@ -49,7 +52,7 @@ def parse_mount(text: str) -> Mount:
     there is but one path, of a volume without a name."""
     fields = text.split(":")
     options = fields[2].split(",") if len(fields) == 3 else []
-    if len(fields) > 3 or not set(options) <= {"ro", "rw", "nocopy"}:
+    if len(fields) > 3 or not set(options) <= {"ro", "rw", "nocopy", *_IGNORED}:
         raise InvalidArgument(f"'{text}' is not a mount.", hint=_HINT)
     if len(fields) == 1:
         return Mount("", _destination(text, fields[0]), type=MountType.VOLUME)

@@ -24,6 +24,8 @@ def test_tag_inspect_history(sublet: Sublet, small_file: Path) -> None:
     assert (found["digest"], found["size"]) == (digest, small_file.stat().st_size)
     assert Path(found["file"]).stat().st_size == found["size"]
     assert found["config"]["Cmd"] == ["/bin/sh"]
+    assert sublet.json("inspect", "small") == found
+    assert sublet.json("inspect", "--type", "image", "small") == found
     assert len(sublet.json("image", "inspect", "small", "team/other:2")) == 2
     (step,) = sublet.json("history", "small", "--json")
     assert (step["created_by"], step["digest"]) == ("sublet pack", digest)

@@ -10,6 +10,7 @@ from sublet.domain.mounts import (
     MountType,
     check_mounts,
     parse_long_mount,
+    parse_mount,
     parse_tmpfs,
     with_volumes,
 )
@@ -68,3 +69,8 @@ def test_volumes_of_the_image() -> None:
     own = (Mount("/srv", "/data"),)
     wanted = ["/data", "/var//lib/", "/var/lib", "/proc/1", "/", "relative", "/a/../b", "/x\0"]
     assert with_volumes(own, wanted) == (*own, Mount("", "/var/lib", type=MountType.VOLUME))
+
+
+def test_options_for_other_hosts_mean_nothing_here() -> None:
+    assert parse_mount("/srv:/srv:Z,ro") == parse_mount("/srv:/srv:ro")
+    assert parse_mount("/srv:/srv:cached") == parse_mount("/srv:/srv")
