@@ -67,14 +67,16 @@ def list_networks(quiet: bool, filters: tuple[str, ...], as_json: bool) -> None:
 def _row(row: dict[str, Any]) -> list[str]:
     age = "-"
     if row["created"]:
-        age = format_age(time.time() - datetime.fromisoformat(row["created"]).timestamp())
+        created = datetime.fromisoformat(row["created"]).timestamp()
+        age = f"{format_age(time.time() - created)} ago"
     internal = "yes" if row["internal"] else "no"
     return [row["id"], row["name"], row["subnet"], row["gateway"], internal, age]
 
 
 @network.command()
 @NAMES
-def inspect(names: tuple[str, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as always.")
+def inspect(names: tuple[str, ...], as_json: bool) -> None:
     """Show all that is known of networks, and which instances are on them."""
     found = [Client().inspect_network(name) for name in names]
     print_json(found[0] if len(found) == 1 else found)

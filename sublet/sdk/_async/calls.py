@@ -16,6 +16,13 @@ TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
     from typing import Any
 
+Progress = Callable[[str], None]
+"""Is told what a long action does, a line each."""
+
+
+def silent(line: str) -> None:
+    """Progress that nobody wants to see."""
+
 
 class AsyncCalls:
     """Calls to one daemon."""
@@ -30,9 +37,7 @@ class AsyncCalls:
         text = b"".join(pieces)
         return json.loads(text) if text else None
 
-    async def _operate(
-        self, target: str, body: Any, progress: Callable[[str], None]
-    ) -> dict[str, Any]:
+    async def _operate(self, target: str, body: Any, progress: Progress) -> dict[str, Any]:
         """A long action: its lines go to `progress`; its result."""
         async for message in wire.lines("POST", target, body, path=self._path):
             if "line" in message:

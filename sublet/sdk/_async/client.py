@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 
 from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._async import wire
+from sublet.sdk._async.calls import Progress, silent
 from sublet.sdk._async.files import AsyncFileVerbs
-from sublet.sdk._async.images import AsyncImageVerbs, Progress, silent
+from sublet.sdk._async.images import AsyncImageVerbs
 from sublet.sdk._async.instances import AsyncInstanceVerbs
 from sublet.sdk._async.networks import AsyncNetworkVerbs
 from sublet.sdk._async.storage import AsyncStorageVerbs

@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 from sublet.sdk._async import wire
-from sublet.sdk._async.calls import AsyncCalls
+from sublet.sdk._async.calls import AsyncCalls, Progress, silent
 from sublet.sdk._http import query_of, quote
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
@@ -22,10 +22,6 @@ Meter = Callable[[int], None]
 
 def unmetered(count: int) -> None:
     """Bytes that nobody counts."""
-
-
-def silent(line: str) -> None:
-    """Progress that nobody wants to see."""
 
 
 class AsyncFileVerbs(AsyncCalls):
@@ -117,7 +113,7 @@ class AsyncFileVerbs(AsyncCalls):
         author: str = "",
         pause: bool = True,
         output: str = "",
-        progress: Callable[[str], None] = silent,
+        progress: Progress = silent,
     ) -> dict[str, Any]:
         """Make an image, named `image`, of an instance's files, without what is mounted in it.
 

@@ -5,20 +5,14 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from sublet.sdk._async.calls import AsyncCalls
+from sublet.sdk._async.calls import AsyncCalls, Progress, silent
 from sublet.sdk._http import quote
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
     from typing import Any
-
-Progress = Callable[[str], None]
-
-
-def silent(line: str) -> None:
-    """Progress that nobody wants to see."""
 
 
 class AsyncStorageVerbs(AsyncCalls):

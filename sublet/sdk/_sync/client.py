@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._sync import wire
+from sublet.sdk._sync.calls import Progress, silent
 from sublet.sdk._sync.files import FileVerbs
-from sublet.sdk._sync.images import ImageVerbs, Progress, silent
+from sublet.sdk._sync.images import ImageVerbs
 from sublet.sdk._sync.instances import InstanceVerbs
 from sublet.sdk._sync.networks import NetworkVerbs
 from sublet.sdk._sync.storage import StorageVerbs

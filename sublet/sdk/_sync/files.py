@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Callable, Iterable, Iterator, Sequence
 
 from sublet.sdk._sync import wire
-from sublet.sdk._sync.calls import Calls
+from sublet.sdk._sync.calls import Calls, Progress, silent
 from sublet.sdk._http import query_of, quote
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
@@ -21,10 +21,6 @@ Meter = Callable[[int], None]
 
 def unmetered(count: int) -> None:
     """Bytes that nobody counts."""
-
-
-def silent(line: str) -> None:
-    """Progress that nobody wants to see."""
 
 
 class FileVerbs(Calls):
@@ -116,7 +112,7 @@ class FileVerbs(Calls):
         author: str = "",
         pause: bool = True,
         output: str = "",
-        progress: Callable[[str], None] = silent,
+        progress: Progress = silent,
     ) -> dict[str, Any]:
         """Make an image, named `image`, of an instance's files, without what is mounted in it.
 

@@ -4,20 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from sublet.sdk._sync.calls import Calls
+from sublet.sdk._sync.calls import Calls, Progress, silent
 from sublet.sdk._http import quote
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
     from typing import Any
-
-Progress = Callable[[str], None]
-
-
-def silent(line: str) -> None:
-    """Progress that nobody wants to see."""
 
 
 class StorageVerbs(Calls):
