@@ -216,6 +216,7 @@ def main() -> None:
     try:
         if os.geteuid() != 0:
             raise DaemonUnavailable("The daemon needs root.", hint="Start it with sudo.")
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # a caller's lock or pipe is not ours to keep
         linux.one_heap()
         config = load_config()
         lock(config)

@@ -364,6 +364,7 @@ static int hold_namespaces(const char *kind) {
 }
 
 int main(int argc, char **argv) {
+    close_range(OWN, ~0U, 0); /* what the daemon, or who started that, has let through */
     if (argc == 3 && strcmp(argv[1], "namespaces") == 0)
         return hold_namespaces(argv[2]);
     for (struct client *client = clients; client < clients + CLIENTS; client++)

@@ -31,9 +31,9 @@ _TRIES = 50
 
 def mount_squashfs(file: Path, offset: int, length: int, target: Path) -> None:
     """Mount the squashfs at `offset` of `file`, read-only; its loop device goes with it."""
-    flags = _LO_FLAGS_READ_ONLY
-    with _backed(file, flags, offset, length) as device:
-        linux.mount(device, str(target), "squashfs", linux.MS_RDONLY | linux.MS_NODEV)
+    with _backed(file, _LO_FLAGS_READ_ONLY, offset, length) as device:
+        flags = linux.MS_RDONLY | linux.MS_NODEV | linux.MS_NOSUID  # its ids are the host's
+        linux.mount(device, str(target), "squashfs", flags)
 
 
 def mount_writable(file: Path, fstype: str, target: Path, options: str) -> None:

@@ -41,7 +41,9 @@ class Layers:
         target = self.mounts / key
         self._use(key, user)
         if not os.path.ismount(target):
-            target.mkdir(parents=True, exist_ok=True)
+            self.mounts.mkdir(mode=0o700, exist_ok=True)
+            self.mounts.chmod(0o700)  # an image's files are not for the host's users
+            target.mkdir(exist_ok=True)
             disk.mount_squashfs(file, offset, length, target)
         if self.mapped is None:
             self.mapped = can_map(target)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import socket
+import stat
 import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,9 @@ from pathlib import Path
 
 import pytest
 from conftest import BASE, Sublet, eventually
+
+from sublet.domain.config import Config
+from sublet.drivers import mount
 
 DEEP = 'for (1..3000) { mkdir "d"; chdir "d" or die }; open F, ">", "/deep"; sleep 60'
 """A directory 3000 levels deep: deeper than Python's recursion."""
@@ -172,3 +177,71 @@ def test_a_reader_that_stalls_does_not_keep_an_instance_from_ending(sublet: Subl
         assert client.recv(15) == b"HTTP/1.1 200 OK"
         sublet.ok("rm", "-f", "box", timeout=20)
     eventually(lambda: sublet("audit").code == 0, "the audit is clean")
+
+
+def test_no_other_user_of_the_host_reaches_an_image_or_an_instance(sublet: Sublet) -> None:
+    """An image's ids are the host's: a program with the setuid bit would make its user root."""
+    instance = sublet.ok("run", "-d", BASE, "sleep", "60")
+    base = mount.base(sublet.run_dir, Config(sublet.root, sublet.run_dir).identity)
+    points = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    own = [words for words in points if words[4].startswith(f"{base}/")]
+    images = [words for words in own if words[4].startswith(f"{base}/images/")]
+    assert images
+    assert all("nosuid" in words[5].split(",") for words in images)
+    assert any(words[4].endswith(f"/{instance}/rootfs") for words in own)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    for words in own:
+        if f"/{instance}/" in words[4] or words in images:
+            assert subprocess.run([*nobody, "test", "-e", words[4]], check=False).returncode == 1
+
+
+def test_descriptors_of_whoever_started_the_daemon_end_there(own: Sublet) -> None:
+    """A lock or a pipe of the caller's would otherwise be held as long as the daemon lives."""
+    own.ok("daemon", "--stop")
+    reader, writer = os.pipe()
+    start = ("run", "-d", "--name", "box", BASE, "sleep", "60")
+    with own.spawn(*start, pass_fds=(writer,)) as starting:
+        assert starting.wait(60) == 0
+    os.close(writer)
+    with open(reader, "rb") as file:
+        assert file.read() == b""  # ends when the last writer has closed it
+    assert own.ok("exec", "box", "sh", "-c", "echo /proc/self/fd/*").split()[:3] == [
+        f"/proc/self/fd/{number}" for number in range(3)
+    ]
+
+
+def test_the_hosts_devices_keep_owner_and_mode(sublet: Sublet, tmp_path: Path) -> None:
+    """The runtime gives the container's root whatever its standard streams are."""
+    devices = ("null", "zero", "full", "random", "urandom", "tty", "ptmx")
+    before = {name: owner(Path("/dev") / name) for name in devices}
+    (tmp_path / "file").write_text("x")
+    health = ("--health-cmd", "true", "--health-interval", "1s")
+    box = sublet.ok("run", "-d", *health, "--name", "box", BASE, "sleep", "60")
+    steps: list[tuple[str, ...]] = [
+        ("run", "--rm", BASE, "true"),
+        ("run", "--rm", "-i", BASE, "true"),
+        ("run", "-d", "-t", "--name", "terminal", BASE, "true"),
+        ("run", "--rm", "--init", "--log-driver", "none", BASE, "chmod", "600", "/dev/stdin"),
+        ("run", "--rm", "--cap-add", "ALL", BASE, "sh", "-c", "chown 0 /dev/null; chmod 0 /dev/*"),
+        ("run", "--rm", "--device", "/dev/zero", BASE, "sh", "-c", "chown 0 /dev/zero"),
+        ("exec", "box", "sh", "-c", "chown 0 /proc/self/fd/* /dev/std*"),
+        ("exec", "-d", "box", "true"),
+        ("cp", f"{tmp_path}/file", "box:/file"),
+        ("cp", "box:/file", f"{tmp_path}/back"),
+        ("restart", "-t", "0", "box"),
+        ("snapshot", "box"),
+        ("fork", "box", "--name", "child"),
+        ("commit", "box", "committed"),
+        ("rmi", "committed"),
+    ]
+    for step in steps:
+        sublet(*step)
+        assert {name: owner(Path("/dev") / name) for name in devices} == before, step
+    eventually(lambda: sublet.json("inspect", box)["health"], "a check")
+    assert before["null"] == (0, 0, 0o666)
+    assert {name: owner(Path("/dev") / name) for name in devices} == before
+
+
+def owner(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)

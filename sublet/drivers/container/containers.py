@@ -151,7 +151,9 @@ class Containers:
         """Make the instance's user namespace and, with `network`, in it a network namespace, whose
         file is given back."""
         at = self.places(instance_id)
-        at.mounts.mkdir(mode=0o711, exist_ok=True)
+        at.mounts.mkdir(mode=0o700, exist_ok=True)
+        os.chown(at.mounts, 0, uid_base)
+        at.mounts.chmod(0o710)  # the container's root walks through, no other user of the host
         file = at.network_namespace if network else None
         namespaces.create(at.user_namespace, file, uid_base)
         return file
