@@ -184,8 +184,13 @@ class Cgroups:
         Sources: freezer-subsystem.rst of cgroup-v1; cgroup-v2.rst, `cgroup.freeze`.
         """
         directory, version = self._freezer(instance_id)
-        if _is_frozen(directory, version) == frozen:
-            return
+        try:
+            if _is_frozen(directory, version) == frozen:
+                return
+        except FileNotFoundError as error:
+            if not frozen:
+                return
+            raise WrongState(f"{instance_id} does not run any more.") from error
         file, words = ("freezer.state", ("THAWED", "FROZEN"))
         if version == 2:
             file, words = ("cgroup.freeze", ("0", "1"))

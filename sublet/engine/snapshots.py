@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sublet.domain.disk_usage import Usage
-from sublet.domain.errors import NoSuchInstance, NoSuchSnapshot, SubletError
+from sublet.domain.errors import NoSuchInstance, NoSuchSnapshot, SubletError, WrongState
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.leftover import Leftover
 from sublet.domain.names import is_id, validate_name
@@ -129,7 +129,12 @@ class Snapshots:
                 spent = time.monotonic() - begun if running else 0.0
 
         with trace.request(action, instance.id):
-            await copies.copy(pairs, pause)
+            try:
+                await copies.copy(pairs, pause)
+            except FileNotFoundError as error:
+                if self.parts.store.get(instance.id):
+                    raise
+                raise WrongState(f"{instance.name} was removed meanwhile.") from error
         return spent
 
     def _kept(self, snapshot: Snapshot, instance: Instance) -> list[tuple[Part, Path]]:

@@ -134,3 +134,9 @@ def test_the_limit_with_swap_is_never_the_smaller_one(
         written.clear()
         groups.limit("0123456789ab", SIZE, 77)
         assert [name for name in written if "memory" in name] == expected
+
+
+async def test_what_has_ended_meanwhile_is_thawed_and_cannot_be_frozen(v2: Cgroups) -> None:
+    await v2.freeze("0123456789ab", False)
+    with pytest.raises(WrongState):
+        await v2.freeze("0123456789ab", True)
