@@ -109,6 +109,11 @@ size_t streams_complaint(char *text, size_t size) {
     return got > 0 ? (size_t)got : 0;
 }
 
+void streams_forget(void) {
+    while (read(streams[1].fd, streams[1].data, sizeof streams[1].data) > 0) {
+    }
+}
+
 int input_fd(void) { return waiting_from < waiting_to ? input : -1; }
 
 void input_write(void) {

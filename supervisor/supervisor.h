@@ -91,6 +91,8 @@ bool stream_delivered(const struct stream *stream);
 void streams_finish(void);
 /* The runtime's words, when no command has run. */
 size_t streams_complaint(char *text, size_t size);
+/* What the runtime said of a container whose command has not run yet: warnings. */
+void streams_forget(void);
 int input_fd(void);        /* where input waits to be written, -1 if none waits */
 void input_write(void);    /* go on writing it */
 void input_take(const char *data, size_t length);

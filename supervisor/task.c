@@ -101,6 +101,7 @@ static bool executed(pid_t pid) {
 static bool open_gate(struct task *task) {
     if (!task->gate)
         return true;
+    streams_forget();
     task->gate_fd = open(task->gate, O_RDWR | O_NONBLOCK | O_CLOEXEC);
     return task->gate_fd >= 0 && unlink(task->gate) == 0 && write(task->gate_fd, "", 1) == 1;
 }

@@ -149,6 +149,13 @@ def supervision(**changes: Any) -> Supervision:
     return replace(plain, **changes)
 
 
+def test_a_complaint_of_runc_is_told_without_its_log() -> None:
+    text = (
+        'time="2026-01-01T00:00:00Z" level=error msg="exec: \\"x\\": no such file or directory"\n'
+    )
+    assert str(explain(text)).splitlines()[0].endswith("exec: 'x': no such file or directory.")
+
+
 def test_supervisor_command_line() -> None:
     argv = supervisor_argv(supervision(), "/usr/bin/crun", ["--root", "/run/r"], Path("/run/r"))
     assert argv[1:] == [

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import socket
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from sublet.drivers.container.protocol import Tell
 from sublet.drivers.container.streams import Attachment
 
 START_DEADLINE, END_DEADLINE = 60.0, 5.0
+_LOGGED = re.compile(r'msg="(.*)"$')
+"""How runc says what went wrong."""
+
 _MISSING = ("No such file or directory", "not found in $PATH", "no such file")
 _REFUSED = (
     *("Permission denied", "permission denied", "Exec format error", "Is a directory"),
@@ -159,6 +163,9 @@ def supervisor_argv(spec: Supervision, runtime: str, options: list[str], state: 
 def explain(text: str) -> SubletError:
     """The error that the runtime's complaint amounts to."""
     reason = text.strip().splitlines()[-1] if text.strip() else "the runtime said nothing"
+    logged = _LOGGED.search(reason)
+    if logged:
+        reason = logged[1].replace('\\"', "'")
     reason = reason.removeprefix("crun: ").removeprefix("executable file ").strip()
     if "/proc/sys/" in text:
         return InvalidArgument(
