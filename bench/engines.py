@@ -189,16 +189,22 @@ def _own_configuration(engine: Engine, run: Path) -> dict[str, Any]:
     return config
 
 
+NULL_STAYS = "mount --bind /dev/null /dev/null\nmount -o remount,bind,ro /dev/null"
+"""Detached, crun opens /dev/null for standard input and gives it, the host's, to the container's
+root; as for Sublet's own supervisors, it is read-only where the runtimes work."""
+
+
 @contextmanager
 def runtime(name: str, bundled: Bundle) -> Iterator[Engine]:
     """crun or runc by itself. Where controllers are on cgroup v1 beside a cgroup v2, crun is
     given a mount namespace with cgroup v2 alone, and sets no limits."""
     home = bundled.folder.parent / f"{name}-state"
     if name == "crun" and hybrid():
-        script = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+        script = "mount -t cgroup2 cgroup2 /sys/fs/cgroup\n" + NULL_STAYS
         with namespaces(network=False, script=script) as inside:
             argv = ("crun", f"--root={home}", "--cgroup-manager=disabled")
             yield Engine(argv, inside=inside)
     else:
-        yield Engine((name, f"--root={home}"))
+        with namespaces(network=False, script=NULL_STAYS) as inside:
+            yield Engine((name, f"--root={home}"), inside=inside)
     remove_cgroups(CGROUP_PARENT)

@@ -6,6 +6,7 @@ The bare runtime executes it in a container that it runs itself, of Sublet's own
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import time
 
 from bench.engines import IMAGE, NAME, Engine
@@ -45,15 +46,17 @@ def run(lab: Lab) -> Findings:
 def _bare(lab: Lab, engine: Engine, identity: str) -> Peer:
     """The runtime's own container, in the background, and `exec` in it."""
     lab.bundle.command("sleep", "infinity")
-    subprocess.run(
-        [*engine.argv, "run", "--detach", f"--bundle={lab.bundle.folder}", identity],
-        stdin=subprocess.PIPE,  # its root becomes the owner of what these are
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: enter(engine.inside or {}),
-        check=True,
-        timeout=60,
-    )
+    argv = [*engine.argv, "run", "--detach", f"--bundle={lab.bundle.folder}", identity]
+    with tempfile.TemporaryFile() as streams:  # its root becomes the owner of what these are
+        subprocess.run(
+            argv,
+            stdin=streams,
+            stdout=streams,
+            stderr=streams,
+            preexec_fn=lambda: enter(engine.inside or {}),
+            check=True,
+            timeout=60,
+        )
     deadline = time.monotonic() + 10
     while '"running"' not in call(*engine.argv, "state", identity, inside=engine.inside):
         if time.monotonic() > deadline:
