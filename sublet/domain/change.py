@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sublet.domain.capacity import Amount, admit
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.restart import RestartPolicy
-from sublet.domain.spec import InstanceSpec, check_spec
+from sublet.domain.spec import InstanceSpec, check_again
 from sublet.domain.units import format_bytes
 
 
@@ -38,7 +38,7 @@ def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
         if given.get(name) == 0:
             raise InvalidArgument(f"{name} cannot become 0.", hint="Give a size above 0.")
     made = replace(spec, **given)
-    check_spec(made)
+    check_again(made)
     return made
 
 

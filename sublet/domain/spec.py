@@ -12,7 +12,7 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
 from sublet.domain.mounts import Mount, check_mounts
 from sublet.domain.names import validate_hostname, validate_new_name
-from sublet.domain.networks import check_request
+from sublet.domain.networks import Mode, check_request
 from sublet.domain.ports import Port, check_port
 from sublet.domain.privileges import Device, Ulimit, check_privileges
 from sublet.domain.resolving import check_resolving
@@ -156,6 +156,12 @@ def check_spec(spec: InstanceSpec) -> None:
     check_log(spec.log)
     if not 0 <= spec.ttl < math.inf:
         raise InvalidArgument(f"{spec.ttl} is not a time to live in seconds.")
+
+
+def check_again(spec: InstanceSpec) -> None:
+    """As `check_spec`, of an instance that is there already: it may have been taken off the
+    networks that its ports and aliases were asked for with, and put on others."""
+    check_spec(replace(spec, network="") if Mode.of(spec.network).own else spec)
 
 
 def check_options(spec: InstanceSpec) -> None:

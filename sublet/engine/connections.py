@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,24 @@ class Connections:
         except BaseException:
             self.parts.store.delete(instance.id)
             raise
+
+    def inherited(self, spec: InstanceSpec, origin: Instance) -> InstanceSpec:
+        """A fork's request: without the network of its origin's, if that was taken off it."""
+        if Mode.of(spec.network) is not Mode.NETWORKS or networks.is_default(spec.network):
+            return spec
+        with contextlib.suppress(NoSuchNetwork):
+            asked = self.network(spec.network).id
+            if any(connection.network == asked for connection in self.of(origin)):
+                return spec
+        return replace(spec, network=Mode.NONE.value, aliases=())
+
+    def follow(self, origin: Instance, fork: Instance) -> None:
+        """Note for a fork the networks that its origin was put on later. Raises
+        InsufficientCapacity."""
+        known = {connection.network for connection in self.of(fork)}
+        for connection in self.of(origin):
+            if connection.network not in known:
+                self.add(fork, self.network(connection.network), connection.aliases)
 
     def add(
         self, instance: Instance, network: NamedNetwork, aliases: tuple[str, ...], address: str = ""

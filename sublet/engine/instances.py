@@ -14,7 +14,7 @@ from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance, W
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.names import friendly_name
 from sublet.domain.selection import parse
-from sublet.domain.spec import ExecSpec, InstanceSpec, Market, check_spec
+from sublet.domain.spec import ExecSpec, InstanceSpec, Market, check_again, check_spec
 from sublet.domain.waiting import Condition, reached
 from sublet.drivers import listing, trace
 from sublet.drivers.container import logs
@@ -142,7 +142,7 @@ class Instances:
     def add_fork(self, spec: InstanceSpec, digest: str, *, running: bool) -> Instance:
         """The row of an instance that gets its files from another; to be launched if `running`.
         Until then it is pending, and gone after a crash. Raises as `run` does."""
-        check_spec(spec)
+        check_again(spec)
         if running:
             capacity.admit(spec.size, self.free())
         instance = self._record(self.lifecycle.connections.settle(spec), digest, State.PENDING)

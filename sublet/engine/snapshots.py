@@ -159,13 +159,15 @@ class Snapshots:
         """
         snapshot, origin = self._source(source)
         volumes = {v.name: self.lifecycle.volumes.twin(v) for v in self._own(origin)}
-        spec = forked(origin.spec, name, ports)
+        connections = self.lifecycle.connections
+        spec = connections.inherited(forked(origin.spec, name, ports), origin)
         names = {old: volume.name for old, volume in volumes.items()}
         spec = replace(spec, mounts=renamed(spec.mounts, names))
         running = origin.state in LIVE
         fork = self.instances.add_fork(spec, origin.digest, running=running)
         try:
             async with self.lifecycle.locks.hold(fork.id, "fork"):
+                connections.follow(origin, fork)
                 for volume in volumes.values():
                     self.parts.volume_store.add(volume)
                 await self._fill(fork, origin, snapshot, volumes)

@@ -98,6 +98,12 @@ def test_connect_and_disconnect(host: Sublet, tools: str) -> None:
     assert list(addresses(host, "web")) == ["eth1"]
     assert asks(host, "web", "db") == "db"
     assert [port] == host.json("inspect", "web")["ports"]
+    host.ok("update", "--pids-limit", "500", "web")
+    host.ok("fork", "web", "--name", "twin")
+    assert addresses(host, "twin").keys() == {"eth0"}
+    assert asks(host, "twin", "db") == "db"
+    assert addresses(host, "twin")["eth0"] != addresses(host, "web")["eth1"]
+    host.ok("rm", "-f", "twin")
     host.ok("network", "connect", "default", "web")
     assert sorted(addresses(host, "web")) == ["eth0", "eth1"]
     host.ok("network", "disconnect", "back", "web")

@@ -14,6 +14,7 @@ from sublet.domain.errors import InsufficientCapacity, InvalidArgument, NotHealt
 from sublet.domain.health import Health
 from sublet.domain.instance import Instance, State
 from sublet.domain.names import validate_name, validate_new_name
+from sublet.domain.ports import Port
 from sublet.domain.recovery import Fate, fate
 from sublet.domain.restart import RestartPolicy
 from sublet.domain.spec import InstanceSpec
@@ -52,6 +53,11 @@ def test_a_change_leaves_what_it_does_not_name() -> None:
     made = changed(SPEC, Change(memory=2 * GIB, restart=RestartPolicy("always")))
     assert (made.cpus, made.memory, made.restart.name) == (1.0, 2 * GIB, "always")
     assert changed(replace(SPEC, ttl=60.0), Change(ttl=0.0)).ttl == 0
+
+
+def test_a_change_does_not_mind_networks_taken_off_since() -> None:
+    published = replace(SPEC, ports=(Port(80, 8080),), network="none")
+    assert changed(published, Change(pids_limit=9)).ports == published.ports
 
 
 @pytest.mark.parametrize("change", [Change(), Change(memory=0), Change(cpus=0), Change(ttl=-1.0)])
