@@ -81,16 +81,23 @@ class Findings:
     aims: list[Aim]
 
 
+SETTLE = 0.25
+"""Seconds between peers."""
+
+
 def measure(peers: Mapping[str, Peer], rounds: int, warm_up: int = 2) -> dict[str, Timing]:
     """Each peer once a round, in turn, so that a busy host is unjust to all alike.
 
-    Whoever begins changes with every round; the first `warm_up` rounds are not counted.
+    Whoever begins changes with every round, and each begins when the one before has settled: the
+    kernel takes namespaces down behind the back of who made them, and whoever comes next would
+    pay. The first `warm_up` rounds are not counted.
     """
     names = list(peers)
     taken: dict[str, list[float]] = {name: [] for name in names}
     for number in range(-warm_up, rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
+            time.sleep(SETTLE)
             start = time.perf_counter()
             peers[name]()
             elapsed = (time.perf_counter() - start) * 1000
