@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 from sublet.domain.errors import SubletError
@@ -26,3 +29,20 @@ def image_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
     except SubletError:
         return []
     return [name for row in rows for name in row["names"] if name.startswith(typed)]
+
+
+def volume_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Names of volumes that begin so."""
+    return _starting(lambda: Client(socket_path()).volumes(), typed)
+
+
+def network_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Names of networks that begin so."""
+    return _starting(lambda: Client(socket_path()).networks(), typed)
+
+
+def _starting(listed: Callable[[], list[dict[str, Any]]], typed: str) -> list[str]:
+    try:
+        return [row["name"] for row in listed() if row["name"].startswith(typed)]
+    except SubletError:
+        return []

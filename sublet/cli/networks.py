@@ -9,15 +9,18 @@ from typing import Any
 
 import click
 
+from sublet.cli.completing import instance_names, network_names
 from sublet.cli.instances import JSON, each
 from sublet.cli.output import confirmed, print_json, print_table
 from sublet.domain.errors import NoSuchNetwork
 from sublet.domain.units import format_age
 from sublet.sdk import Client
 
-NAME = click.argument("name", metavar="NETWORK")
-NAMES = click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
-INSTANCE = click.argument("instance", metavar="INSTANCE")
+NAME = click.argument("name", metavar="NETWORK", shell_complete=network_names)
+NAMES = click.argument(
+    "names", nargs=-1, required=True, metavar="NETWORK...", shell_complete=network_names
+)
+INSTANCE = click.argument("instance", metavar="INSTANCE", shell_complete=instance_names)
 
 
 @click.group()

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sublet.cli.completing import instance_names
 from sublet.cli.instances import JSON, each
 from sublet.cli.output import Progress, print_json, print_table
 from sublet.domain.errors import NoSuchSnapshot
@@ -32,7 +33,7 @@ def snapshot() -> None:
 
 
 @snapshot.command()
-@click.argument("instance", metavar="INSTANCE")
+@click.argument("instance", metavar="INSTANCE", shell_complete=instance_names)
 @click.option("--name", default="", metavar="NAME", help="Name of the snapshot.")
 def create(instance: str, name: str) -> None:
     """Take a snapshot and print its id; a running instance is paused for a moment."""
@@ -95,7 +96,7 @@ snapshot.add_command(ls)
 
 
 @click.command()
-@click.argument("source", metavar="INSTANCE|SNAPSHOT")
+@click.argument("source", metavar="INSTANCE|SNAPSHOT", shell_complete=instance_names)
 @click.option("--name", default="", metavar="NAME", help="Name of the new instance.")
 @click.option(
     "-p",
@@ -116,7 +117,7 @@ def fork(source: str, name: str, ports: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("instance", metavar="INSTANCE")
+@click.argument("instance", metavar="INSTANCE", shell_complete=instance_names)
 @click.argument("kept", metavar="SNAPSHOT")
 def rollback(instance: str, kept: str) -> None:
     """Give INSTANCE back the files that its SNAPSHOT has kept; what it has now is lost.

@@ -6,13 +6,16 @@ import sys
 
 import click
 
+from sublet.cli.completing import volume_names
 from sublet.cli.instances import JSON, each
 from sublet.cli.output import confirmed, print_json, print_table
 from sublet.domain.errors import NoSuchVolume
 from sublet.domain.units import format_bytes, parse_memory
 from sublet.sdk import Client
 
-NAMES = click.argument("names", nargs=-1, required=True, metavar="VOLUME...")
+NAMES = click.argument(
+    "names", nargs=-1, required=True, metavar="VOLUME...", shell_complete=volume_names
+)
 
 
 @click.group()

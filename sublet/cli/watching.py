@@ -146,10 +146,14 @@ def events(follow: bool, filters: tuple[str, ...], since: str, until: str, as_js
 @click.command()
 @NAME
 @click.argument("port", required=False, metavar="[PORT[/PROTOCOL]]")
-def port(name: str, port: str | None) -> None:
+@JSON
+def port(name: str, port: str | None, as_json: bool) -> None:
     """Show where the ports of an instance are published, or one of them."""
     rows = Client().inspect(name)["ports"]
     if port is None:
+        if as_json:
+            print_json(rows)
+            return
         for row in rows:
             print(f"{row['container_port']}/{row['protocol']} -> {_outside(row)}")
         return
@@ -161,6 +165,9 @@ def port(name: str, port: str | None) -> None:
             f"{name} publishes no port {'/'.join(wanted)}.",
             hint=f"`sublet port {name}` lists those that it does.",
         )
+    if as_json:
+        print_json(found)
+        return
     for row in found:
         print(_outside(row))
 

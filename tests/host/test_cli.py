@@ -138,18 +138,26 @@ def test_help_is_for_people(sublet: Sublet) -> None:
 
 
 def test_completion_in_bash(sublet: Sublet) -> None:
+    assert completed(sublet, "ins") == ["inspect", "instance"]
+    sublet.ok("volume", "create", "disk-of-mine")
+    assert completed(sublet, "volume", "rm", "disk-of") == ["disk-of-mine"]
+    assert completed(sublet, "network", "inspect", "defa") == ["default"]
+
+
+def completed(sublet: Sublet, *words: str) -> list[str]:
+    """What bash offers for the last of these words."""
     script = (
-        'source <(sublet completion bash); COMP_WORDS=(sublet "$1"); COMP_CWORD=1; '
+        'source <(sublet completion bash); COMP_WORDS=(sublet "$@"); COMP_CWORD=$#; '
         "_sublet_completion sublet; echo ${COMPREPLY[@]}"
     )
     done = subprocess.run(
-        ["bash", "-c", script, "bash", "ins"],
+        ["bash", "-c", script, "bash", *words],
         env=sublet.env,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["inspect", "instance"]
+    return done.stdout.split()
 
 
 def test_a_listing_of_nothing_is_an_empty_array(sublet: Sublet) -> None:

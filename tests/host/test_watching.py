@@ -38,6 +38,8 @@ def test_ps_filters(sublet: Sublet) -> None:
     published = sublet.ok("port", "one", "80")
     assert published.startswith("127.0.0.1:")
     assert sublet.ok("port", "one") == f"80/tcp -> {published}"
+    assert sublet.json("port", "one", "--json") == sublet.json("inspect", "one")["ports"]
+    assert sublet.json("port", "one", "80", "--json") == sublet.json("port", "one", "--json")
     assert sublet("port", "one", "81").code == 1
 
 
