@@ -50,7 +50,10 @@ int streams_open(int child[3], bool with_input, bool with_terminal) {
     return with_input ? pipe_for(&input, &child[0], 1) : 0;
 }
 
+/* The other end stays open here as well: a container may close all of its terminal and open
+ * /dev/console later, as init systems do, and until then a read would fail (EIO). */
 void streams_terminal(int master) {
+    ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     set_nonblocking(master);
     streams[0].fd = master;
     input = interactive ? master : -1;
@@ -71,7 +74,7 @@ static bool stream_read(struct stream *stream) {
         log_write(stream->name, stream->data, stream->length);
         return true;
     }
-    if (got == 0 || (errno != EAGAIN && errno != EINTR)) { /* EIO: the terminal's last user left */
+    if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
         if (stream->fd == input)
             input = -1;
         close(stream->fd);

@@ -250,3 +250,8 @@ def test_an_exit_code_is_kept_for_the_next_daemon(frail: Sublet, connect: Connec
     client.say(protocol.packet(Ask.INPUT, b"\n"))
     assert client.message().number == 7
     assert exit_code(frail, instance) == 7
+
+
+def test_a_terminal_that_is_closed_and_opened_again(frail: Sublet) -> None:
+    again = "exec <&- >&- 2>&-; sleep 0.3; exec >/dev/console; echo back"
+    assert frail.ok("run", "--rm", "-t", "small", "sh", "-c", again) == "back"
