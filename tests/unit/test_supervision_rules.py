@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from sublet.drivers.container import protocol
-from sublet.drivers.container.protocol import Ask, Tell
+from sublet.drivers.container.protocol import Ask, Message, Tell
 
 HEADER = Path(__file__).parents[2] / "supervisor" / "protocol.h"
 
@@ -42,3 +42,14 @@ async def test_answers() -> None:
         assert longest is not None
         assert len(longest.data) == protocol.MESSAGE
         assert await protocol.receive(ours) is None
+
+
+async def test_what_was_said_before_a_hasty_end_is_heard() -> None:
+    ours, theirs = protocol.pair()
+    theirs.send(bytes([Tell.OUTPUT]) + b"x")
+    theirs.send(bytes([Tell.EXITED, 0, 0, 0, 0]))
+    ours.send(protocol.packet(Ask.CLOSE))  # nobody reads it: our end is reset
+    theirs.close()
+    with ours:
+        heard = [await protocol.receive(ours) for _ in range(3)]
+    assert heard == [Message(Tell.OUTPUT, b"x"), Message(Tell.EXITED, bytes(4)), None]

@@ -98,10 +98,17 @@ def connect(directory: Path) -> socket.socket:
 
 
 async def receive(connection: socket.socket) -> Message | None:
-    """What the supervisor says next; None when it has gone."""
+    """What the supervisor says next; None when it has gone.
+
+    One that ended without reading all that it was told leaves an error, which is told once, before
+    what it had said: that is read all the same.
+    """
     loop = asyncio.get_running_loop()
     try:
         data = await loop.sock_recv(connection, MESSAGE + 1)
     except ConnectionError:
-        return None
+        try:
+            data = await loop.sock_recv(connection, MESSAGE + 1)
+        except ConnectionError:
+            return None
     return Message(data[0], data[1:]) if data else None
