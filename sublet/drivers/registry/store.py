@@ -166,6 +166,8 @@ class BuildStore:
         for mount in self._mounts():
             with contextlib.suppress(OSError):
                 linux.umount(mount, linux.MNT_DETACH)
+        if self._containers():  # killed before it was buildah's: no command of buildah's removes it
+            await asyncio.to_thread(_remove, self.graph)  # it is all there for builds to be quick
         for group in self._cgroups():
             with contextlib.suppress(OSError):
                 group.rmdir()
