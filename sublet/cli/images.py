@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
-from datetime import datetime
 from typing import Any
 
 import click
 
+from sublet.cli.common import FORCE, JSON, PRUNE_FILTERS, ago, each, filters, print_found
 from sublet.cli.completing import image_names
-from sublet.cli.instances import JSON, each
 from sublet.cli.output import confirmed, one_line, print_json, print_table
 from sublet.domain.errors import NoSuchImage
-from sublet.domain.units import format_age, format_bytes
+from sublet.domain.units import format_bytes
 from sublet.sdk import Client
 
 NAME = click.argument("name", metavar="IMAGE", shell_complete=image_names)
@@ -28,14 +26,7 @@ WIDTH = 45
 @click.argument("pattern", required=False, metavar="[NAME[:TAG]]")
 @click.option("-a", "--all", "everything", is_flag=True, help="As without it, for Docker's sake.")
 @click.option("-q", "--quiet", is_flag=True, help="Digests only.")
-@click.option(
-    "-f",
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="dangling=true, reference=PATTERN, label=KEY[=VALUE], before=, since=, until=.",
-)
+@filters("dangling=true, reference=PATTERN, label=KEY[=VALUE], before=, since=, until=.", "-f")
 @click.option("--digests", is_flag=True, help="The digests that registries know them by, too.")
 @NO_TRUNC
 @JSON
@@ -64,19 +55,11 @@ def _row(row: dict[str, Any], digests: bool, no_trunc: bool) -> list[str]:
     name = ", ".join(row["names"]) or "<none>"
     known = [", ".join(row["repo_digests"]) or "<none>"] if digests else []
     digest = row["digest"] if no_trunc else _short(row["digest"])
-    return [name, digest, *known, format_bytes(row["size"]), _age(row["created"])]
+    return [name, digest, *known, format_bytes(row["size"]), ago(row["created"])]
 
 
 def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
-
-
-def _age(created: str | None) -> str:
-    try:
-        moment = datetime.fromisoformat(created or "").timestamp()
-    except ValueError:
-        return "-"
-    return f"{format_age(time.time() - moment)} ago"
 
 
 @click.command()
@@ -111,7 +94,7 @@ def _step(row: dict[str, Any], no_trunc: bool) -> list[str]:
     if not no_trunc:
         digest, by = _short(digest), by if len(by) <= WIDTH else f"{by[: WIDTH - 1]}…"
     size = "-" if row["size"] is None else format_bytes(row["size"])
-    return [digest, _age(row["created"]), by, size, one_line(row["comment"])]
+    return [digest, ago(row["created"]), by, size, one_line(row["comment"])]
 
 
 @click.command("inspect")
@@ -120,8 +103,7 @@ def _step(row: dict[str, Any], no_trunc: bool) -> list[str]:
 def inspect_image(names: tuple[str, ...], as_json: bool) -> None:
     """Show all that is known of an image: a JSON object, an array for several."""
     client = Client()
-    found = [client.inspect_image(name) for name in names]
-    print_json(found[0] if len(found) == 1 else found)
+    print_found([client.inspect_image(name) for name in names])
 
 
 @click.command()
@@ -148,14 +130,8 @@ def rmi(names: tuple[str, ...], force: bool) -> int:
 
 @click.command("prune")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also images that have a name.")
-@click.option(
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="until=24h, label=KEY[=VALUE], label!=KEY[=VALUE].",
-)
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@filters(PRUNE_FILTERS)
+@FORCE
 @JSON
 def prune_images(everything: bool, filters: tuple[str, ...], force: bool, as_json: bool) -> int:
     """Remove images that have no name and that no instance needs.

@@ -6,42 +6,27 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import IO, Any
 
 import click
 
+from sublet.cli.common import JSON_ALWAYS, print_found
 from sublet.cli.completing import instance_names
-from sublet.cli.output import print_json
-from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance, SubletError
+from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance
 from sublet.sdk import Client
 
 NAMES = click.argument(
     "names", nargs=-1, required=True, metavar="INSTANCE...", shell_complete=instance_names
 )
 NAME = click.argument("name", metavar="INSTANCE", shell_complete=instance_names)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def each(names: Iterable[str], work: Callable[[str], None]) -> int:
-    """Do `work` for every name, the rest too when one fails; the exit code."""
-    failed = False
-    for name in names:
-        try:
-            work(name)
-        except SubletError as error:
-            failed = True
-            print(f"sublet: {error.message}", file=sys.stderr)
-            if error.hint:
-                print(f"        {error.hint}", file=sys.stderr)
-    return int(failed)
 
 
 @click.command()
 @click.argument(
     "names", nargs=-1, required=True, metavar="INSTANCE|IMAGE...", shell_complete=instance_names
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, as always.")
+@JSON_ALWAYS
 @click.option(
     "--type",
     "kind",
@@ -53,8 +38,7 @@ def inspect(names: tuple[str, ...], as_json: bool, kind: str | None) -> None:
 
     A JSON object, an array for several.
     """
-    found = [_inspect(Client(), name, kind) for name in names]
-    print_json(found[0] if len(found) == 1 else found)
+    print_found([_inspect(Client(), name, kind) for name in names])
 
 
 def _inspect(client: Client, name: str, kind: str | None) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import click
 
 from sublet.cli import launch, run
 from sublet.cli.commands import ONLY_HELP, with_flags
+from sublet.cli.common import each, each_named
 from sublet.cli.completing import image_names
 from sublet.cli.flags import CREATE
-from sublet.cli.instances import NAME, NAMES, each
+from sublet.cli.instances import NAME, NAMES
 from sublet.domain.errors import InvalidArgument, NoSuchInstance
 from sublet.domain.units import parse_duration
 from sublet.sdk import Client
@@ -48,11 +49,7 @@ def start(
         options = {"interactive": interactive, "detach_keys": detach_keys, "tty": row["tty"]}
         return run.relay(session, options)
 
-    def work(name: str) -> None:
-        client.start(name)
-        print(name)
-
-    return each(names, work)
+    return each_named(names, lambda name: client.start(name))
 
 
 @click.command()
@@ -78,12 +75,7 @@ def stop(names: tuple[str, ...], timeout: str | None) -> int:
     """Ask instances to end, and end them when their time is up. A stopped one is fine."""
     client = Client()
     seconds = None if timeout is None else parse_duration(timeout)
-
-    def work(name: str) -> None:
-        client.stop(name, seconds)
-        print(name)
-
-    return each(names, work)
+    return each_named(names, lambda name: client.stop(name, seconds))
 
 
 @click.command()
@@ -93,12 +85,7 @@ def restart(names: tuple[str, ...], timeout: str | None) -> int:
     """Stop instances, and start them again."""
     client = Client()
     seconds = None if timeout is None else parse_duration(timeout)
-
-    def work(name: str) -> None:
-        client.restart(name, seconds)
-        print(name)
-
-    return each(names, work)
+    return each_named(names, lambda name: client.restart(name, seconds))
 
 
 @click.command()
@@ -107,38 +94,21 @@ def restart(names: tuple[str, ...], timeout: str | None) -> int:
 def kill(names: tuple[str, ...], signal: str) -> int:
     """Send a signal to the first process of instances."""
     client = Client()
-
-    def work(name: str) -> None:
-        client.kill(name, signal)
-        print(name)
-
-    return each(names, work)
+    return each_named(names, lambda name: client.kill(name, signal))
 
 
 @click.command()
 @NAMES
 def pause(names: tuple[str, ...]) -> int:
     """Freeze all processes of instances: they keep their memory and use no CPU."""
-    client = Client()
-
-    def work(name: str) -> None:
-        client.pause(name)
-        print(name)
-
-    return each(names, work)
+    return each_named(names, Client().pause)
 
 
 @click.command()
 @NAMES
 def unpause(names: tuple[str, ...]) -> int:
     """Let paused instances go on."""
-    client = Client()
-
-    def work(name: str) -> None:
-        client.unpause(name)
-        print(name)
-
-    return each(names, work)
+    return each_named(names, Client().unpause)
 
 
 @click.command()
@@ -148,16 +118,11 @@ def unpause(names: tuple[str, ...]) -> int:
 def rm(names: tuple[str, ...], force: bool, volumes: bool) -> int:
     """Delete instances and everything that they had."""
     client = Client()
-
-    def work(name: str) -> None:
-        try:
-            client.remove(name, force=force, volumes=volumes)
-        except NoSuchInstance:
-            if not force:
-                raise
-        print(name)
-
-    return each(names, work)
+    return each_named(
+        names,
+        lambda name: client.remove(name, force=force, volumes=volumes),
+        fine=(NoSuchInstance,) if force else (),
+    )
 
 
 @click.command()
@@ -202,12 +167,7 @@ def rename(name: str, new: str) -> None:
 def update(names: tuple[str, ...], **change: Any) -> int:
     """Change limits, restart policy or time to live. Running instances get their limits at once."""
     client = Client()
-
-    def work(name: str) -> None:
-        client.update(name, **change)
-        print(name)
-
-    return each(names, work)
+    return each_named(names, lambda name: client.update(name, **change))
 
 
 COMMANDS = {

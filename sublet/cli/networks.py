@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
-import time
-from datetime import datetime
 from typing import Any
 
 import click
 
+from sublet.cli.common import FORCE, JSON, JSON_ALWAYS, ago, each_named, filters, print_found
 from sublet.cli.completing import instance_names, network_names
-from sublet.cli.instances import JSON, each
 from sublet.cli.output import confirmed, print_json, print_table
 from sublet.domain.errors import NoSuchNetwork
-from sublet.domain.units import format_age
 from sublet.sdk import Client
 
 NAME = click.argument("name", metavar="NETWORK", shell_complete=network_names)
@@ -45,14 +42,7 @@ def create(name: str, subnet: str, gateway: str, internal: bool, labels: tuple[s
 
 @network.command("ls")
 @click.option("-q", "--quiet", is_flag=True, help="Ids only.")
-@click.option(
-    "-f",
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="name=, id=, label=KEY[=VALUE], internal=true.",
-)
+@filters("name=, id=, label=KEY[=VALUE], internal=true.", "-f")
 @JSON
 def list_networks(quiet: bool, filters: tuple[str, ...], as_json: bool) -> None:
     """List the networks of this host."""
@@ -68,21 +58,17 @@ def list_networks(quiet: bool, filters: tuple[str, ...], as_json: bool) -> None:
 
 
 def _row(row: dict[str, Any]) -> list[str]:
-    age = "-"
-    if row["created"]:
-        created = datetime.fromisoformat(row["created"]).timestamp()
-        age = f"{format_age(time.time() - created)} ago"
     internal = "yes" if row["internal"] else "no"
-    return [row["id"], row["name"], row["subnet"], row["gateway"], internal, age]
+    cells = [row[key] for key in ("id", "name", "subnet", "gateway")]
+    return [*cells, internal, ago(row["created"])]
 
 
 @network.command()
 @NAMES
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, as always.")
+@JSON_ALWAYS
 def inspect(names: tuple[str, ...], as_json: bool) -> None:
     """Show all that is known of networks, and which instances are on them."""
-    found = [Client().inspect_network(name) for name in names]
-    print_json(found[0] if len(found) == 1 else found)
+    print_found([Client().inspect_network(name) for name in names])
 
 
 @network.command()
@@ -90,21 +76,11 @@ def inspect(names: tuple[str, ...], as_json: bool) -> None:
 @click.option("-f", "--force", is_flag=True, help="What is not there is fine.")
 def rm(names: tuple[str, ...], force: bool) -> int:
     """Delete networks that no instance is on."""
-    client = Client()
-
-    def work(name: str) -> None:
-        try:
-            client.remove_network(name)
-        except NoSuchNetwork:
-            if not force:
-                raise
-        print(name)
-
-    return each(names, work)
+    return each_named(names, Client().remove_network, fine=(NoSuchNetwork,) if force else ())
 
 
 @network.command()
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@FORCE
 def prune(force: bool) -> int:
     """Delete every network that no instance is on."""
     print("Every network that no instance is on will be deleted.", file=sys.stderr)

@@ -7,19 +7,12 @@ from typing import Any
 
 import click
 
-from sublet.cli.instances import JSON
+from sublet.cli.common import FORCE, JSON, PRUNE_FILTERS, filters
 from sublet.cli.output import confirmed, print_json, print_table
 from sublet.domain.units import format_bytes
 from sublet.sdk import Client
 
-FORCE = click.option("-f", "--force", is_flag=True, help="Do not ask.")
-FILTERS = click.option(
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="until=24h, label=KEY[=VALUE], label!=KEY[=VALUE].",
-)
+FILTERS = filters(PRUNE_FILTERS)
 
 
 @click.command()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from datetime import datetime
 from typing import Any
 
 import click
 
-from sublet.cli.instances import JSON
+from sublet.cli.common import JSON, ago, filters
 from sublet.cli.output import print_json, print_table
-from sublet.domain.units import format_age, format_bytes
+from sublet.domain.units import format_bytes
 from sublet.sdk import Client
 
 WIDTH = 40
@@ -20,14 +18,10 @@ WIDTH = 40
 @click.command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Stopped instances too.")
 @click.option("-q", "--quiet", is_flag=True, help="Ids only.")
-@click.option(
-    "-f",
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="ancestor, before, exited, health, id, label, name, network, publish, since, status, "
+@filters(
+    "ancestor, before, exited, health, id, label, name, network, publish, since, status, "
     "until, volume.",
+    "-f",
 )
 @click.option("-n", "--last", type=click.IntRange(1), default=None, help="The newest N, any state.")
 @click.option("-l", "--latest", is_flag=True, help="The newest one, whatever its state.")
@@ -59,11 +53,11 @@ def ps(
 
 def _row(row: dict[str, Any], no_trunc: bool) -> list[str]:
     ports = ", ".join(port_text(port) for port in row["ports"])
-    age = format_age(time.time() - datetime.fromisoformat(row["created"]).timestamp())
     image = row["image"]
     if len(image) > WIDTH and not no_trunc:
         image = f"{image[: WIDTH - 1]}…"
-    cells = [row["id"], row["name"], image, state_text(row), row["size"], ports, f"{age} ago"]
+    cells = [row["id"], row["name"], image, state_text(row), row["size"], ports]
+    cells.append(ago(row["created"]))
     return cells + ([format_bytes(row["written"])] if "written" in row else [])
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from datetime import datetime
 from typing import Any
 
 import click
 
+from sublet.cli.common import JSON, JSON_ALWAYS, ago, each_named, print_found
 from sublet.cli.completing import instance_names
-from sublet.cli.instances import JSON, each
 from sublet.cli.output import Progress, print_json, print_table
 from sublet.domain.errors import NoSuchSnapshot
-from sublet.domain.units import format_age, format_bytes
+from sublet.domain.units import format_bytes
 from sublet.sdk import Client
 
 NAMES = click.argument("names", nargs=-1, required=True, metavar="SNAPSHOT...")
@@ -59,19 +57,16 @@ def ls(instance: str, quiet: bool, as_json: bool) -> None:
 
 
 def _row(row: dict[str, Any]) -> list[str]:
-    age = format_age(time.time() - datetime.fromisoformat(row["created"]).timestamp())
     size = format_bytes(row["size"])
-    return [row["id"], row["name"] or "-", row["instance_name"], size, f"{age} ago"]
+    return [row["id"], row["name"] or "-", row["instance_name"], size, ago(row["created"])]
 
 
 @snapshot.command()
 @NAMES
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, as always.")
+@JSON_ALWAYS
 def inspect(names: tuple[str, ...], as_json: bool) -> None:
     """Show all that is known of a snapshot: a JSON object, an array for several."""
-    client = Client()
-    found = [client.inspect_snapshot(name) for name in names]
-    print_json(found[0] if len(found) == 1 else found)
+    print_found([Client().inspect_snapshot(name) for name in names])
 
 
 @snapshot.command()
@@ -79,17 +74,7 @@ def inspect(names: tuple[str, ...], as_json: bool) -> None:
 @click.option("-f", "--force", is_flag=True, help="What is not there is fine.")
 def rm(names: tuple[str, ...], force: bool) -> int:
     """Delete snapshots. What was forked of them stays."""
-    client = Client()
-
-    def work(name: str) -> None:
-        try:
-            client.remove_snapshot(name)
-        except NoSuchSnapshot:
-            if not force:
-                raise
-        print(name)
-
-    return each(names, work)
+    return each_named(names, Client().remove_snapshot, fine=(NoSuchSnapshot,) if force else ())
 
 
 snapshot.add_command(ls)

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 import sublet
-from sublet.cli.instances import JSON
+from sublet.cli.common import JSON
 from sublet.cli.output import print_json, print_table
 from sublet.domain.errors import DaemonUnavailable
 from sublet.domain.units import format_bytes

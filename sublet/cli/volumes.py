@@ -6,8 +6,8 @@ import sys
 
 import click
 
+from sublet.cli.common import FORCE, JSON, JSON_ALWAYS, each_named, print_found
 from sublet.cli.completing import volume_names
-from sublet.cli.instances import JSON, each
 from sublet.cli.output import confirmed, print_json, print_table
 from sublet.domain.errors import NoSuchVolume
 from sublet.domain.units import format_bytes, parse_memory
@@ -60,12 +60,10 @@ def ls(quiet: bool, as_json: bool) -> None:
 
 @volume.command()
 @NAMES
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, as always.")
+@JSON_ALWAYS
 def inspect(names: tuple[str, ...], as_json: bool) -> None:
     """Show all that is known of a volume: a JSON object, an array for several."""
-    client = Client()
-    found = [client.inspect_volume(name) for name in names]
-    print_json(found[0] if len(found) == 1 else found)
+    print_found([Client().inspect_volume(name) for name in names])
 
 
 @volume.command()
@@ -73,22 +71,12 @@ def inspect(names: tuple[str, ...], as_json: bool) -> None:
 @click.option("-f", "--force", is_flag=True, help="What is not there is fine.")
 def rm(names: tuple[str, ...], force: bool) -> int:
     """Delete volumes and all that is in them. One that an instance has stays."""
-    client = Client()
-
-    def work(name: str) -> None:
-        try:
-            client.remove_volume(name)
-        except NoSuchVolume:
-            if not force:
-                raise
-        print(name)
-
-    return each(names, work)
+    return each_named(names, Client().remove_volume, fine=(NoSuchVolume,) if force else ())
 
 
 @volume.command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Also volumes that have a name.")
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@FORCE
 @JSON
 def prune(everything: bool, force: bool, as_json: bool) -> int:
     """Delete volumes that no instance has: those without a name, with -a all of them."""

@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
+from sublet.cli.common import JSON, filters
 from sublet.cli.completing import instance_names
-from sublet.cli.instances import JSON, NAME
+from sublet.cli.instances import NAME
 from sublet.cli.output import one_line, print_json, print_table, table_lines
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import format_bytes
@@ -115,13 +116,7 @@ def _show(lines: Sequence[str], live: bool) -> None:
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on as things happen.")
-@click.option(
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="type, event, instance, image, label.",
-)
+@filters("type, event, instance, image, label.")
 @SINCE
 @UNTIL
 @JSON
