@@ -90,12 +90,13 @@ def set_attributes(fd: int, entry: Entry, rules: Rules) -> None:
     os.utime(fd, (entry.mtime, entry.mtime))
 
 
-def set_owner(entry: Entry, at: int, name: str, rules: Rules) -> None:
-    """The owner of what cannot be opened: a symbolic link, a FIFO."""
+def set_by_name(entry: Entry, at: int, name: str, rules: Rules) -> None:
+    """The owner, and the time, of what cannot be opened: a symbolic link, a FIFO."""
     uid, gid = _owner(entry, rules)
     if uid >= 0:
         with _explained(entry):
             os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False)
+    os.utime(name, (entry.mtime, entry.mtime), dir_fd=at, follow_symlinks=False)
 
 
 def _owner(entry: Entry, rules: Rules) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from sublet.archive.directories import OPEN, Way
 from sublet.archive.entry import DIRECTORY, FIFO, FILE, HARD_LINK, LINK, Entry
 from sublet.archive.failures import explained
-from sublet.archive.making import Rules, replacing, set_attributes, set_owner, write
+from sublet.archive.making import Rules, replacing, set_attributes, set_by_name, write
 from sublet.archive.reader import Reader
 from sublet.domain.errors import CopyFailed, CorruptArchive
 
@@ -135,7 +135,7 @@ class Unpacker:
             os.symlink(entry.link, name, dir_fd=at)
             status = os.stat(name, dir_fd=at, follow_symlinks=False)
             self._made_links.add((status.st_dev, status.st_ino))
-        set_owner(entry, at, name, self._rules)
+        set_by_name(entry, at, name, self._rules)
 
     def _hard_link(self, entry: Entry, at: int, name: str) -> None:
         """A further name for what the archive made before; a symbolic link is linked itself."""
