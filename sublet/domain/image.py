@@ -60,6 +60,15 @@ class ImageConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Step, ...] = ()
 
+    @property
+    def own_labels(self) -> dict[str, str]:
+        """The labels but for the checksums of the file that the config came in."""
+        return {k: v for k, v in self.labels.items() if not k.startswith(LABEL_SHA256)}
+
+    def without_checksums(self) -> ImageConfig:
+        """A copy without the checksums of the file that it came in."""
+        return replace(self, labels=self.own_labels)
+
     def with_labels(self, extra: Mapping[str, str]) -> ImageConfig:
         """A copy with `extra` labels added."""
         return replace(self, labels={**self.labels, **extra})

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
-from sublet.domain.image import LABEL_SHA256, Image, ImageConfig, Step
+from sublet.domain.image import Image, ImageConfig, Step
 from sublet.domain.instance import Instance, State
 from sublet.domain.instruction import instructed
 from sublet.domain.units import rfc3339
@@ -86,6 +86,5 @@ def configured(config: ImageConfig, instance: Instance, wish: Wish) -> ImageConf
     now = rfc3339(int(os.environ.get("SOURCE_DATE_EPOCH") or time.time()))
     command = " ".join(instance.spec.command or config.cmd)
     step = Step(created=now, created_by=command, comment=wish.message, author=wish.author)
-    labels = {k: v for k, v in config.labels.items() if not k.startswith(LABEL_SHA256)}
-    changed = instructed(replace(config, labels=labels), wish.changes)
+    changed = instructed(config.without_checksums(), wish.changes)
     return replace(changed, created=now, history=(*config.history, step))

@@ -42,6 +42,10 @@ class Instances:
         found = [i for i in self.parts.store.all() if all or i.state in LIVE]
         return found[::-1]
 
+    def digests(self, leaving: frozenset[str] = frozenset()) -> set[str]:
+        """The images that instances are made of, but for those that are `leaving`."""
+        return {i.digest for i in self.parts.store.all() if i.id not in leaving}
+
     def get(self, text: str) -> Instance:
         """The instance that a name, an id or the beginning of an id names."""
         found = self.parts.store.find(text)

@@ -26,7 +26,7 @@ async def usage(verbs: Verbs) -> list[Usage]:
     active = sum(row.state is not State.STOPPED for row in rows)
     return [
         Usage("instances", len(rows), active, sum(sizes.values()), idle),
-        *await verbs.images.usage(lambda: _in_use(verbs)),
+        *await verbs.images.usage(verbs.instances.digests),
         await verbs.volumes.usage(),
         await verbs.snapshots.usage(),
     ]
@@ -87,7 +87,7 @@ async def system(
         found, size = await verbs.volumes.prune(dry=dry)
         freed.append(Freed("volumes", tuple(volume.name for volume in found), size))
     pruned = await verbs.images.prune(
-        filters, everything=everything, in_use=lambda: _in_use(verbs, leaving), dry=dry
+        filters, everything=everything, in_use=lambda: verbs.instances.digests(leaving), dry=dry
     )
     digests = tuple(image.digest for image in pruned.images)
     freed.append(Freed("images", digests, pruned.size - pruned.cache))
@@ -110,8 +110,3 @@ def _members(verbs: Verbs, network: str) -> set[str]:
     """The ids of the instances on a network."""
     found = verbs.networks.members(verbs.networks.get(network))
     return {member.instance.id for member in found}
-
-
-def _in_use(verbs: Verbs, leaving: frozenset[str] = frozenset()) -> set[str]:
-    """The images that instances are made of, but for those that are `leaving`."""
-    return {row.digest for row in verbs.instances.list(all=True) if row.id not in leaving}

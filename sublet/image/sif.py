@@ -142,8 +142,7 @@ def finish(file: BinaryIO, config: ImageConfig) -> Finished:
 
 
 def _labelled(config: ImageConfig, root: str) -> ImageConfig:
-    kept = {k: v for k, v in config.labels.items() if not k.startswith(LABEL_SHA256)}
-    return replace(config, labels={**kept, LABEL_SHA256 + ROOT_NAME: root})
+    return replace(config, labels={**config.own_labels, LABEL_SHA256 + ROOT_NAME: root})
 
 
 def _front(config: ImageConfig, data: bytes, offset: int, size: int) -> bytes:

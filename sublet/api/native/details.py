@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sublet.domain.image import LABEL_SHA256
 from sublet.domain.instance import Instance
 from sublet.domain.seccomp import UNCONFINED
 from sublet.domain.spec import InstanceSpec
@@ -23,8 +22,7 @@ _OPTIONS = (
 def labels(row: Instance, instances: Instances) -> dict[str, str]:
     """The image's labels but for Sublet's own, and over them the instance's."""
     found = instances.parts.image_store.get(row.digest)
-    own = {} if found is None else found.config.labels
-    inherited = {k: v for k, v in own.items() if not k.startswith(LABEL_SHA256)}
+    inherited = {} if found is None else found.config.own_labels
     return {**inherited, **row.spec.labels}
 
 

@@ -67,9 +67,6 @@ def router(verbs: Verbs) -> APIRouter:
     routes = APIRouter(prefix="/v1/images", tags=["images"])
     images, operations = verbs.images, verbs.operations
 
-    def in_use() -> set[str]:
-        return {row.digest for row in verbs.instances.list(all=True)}
-
     @routes.get("")
     async def list_images(filter: Filters = ()) -> list[dict[str, Any]]:
         return [render.image(row, images.repo_digests(row)) for row in images.all(filter)]
@@ -90,13 +87,13 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.delete("")
     async def remove_image(name: str, force: bool = False) -> dict[str, Any]:
-        removed = await images.remove(name, force=force, in_use=in_use)
+        removed = await images.remove(name, force=force, in_use=verbs.instances.digests)
         return {"untagged": removed.names, "deleted": [row.digest for row in removed.images]}
 
     @routes.post("/prune")
     async def prune_images(body: Prune) -> dict[str, Any]:
         found = await images.prune(
-            body.filters, everything=body.all, in_use=in_use, dry=body.dry_run
+            body.filters, everything=body.all, in_use=verbs.instances.digests, dry=body.dry_run
         )
         return render.pruned(found)
 

@@ -10,7 +10,7 @@ from typing import Any
 from sublet.api.native import details
 from sublet.domain.change import expires
 from sublet.domain.event import Event
-from sublet.domain.image import LABEL_SHA256, Image
+from sublet.domain.image import Image
 from sublet.domain.instance import Instance
 from sublet.domain.stats import memory_percent
 from sublet.domain.units import rfc3339
@@ -89,7 +89,7 @@ def image(row: Image, repo_digests: Sequence[str] = ()) -> dict[str, Any]:
         "size": row.size,
         "created": time(row.created),
         "architecture": row.config.architecture,
-        "labels": {k: v for k, v in row.config.labels.items() if not k.startswith(LABEL_SHA256)},
+        "labels": row.config.own_labels,
     }
 
 

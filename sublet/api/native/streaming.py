@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -33,10 +32,10 @@ def respond(request: Request, operations: Operations, kind: str, work: Work) -> 
 async def _lines(
     request: Request, operations: Operations, operation: Operation
 ) -> AsyncIterator[bytes]:
+    follow = operation.follow()
+    pending = asyncio.ensure_future(anext(follow, None))
     try:
         yield _line({"operation": operation.id})
-        follow = operation.follow()
-        pending = asyncio.ensure_future(anext(follow, None))
         while True:
             done, _ = await asyncio.wait([pending], timeout=_LOOK)
             if not done:
@@ -53,8 +52,7 @@ async def _lines(
         else:
             yield _line({"result": operation.result})
     finally:
-        with contextlib.suppress(UnboundLocalError):
-            pending.cancel()
+        pending.cancel()
         await asyncio.shield(operations.cancel(operation.id))
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from sublet.domain.image import Image
 from sublet.drivers import run, squashfs
 from sublet.drivers.registry import layout
-from sublet.drivers.registry.buildah import without_checksums
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
 from sublet.drivers.store import files
@@ -33,7 +32,7 @@ async def base_id(store: BuildStore, inside: Inside, image: Image, file: Path, p
         await squashfs.write_tar(await partition(image, file, place), sink.fileno())
     with files.translated():
         layer = await asyncio.to_thread(layout.plain, archive)
-        await asyncio.to_thread(layout.write, directory, layer, without_checksums(image.config))
+        await asyncio.to_thread(layout.write, directory, layer, image.config.without_checksums())
     argv = inside(["skopeo", "copy", "--quiet", f"oci:{directory}", store.reference(name)])
     await run.run(argv, env=store.environment)
     return await store.image_id(inside, name) or ""

@@ -19,11 +19,11 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sublet.domain.errors import BuildFailed, CorruptImage, InvalidArgument, ProcessFailed
-from sublet.domain.image import LABEL_SHA256, ImageConfig
+from sublet.domain.image import ImageConfig
 from sublet.drivers import run
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import RUN, TEMPORARY, BuildStore
@@ -141,13 +141,7 @@ async def config_of(store: BuildStore, inside: Inside, identity: str) -> ImageCo
         config = ImageConfig.from_json(json.dumps(data["Docker"]).encode())
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptImage("The image's configuration cannot be read.") from error
-    return without_checksums(config)
-
-
-def without_checksums(config: ImageConfig) -> ImageConfig:
-    """The config without the checksums of the file that it came in."""
-    kept = {k: v for k, v in config.labels.items() if not k.startswith(LABEL_SHA256)}
-    return replace(config, labels=kept)
+    return config.without_checksums()
 
 
 @asynccontextmanager

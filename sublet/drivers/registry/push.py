@@ -17,7 +17,6 @@ from sublet.drivers import run, squashfs
 from sublet.drivers.registry import layout, trouble
 from sublet.drivers.registry.access import Access
 from sublet.drivers.registry.bases import partition
-from sublet.drivers.registry.buildah import without_checksums
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
 from sublet.drivers.store import files
@@ -62,7 +61,7 @@ async def push(
         report("Making a layer of the image")
         layer = await _layer(parcel.image, parcel.file, place)
         report(f"layer {layer.digest[7:19]}: {format_bytes(layer.path.stat().st_size)}")
-        config = without_checksums(parcel.image.config)
+        config = parcel.image.config.without_checksums()
         identity = await asyncio.to_thread(layout.write, place / "layout", layer, config)
         try:
             return Pushed(await sending.copy(f"oci:{place / 'layout'}"), identity)
