@@ -26,7 +26,8 @@ def run(lab: Lab) -> Findings:
     """Both commands, all peers in turn."""
     _ = lab.sublet
     plain = measure(_plain(lab), lab.rounds)
-    networked = measure(_networked(lab), lab.rounds)
+    with lab.client.run(IMAGE, ["perl", "-e", SERVER]) as server:
+        networked = measure(_networked(lab, server.address()), lab.rounds)
     timings = plain | networked
     aims = ratio(
         "run true, SDK: times docker run --rm", plain, "docker", "sublet SDK", 10, most=False
@@ -65,10 +66,9 @@ def _bare(lab: Lab, name: str) -> Peer:
     return program(*argv, inside=engine.inside)
 
 
-def _networked(lab: Lab) -> dict[str, Peer]:
-    """A client for each engine; a container of the same engine serves it."""
-    server = lab.client.run(IMAGE, ["perl", "-e", SERVER])
-    command = ["bash", "-c", READER.format(server.address())]
+def _networked(lab: Lab, server: str) -> dict[str, Peer]:
+    """A client for each engine; a container of the same engine serves it, ours at `server`."""
+    command = ["bash", "-c", READER.format(server)]
     found = {
         "sublet SDK, uses network": _sdk(lab, command),
         "sublet CLI, uses network": program(

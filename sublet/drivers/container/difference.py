@@ -15,13 +15,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from sublet.archive.directories import Way
 from sublet.archive.failures import explained
 from sublet.domain.changes import Made
 from sublet.domain.errors import SubletError
 from sublet.drivers import linux
+from sublet.drivers.container import child
 
 ADDED, CHANGED, DELETED = "ACD"
 MAX_PATH = 1 << 16
@@ -45,10 +45,7 @@ class Layers:
 
 def argv(layers: Layers) -> list[str]:
     """The command that prints the changes, one JSON object a line."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); "
-    code += "from sublet.drivers.container import difference; difference.main(sys.argv[2])"
-    package = str(Path(__file__).parents[3])
-    return [sys.executable, "-I", "-S", "-c", code, package, json.dumps(asdict(layers))]
+    return child.argv(__name__, json.dumps(asdict(layers)))
 
 
 def main(text: str) -> None:

@@ -16,13 +16,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from sublet.archive.making import Owner, Rules
 from sublet.archive.pack import Options
 from sublet.archive.transfer import receive, send
 from sublet.domain.errors import SubletError, unexpected
 from sublet.drivers import linux
+from sublet.drivers.container import child
 
 _CHUNK = 1 << 18
 _MEMORY = 2 << 30
@@ -53,10 +53,7 @@ class Job:
 
 def argv(job: Job) -> list[str]:
     """The command that does `job`."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); "
-    code += "from sublet.drivers.container import inside; inside.main(sys.argv[2])"
-    package = str(Path(__file__).parents[3])
-    return [sys.executable, "-I", "-S", "-c", code, package, json.dumps(asdict(job))]
+    return child.argv(__name__, json.dumps(asdict(job)))
 
 
 def main(text: str) -> None:
