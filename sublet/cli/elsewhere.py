@@ -48,7 +48,7 @@ LAUNCH: Mapping[str, str] = {
     "--attach": "Without -d the output is shown; -i passes the input on.",
     "--storage-opt": "Write --disk 10g.",
     "--runtime": "Every instance is run by the host's crun; `sublet host` tells.",
-    "--isolation": "Every instance is a container as yet.",
+    "--isolation": "Write --vm for a kernel of its own; without it, it is a container.",
     "--blkio-weight": _DISK_RATE,
     "--device-read-bps": _DISK_RATE,
     "--device-write-bps": _DISK_RATE,

@@ -41,6 +41,7 @@ EXEC = (*_PROCESS, _ENV_FILE, _FOREGROUND[0])
 RUN = (
     Flag(("--rm",), "switch", "Delete the instance when it ends."),
     Flag(("-d", "--detach"), "switch", "Run in the background and print the id."),
+    Flag(("--vm",), "switch", "Give it a kernel of its own."),
     *_PROCESS,
     Flag(("--name",), "text", "Name of the instance.", "NAME"),
     Flag(("-p", "--publish"), "list", "Publish a port.", "[[IP:]HOSTPORT:]PORT[/udp]"),

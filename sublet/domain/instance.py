@@ -30,10 +30,14 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.RUNNING: frozenset(
         {State.PAUSED, State.STOPPING, State.STOPPED, State.HIBERNATING, State.SHUTTING_DOWN}
     ),
-    State.PAUSED: frozenset({State.RUNNING, State.STOPPING, State.STOPPED, State.SHUTTING_DOWN}),
+    State.PAUSED: frozenset(
+        {State.RUNNING, State.STOPPING, State.STOPPED, State.HIBERNATING, State.SHUTTING_DOWN}
+    ),
     State.STOPPING: frozenset({State.STOPPED, State.SHUTTING_DOWN}),
     State.STOPPED: frozenset({State.PENDING, State.SHUTTING_DOWN}),
-    State.HIBERNATING: frozenset({State.HIBERNATED, State.STOPPED, State.SHUTTING_DOWN}),
+    State.HIBERNATING: frozenset(
+        {State.HIBERNATED, State.RUNNING, State.STOPPED, State.SHUTTING_DOWN}
+    ),
     State.HIBERNATED: frozenset({State.RUNNING, State.STOPPED, State.SHUTTING_DOWN}),
     State.SHUTTING_DOWN: frozenset({State.TERMINATED}),
     State.TERMINATED: frozenset(),

@@ -12,7 +12,7 @@ from sublet.domain.spec import InstanceSpec
 class Snapshot:
     """The files of an instance (`instance` its id) as they were at `created`, seconds since the
     epoch. `volumes` names those without a name that it holds copies of; all others are shared
-    with the instance. It is `complete` once all is copied."""
+    with the instance. It is `complete` once all is copied. `memory`: it holds that of a VM, too."""
 
     id: str
     name: str
@@ -20,6 +20,7 @@ class Snapshot:
     created: float
     complete: bool = False
     volumes: tuple[str, ...] = ()
+    memory: bool = False
 
 
 def forked(spec: InstanceSpec, name: str, ports: tuple[Port, ...] | None) -> InstanceSpec:

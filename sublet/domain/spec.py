@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
+from sublet.domain.machine import check_machine
 from sublet.domain.mounts import Mount, check_mounts
 from sublet.domain.names import validate_hostname, validate_new_name
 from sublet.domain.networks import Mode, check_request
@@ -99,6 +100,11 @@ class InstanceSpec:
     ttl: float = 0.0
 
     @property
+    def vm(self) -> bool:
+        """Whether it has a kernel of its own."""
+        return self.isolation is Isolation.VM
+
+    @property
     def size(self) -> Size:
         """What the instance is sold, once the host's defaults are filled in."""
         return Size(self.cpus, self.memory, self.disk)
@@ -140,8 +146,8 @@ def check_spec(spec: InstanceSpec) -> None:
         )
     for port in spec.ports:
         check_port(port)
-    if spec.isolation is not Isolation.CONTAINER:  # never less isolation than was asked for
-        raise InvalidArgument("This version runs containers only.", hint="Leave --isolation out.")
+    if spec.isolation is Isolation.VM:
+        check_machine(spec)
     if spec.stop_timeout is not None and not 0 <= spec.stop_timeout < math.inf:
         raise InvalidArgument(f"{spec.stop_timeout} is not a number of seconds to wait.")
     check_mounts(spec.mounts)

@@ -11,13 +11,15 @@ from sublet.domain.mounts import Mount, MountType, is_anonymous
 @dataclass(frozen=True, slots=True)
 class Volume:
     """Storage under a name. `id` names its directory, `size` the most bytes that it takes, 0: no
-    limit; `created` in seconds since the epoch."""
+    limit; `created` in seconds since the epoch. `raw`: it is the disk of VMs, whose kernels write
+    its file system; the host never mounts it."""
 
     name: str
     id: str
     created: float
     size: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    raw: bool = False
 
     @property
     def anonymous(self) -> bool:

@@ -17,6 +17,7 @@ def instance_spec(
     image: str,
     command: Sequence[str] | None = None,
     *,
+    vm: bool = False,
     name: str = "",
     env: Environment = (),
     ports: Sequence[str] = (),
@@ -59,13 +60,14 @@ def instance_spec(
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
-    `env` is a mapping or NAME=VALUE texts, `ports` as `-p` (8080:80), `volumes` as
-    `-v` (/host:/inside:ro), `mounts` as `--mount`, `memory`, `disk` and `shm_size` in bytes or
-    as 256m, `ttl` in seconds or as 30m, `restart`, `ulimits` and `devices` as their flags,
+    `vm` gives it a kernel of its own. `env` is a mapping or NAME=VALUE texts, `ports` as
+    `-p` (8080:80), `volumes` as `-v` (/host:/inside:ro), `mounts` as `--mount`,
+    `memory`, `disk` and `shm_size` in bytes or as 256m, `ttl` in seconds or as 30m, `restart`, `ulimits` and `devices` as their flags,
     `health` and `log` with the keys of Healthcheck and LogConfig. Raises InvalidArgument.
     """
     given: dict[str, Any] = {
         "command": list(command or ()),
+        "isolation": "vm" if vm else "",
         "name": name,
         "env": list(environment(env)),
         "user": user,

@@ -14,7 +14,7 @@ from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.instance import LIVE, TRANSITIONS, State, check_transition
 from sublet.domain.mounts import Mount
 from sublet.domain.ports import Port
-from sublet.domain.spec import InstanceSpec, Isolation, check_spec
+from sublet.domain.spec import InstanceSpec, check_spec
 
 states = st.sampled_from(State)
 
@@ -76,7 +76,6 @@ def test_what_has_a_process_can_lose_it(state: State) -> None:
         {"disk": -1},
         {"stop_timeout": math.nan},
         {"stop_timeout": -1.0},
-        {"isolation": Isolation.VM},
         {"ports": (Port(80, host_ip="0.0.0.0 } ; flush ruleset"),)},
         {"ports": (Port(80, protocol="icmp"),)},
         {"command": ("\ud800",)},

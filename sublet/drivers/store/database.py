@@ -111,6 +111,10 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (network, offset)
     );
     """,
+    """
+    ALTER TABLE volumes ADD COLUMN raw INTEGER NOT NULL DEFAULT 0;    -- a guest writes it
+    ALTER TABLE snapshots ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

@@ -18,10 +18,10 @@ class SnapshotStore:
     def put(self, snapshot: Snapshot) -> None:
         """Insert or replace a row."""
         self._db.connection.execute(
-            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 *(snapshot.id, snapshot.name, snapshot.instance, snapshot.created),
-                *(int(snapshot.complete), json.dumps(snapshot.volumes)),
+                *(int(snapshot.complete), json.dumps(snapshot.volumes), int(snapshot.memory)),
             ),
         )
 
@@ -40,6 +40,6 @@ class SnapshotStore:
 
 def _snapshot(row: sqlite3.Row) -> Snapshot:
     values = dict(row)
-    values["complete"] = bool(values["complete"])
+    values |= {key: bool(values[key]) for key in ("complete", "memory")}
     values["volumes"] = tuple(json.loads(values["volumes"]))
     return Snapshot(**values)

@@ -19,9 +19,9 @@ class VolumeStore:
     def add(self, volume: Volume) -> None:
         """Insert a row; VolumeExists where there is one of this name."""
         labels = json.dumps(dict(volume.labels))
-        row = (volume.name, volume.id, volume.created, volume.size, labels)
+        row = (volume.name, volume.id, volume.created, volume.size, labels, int(volume.raw))
         try:
-            self._db.connection.execute("INSERT INTO volumes VALUES (?, ?, ?, ?, ?)", row)
+            self._db.connection.execute("INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError as error:
             raise VolumeExists(f"There is a volume '{volume.name}' already.") from error
 
@@ -41,4 +41,5 @@ class VolumeStore:
 
 
 def _volume(row: sqlite3.Row) -> Volume:
-    return Volume(**{**dict(row), "labels": json.loads(row["labels"])})
+    values = {**dict(row), "labels": json.loads(row["labels"]), "raw": bool(row["raw"])}
+    return Volume(**values)
