@@ -2,6 +2,7 @@
 
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
+PROGRAMS := scripts/demo examples/three-servers/run
 
 .PHONY: help setup setup-run demo test test-unit test-host test-slow check bench trace docs clean
 
@@ -40,10 +41,10 @@ test-slow: setup
 	$(PYTEST) -m slow tests
 
 check: setup
-	$(VENV)/ruff check . scripts/demo
-	$(VENV)/ruff format --check . scripts/demo
+	$(VENV)/ruff check . $(PROGRAMS)
+	$(VENV)/ruff format --check . $(PROGRAMS)
 	$(VENV)/mypy
-	$(VENV)/mypy scripts/demo
+	for program in $(PROGRAMS); do $(VENV)/mypy $$program || exit; done
 	$(VENV)/mypy --explicit-package-bases scripts/errors_page.py scripts/cli_page.py bench/*.py
 
 bench:
