@@ -25,7 +25,8 @@ class Config:
     """`root` holds state, `run` what does not survive a reboot; `reserve` in bytes;
     `subnet` an IPv4 /16, empty: the first free one; `mirror` a Debian mirror for suites that
     the host's own sources do not name, empty: the host's; `mirrors` what to ask before a
-    registry: pairs of a registry and a `host[:port][/prefix]`."""
+    registry: pairs of a registry and a `host[:port][/prefix]`; `template_limit` the most bytes
+    of booted VMs' memory that is kept on the disk, 0: none is."""
 
     root: Path = DEFAULT_ROOT
     run: Path = DEFAULT_RUN
@@ -35,6 +36,7 @@ class Config:
     subnet: str = ""
     mirror: str = ""
     mirrors: tuple[tuple[str, str], ...] = ()
+    template_limit: int = 4 * GIB
 
     def mirrors_of(self, registry: str) -> list[str]:
         """What to ask for this registry's images before itself."""
@@ -82,6 +84,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "subnet": _subnet,
     "mirror": str,
     "mirrors": _mirrors,
+    "template_limit": parse_memory,
 }
 
 

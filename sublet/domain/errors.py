@@ -239,6 +239,26 @@ class CorruptImage(SubletError):
     default_hint = "Fetch or build the file again."
 
 
+class CorruptDisk(SubletError):
+    """The disk of a VM is truncated, or is not the file system that it was."""
+
+    code = "corrupt-disk"
+    status = 409
+    exit_code = 125
+    default_hint = (
+        "`sublet rollback` brings back a snapshot; without one, remove the instance (`sublet rm`)."
+    )
+
+
+class MemoryUnusable(SubletError):
+    """The saved memory of a VM is damaged, or was saved with another QEMU, kernel or host."""
+
+    code = "memory-unusable"
+    status = 409
+    exit_code = 125
+    default_hint = "Its disk is untouched: started without its memory it boots anew."
+
+
 class BuildFailed(SubletError):
     """A step of the build ended with an error."""
 

@@ -39,6 +39,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _M_ARENA_MAX = -8
 _CLOCK_REALTIME, _TFD_TIMER_ABSTIME = 0, 1
+_RENAME_EXCHANGE = 2
 
 
 def _check(result: int, what: str) -> int:
@@ -123,6 +124,16 @@ def openat2(
     """openat2(2): `path` resolved as `resolve` says; by default with `dirfd` as the root."""
     data = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve | RESOLVE_NO_MAGICLINKS)
     return _check(_libc.syscall(_SYS_OPENAT2, dirfd, path.encode(), data, len(data)), path)
+
+
+def exchange(one: str, other: str) -> None:
+    """renameat2(2) with RENAME_EXCHANGE: both names are there, before and after."""
+    _check(
+        _libc.renameat2(
+            _AT_FDCWD, one.encode(), _AT_FDCWD, other.encode(), ctypes.c_uint(_RENAME_EXCHANGE)
+        ),
+        one,
+    )
 
 
 @contextmanager

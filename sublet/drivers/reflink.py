@@ -152,7 +152,7 @@ class Update:
                 os.link(first, target, follow_symlinks=False)
                 return
         if stat.S_ISREG(status.st_mode):
-            _file(source, target)
+            copy_file(source, target)
         elif stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(source), target)
         else:
@@ -174,7 +174,9 @@ class Update:
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
 
 
-def _file(source: str, target: str) -> None:
+def copy_file(source: Path | str, target: Path | str) -> None:
+    """Copy one file to `target`, which is new and its owner's alone: shared blocks where the
+    file system can, else what is no hole."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with opened(source, os.O_RDONLY | os.O_NOFOLLOW) as reader, opened(target, flags) as writer:
         if not clone(reader, writer):

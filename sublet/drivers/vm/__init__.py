@@ -1,0 +1,1 @@
+"""Virtual machines: QEMU, its memory images, the guest's kernel and its channel."""

@@ -1,0 +1,146 @@
+"""The writable disks of VMs: an ext4 in `<pool>/instances/ID/disk.img`, with `upper` and `work`.
+
+The guest has the file as a block device and mounts it itself; ids in it are the guest's own. What
+a guest has written raw is hostile to whoever mounts it, so **the host never mounts it**, nor does
+any tool of the host repair it: a guest does that, and files of a stopped VM are read by a guest,
+too. From here only the first bytes are looked at, in user space.
+
+A new disk is a copy, with shared blocks, of a blank of its size, which is made once: 1 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+import tempfile
+from pathlib import Path
+
+from sublet.domain.errors import CorruptDisk, InvalidArgument, ProcessFailed
+from sublet.domain.units import GIB, MIB, format_bytes
+from sublet.drivers import disk, files, reflink, run
+from sublet.drivers.descriptors import opened
+from sublet.drivers.pool import Pool
+from sublet.drivers.vm import superblock
+
+DEFAULT = 16 * GIB
+"""Bytes of a disk where no --disk is said. It takes the room that is written."""
+
+LEAST = 16 * MIB
+"""Bytes below which an ext4 with a journal has no room for files."""
+
+BLANKS = 8
+"""Sizes of which a blank is kept; each takes less than 1 MB."""
+
+_FEATURES = "^resize_inode,metadata_csum,metadata_csum_seed,64bit"
+"""The checksums do not depend on the UUID, so that each disk can be given one of its own."""
+
+_QCOW2 = b"QFI\xfb"
+
+
+class Disks:
+    """The disks of one daemon's VMs, in its pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._making = asyncio.Lock()
+
+    def path(self, instance_id: str) -> Path:
+        """Where the disk of the instance is, or will be."""
+        return self._pool.directory / "instances" / instance_id / "disk.img"
+
+    async def create(self, instance_id: str, size: int = DEFAULT) -> Path:
+        """Make the disk, of `size` bytes, unless there is one. Raises InvalidArgument, DiskFull."""
+        file = self.path(instance_id)
+        if file.exists():
+            return file
+        if size < LEAST:
+            raise InvalidArgument(
+                f"A disk of {format_bytes(size)} is too small for a VM.",
+                hint=f"Give --disk at least {format_bytes(LEAST)}.",
+            )
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        blank = await self._blank(size // MIB * MIB)
+        reflink.copy_file(blank, partial)
+        superblock.renew(partial)
+        partial.rename(file)
+        return file
+
+    async def _blank(self, size: int) -> Path:
+        """An empty disk of that size; the least recently used others go."""
+        directory = self._pool.directory / "blanks"
+        file = directory / f"{size}.img"
+        async with self._making:
+            if file.exists():
+                os.utime(file)
+                return file
+            directory.mkdir(mode=0o700, exist_ok=True)
+            for name in _oldest_first(directory)[: -(BLANKS - 1)]:
+                (directory / name).unlink()
+            partial = file.with_suffix(".partial")
+            await _format(partial, size)
+            partial.rename(file)
+        return file
+
+
+def _oldest_first(directory: Path) -> list[str]:
+    return sorted(files.entries(directory), key=lambda name: (directory / name).stat().st_mtime)
+
+
+async def _format(file: Path, size: int) -> None:
+    """Make a file system with the two directories; no mount is needed for that."""
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    os.truncate(file, size)
+    journal = ["-J", f"size={min(32, max(4, size // MIB // 16))}"] if size >= 64 * MIB else []
+    with tempfile.TemporaryDirectory() as tree:
+        for name in ("upper", "work"):
+            (Path(tree) / name).mkdir(mode=0o755)
+        argv = ["mkfs.ext4", "-q", "-F", "-O", _FEATURES, "-m", "0", "-b", str(disk.BLOCK)]
+        argv += ["-d", tree, *journal, "-E"]
+        common = "nodiscard,root_owner=0:0,lazy_itable_init=1"
+        try:  # the file is all zeros: nobody has to write any (e2fsprogs 1.47)
+            await run.run([*argv, f"{common},assume_storage_prezeroed=1", str(file)])
+        except ProcessFailed:
+            await run.run([*argv, common, str(file)])
+
+
+def check(file: Path) -> None:
+    """See that a VM can be started with this disk. Raises CorruptDisk.
+
+    A qcow2 disk is QEMU's to judge but for its first bytes; what else is wrong with an ext4, the
+    guest's kernel finds.
+    """
+    try:
+        with opened(file, os.O_RDONLY | os.O_NOFOLLOW) as fd:
+            head, size = os.pread(fd, superblock.END, 0), os.fstat(fd).st_size
+    except FileNotFoundError:
+        raise CorruptDisk(f"The disk {file} is gone.") from None
+    if head.startswith(_QCOW2):
+        return
+    try:
+        blocks, block = superblock.extent(head)
+    except (ValueError, struct.error):
+        raise CorruptDisk(
+            f"The disk {file} is no ext4 file system any more: its super block is overwritten."
+        ) from None
+    if blocks * block > size:
+        raise CorruptDisk(
+            f"The disk {file} is truncated: its file system has {format_bytes(blocks * block)}, "
+            f"the file {format_bytes(size)}."
+        )
+
+
+def grow(file: Path, size: int) -> None:
+    """Make the disk of a stopped VM larger; the guest stretches its file system when it mounts it.
+
+    Raises InvalidArgument where it would become smaller.
+    """
+    now = file.stat().st_size
+    if size < now:
+        raise InvalidArgument(
+            f"A disk of {format_bytes(now)} cannot become smaller.", hint="Give a larger size."
+        )
+    os.truncate(file, size // MIB * MIB)

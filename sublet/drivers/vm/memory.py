@@ -1,0 +1,170 @@
+"""Memory images: a machine that stands still, in files, from which others go on.
+
+A directory with three files:
+
+    memory    the guest's RAM, raw and as large as it is; pages of zeros are holes
+    devices   the state of all other devices, as QEMU wrote it (docs/devel/migration)
+    shape     what machine it goes on in, and the sizes of the other two
+
+One mechanism serves templates, snapshots with memory, forks and hibernation. RAM is always a
+private mapping of some file, its base, so a save copies the base with shared blocks, and over it
+only the pages that the guest has changed. An image that belongs to one instance is opened as it
+is; a template's is shared by many, and handed out as a sealed memfd that none of them can change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sublet.domain.errors import MemoryUnusable
+from sublet.drivers.descriptors import opened
+from sublet.drivers.vm.shape import differences
+
+MAGIC = b"QEVM"
+"""How a state of devices begins (QEMU_VM_FILE_MAGIC)."""
+
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A memory image opened for one machine: descriptors of RAM and devices; `inode` is what
+    /proc/PID/maps shows of the RAM, `base` a file of the same content."""
+
+    memory: int
+    devices: int
+    base: Path
+
+    @property
+    def inode(self) -> int:
+        """Of what will be mapped."""
+        return os.fstat(self.memory).st_ino
+
+    def close(self) -> None:
+        """The machine has them, or never will."""
+        os.close(self.memory)
+        os.close(self.devices)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryImage:
+    """The memory image in a directory, whether it is there or not."""
+
+    directory: Path
+
+    @property
+    def memory(self) -> Path:
+        return self.directory / "memory"
+
+    @property
+    def devices(self) -> Path:
+        return self.directory / "devices"
+
+    @property
+    def exists(self) -> bool:
+        """Whether one has been saved here; it is whole then, unless something damaged it."""
+        return (self.directory / "shape").exists()
+
+    @property
+    def shape(self) -> str:
+        """The text of its machine's shape. Raises MemoryUnusable."""
+        return str(self._described()["shape"])
+
+    @property
+    def stored(self) -> int:
+        """The bytes that it takes on the disk, shared ones included."""
+        with contextlib.suppress(FileNotFoundError):
+            return sum(file.stat().st_blocks * 512 for file in (self.memory, self.devices))
+        return 0
+
+    def check(self, shape: str) -> None:
+        """See that it is whole and goes on in a machine of this shape. Raises MemoryUnusable."""
+        described = self._described()
+        if described["shape"] != shape:
+            unlike = ", ".join(differences(str(described["shape"]), shape))
+            raise MemoryUnusable(
+                f"The memory in {self.directory} was saved from a machine that was different: "
+                f"{unlike}."
+            )
+        for name in ("memory", "devices"):
+            file = self.directory / name
+            size = file.stat().st_size if file.exists() else None
+            if size != described[name]:
+                what = "is missing" if size is None else f"has {size} of {described[name]} bytes"
+                raise MemoryUnusable(f"The saved memory is not whole: {file} {what}.")
+        with self.devices.open("rb") as state:
+            if state.read(len(MAGIC)) != MAGIC:
+                raise MemoryUnusable(f"The saved memory is damaged: {self.devices} is not QEMU's.")
+
+    def _described(self) -> dict[str, object]:
+        try:
+            described = json.loads((self.directory / "shape").read_bytes())
+            if described.keys() >= {"shape", "memory", "devices"}:
+                return dict(described)
+        except FileNotFoundError:
+            raise MemoryUnusable(f"There is no saved memory in {self.directory}.") from None
+        except (ValueError, AttributeError):
+            pass
+        raise MemoryUnusable(f"The saved memory is damaged: {self.directory}/shape is not ours.")
+
+    def open(self, shape: str, uid: int) -> Source:
+        """For the one machine that it belongs to, whose QEMU runs as `uid`.
+
+        Raises MemoryUnusable.
+        """
+        self.check(shape)
+        os.chown(self.memory, uid, uid)  # QEMU opens it anew, to write, and never does
+        return self._opened(os.open(self.memory, os.O_RDWR | os.O_CLOEXEC))
+
+    def share(self, sealed: int) -> Source:
+        """For one of many machines; `sealed` is from `seal`, and stays the caller's."""
+        return self._opened(fcntl.fcntl(sealed, fcntl.F_DUPFD_CLOEXEC, 3))
+
+    def _opened(self, memory: int) -> Source:
+        try:
+            devices = os.open(self.devices, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(memory)
+            raise
+        return Source(memory, devices, self.memory)
+
+    def seal(self) -> int:
+        """A memfd with the RAM, which nobody can change any more (memfd_create(2)).
+
+        Private mappings of it may be written to. It takes some milliseconds: use a thread.
+        """
+        fd = os.memfd_create("sublet-template", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            with opened(self.memory) as source:
+                os.ftruncate(fd, os.fstat(source).st_size)
+                for start, end in extents(source):
+                    os.lseek(fd, start, os.SEEK_SET)
+                    while start < end:
+                        start += os.sendfile(fd, source, start, end - start) or end - start
+                os.posix_fadvise(source, 0, 0, os.POSIX_FADV_DONTNEED)  # it is here now
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+
+def extents(fd: int) -> Iterator[tuple[int, int]]:
+    """The parts of a file that are no holes: start and end of each (lseek(2), SEEK_DATA)."""
+    end, size = 0, os.fstat(fd).st_size
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # nothing but a hole to the end
+            raise
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        yield start, end

@@ -1,0 +1,109 @@
+"""Saving a machine's memory: how a memory image comes to be (`memory.py` says what one is)."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sublet.domain.errors import DiskFull, MemoryUnusable
+from sublet.drivers import files, linux, reflink, run
+from sublet.drivers.descriptors import DIRECTORY, closing, opened
+from sublet.drivers.vm.memory import MAGIC, MemoryImage
+
+MACHINE = run.HELPER.with_name("sublet-machine")
+"""The program that copies the pages (`machine/`)."""
+
+PARTIAL = ".partial"
+"""What the name of an image ends with while it is made."""
+
+
+class Saving:
+    """A memory image in the making: begun while the guest runs, filled while it stands still,
+    and there, instead of an earlier one, only when all of it is on the disk."""
+
+    def __init__(self, target: Path, shape: str) -> None:
+        self.target, self._shape = target, shape
+        self._place = target.with_name(target.name + PARTIAL)
+        self.devices = -1
+        """For QEMU, to write the state of the devices to."""
+
+    @classmethod
+    async def begin(cls, target: Path, shape: str, size: int, base: Path | None) -> Saving:
+        """Make room for `size` bytes of RAM in the place of `target`; `base` is what the RAM is
+        mapped from, or a file of the same content, None where that is empty. Raises DiskFull."""
+        saving = cls(target, shape)
+        try:
+            with _translated():
+                await files.remove(saving._place)
+                saving._place.mkdir(mode=0o700, parents=True)
+                memory = saving._place / "memory"
+                if base:
+                    await asyncio.to_thread(reflink.copy_file, base, memory)
+                else:
+                    memory.touch(mode=0o600)
+                os.truncate(memory, size)
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                saving.devices = os.open(saving._place / "devices", flags, 0o600)
+        except BaseException:
+            await saving.discard()
+            raise
+        return saving
+
+    async def pages(self, pid: int, inode: int) -> int:
+        """Copy what the guest has changed in its private mapping of `inode`; QEMU, process
+        `pid`, stands still. The bytes written. Raises DiskFull, ProcessFailed."""
+        memory = self._place / "memory"
+        argv = [str(MACHINE), "memory", str(pid), str(inode), str(memory)]
+        return int((await run.run(argv)).stdout)
+
+    async def commit(self) -> MemoryImage:
+        """Put it on the disk and in the place of an earlier one. Raises DiskFull."""
+        try:
+            with _translated():
+                await asyncio.to_thread(self._commit)
+        finally:
+            await self.discard()
+        return MemoryImage(self.target)
+
+    def _commit(self) -> None:
+        if os.pread(self.devices, len(MAGIC), 0) != MAGIC:
+            raise MemoryUnusable("QEMU wrote no state of the devices.")
+        sizes = {name: (self._place / name).stat().st_size for name in ("memory", "devices")}
+        (self._place / "shape").write_text(json.dumps({"shape": self._shape, **sizes}))
+        for name in ("memory", "devices", "shape"):
+            with opened(self._place / name) as fd:
+                os.fsync(fd)
+        _sync(self._place)
+        if self.target.exists():
+            linux.exchange(str(self._place), str(self.target))
+        else:
+            self._place.rename(self.target)
+        _sync(self.target.parent)
+
+    async def discard(self) -> None:
+        """Remove what is not committed. Idempotent."""
+        if self.devices >= 0:
+            os.close(self.devices)
+            self.devices = -1
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, self._place, ignore_errors=True))
+
+
+def _sync(directory: Path) -> None:
+    with closing(os.open(directory, DIRECTORY | os.O_CLOEXEC)) as fd:
+        os.fsync(fd)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull("No space left on the host for the memory of the VM.") from error
