@@ -122,7 +122,7 @@ def _fresh(lab: Lab, packed: Path, number: int) -> Path:
         squashfs = source.read(info.length)
     config = info.config.with_labels({"packed-by": target.stem})
     with target.open("w+b") as made:
-        made.seek(sif.squashfs_offset(config))
+        made.seek(sif.payload_offset(config))
         made.write(squashfs)
         made.flush()
         sif.finish(made, config)

@@ -47,7 +47,7 @@ COMMANDS = {
     "login": ("registry", "Log in to a registry"),
     "logout": ("registry", "Forget a registry's credentials"),
     "pack": ("making", "Write an image into one runnable file"),
-    "import": ("making", "Take in a packed file or a root file system"),
+    "import": ("making", "Take in a packed file, a root file system or a disk"),
     "tag": ("images", "Give an image a further name"),
     "history": ("images", "Show the steps that made an image"),
     "rmi": ("images", "Remove images"),

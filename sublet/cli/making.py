@@ -59,11 +59,13 @@ def pack(source: str, output: str) -> None:
 
 
 @click.command("import")
-@click.argument("file", metavar="FILE.sif|ROOTFS.tar")
+@click.argument("file", metavar="FILE.sif|ROOTFS.tar|DISK")
 @click.option("-t", "--tag", "name", default="", metavar="NAME", help="Name the image.")
 @click.option("--trust", is_flag=True, help="Mount a foreign file as it is: you vouch for it.")
 def import_(file: str, name: str, trust: bool) -> None:
-    """Take in a packed file, or a root file system as a tar."""
+    """Take in a packed file, a root file system as a tar, or a VM's disk as qcow2 or raw.
+
+    Which of them FILE is, its content tells, not its name."""
     with Progress() as progress:
         made = Client().import_image(
             os.path.abspath(file), name=name, trust=trust, progress=progress

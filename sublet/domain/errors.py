@@ -63,6 +63,15 @@ class NoSuchImage(SubletError):
     )
 
 
+class ImageNeedsVM(SubletError):
+    """The image is a whole disk with a system of its own, which only a VM can boot."""
+
+    code = "image-needs-vm"
+    status = 409
+    exit_code = 125
+    default_hint = "Run it with --vm."
+
+
 class NoSuchVolume(SubletError):
     """No volume has this name."""
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sublet.domain.errors import CorruptImage
+from sublet.domain.disks import LABEL_DISK, Disk
+from sublet.domain.errors import CorruptImage, ImageNeedsVM
 
 LABEL_SHA256 = "io.sublet.sha256."
 """Prefix of the labels that hold the SHA-256 of the file's objects, by object name."""
-
 
 MAX_HISTORY = 2000
 """Steps of a history that are read; one layer allows for 127 others in most engines."""
@@ -59,6 +59,12 @@ class ImageConfig:
     healthcheck: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Step, ...] = ()
+
+    @property
+    def disk(self) -> Disk | None:
+        """The disk that the image is; None for a root file system. Raises CorruptImage."""
+        text = self.labels.get(LABEL_DISK)
+        return None if text is None else Disk.from_label(text)
 
     @property
     def own_labels(self) -> dict[str, str]:
@@ -163,8 +169,8 @@ def _history(data: Mapping[str, Any]) -> tuple[Step, ...]:
 @dataclass(frozen=True, slots=True)
 class Image:
     """An image on this host. `digest` is the SHA-256 of the whole file, `size` its bytes,
-    `offset` and `length` the place of its squashfs, `names` its tags, `created` seconds
-    since the epoch."""
+    `offset` and `length` the place of its squashfs or disk in it, `names` its tags, `created`
+    seconds since the epoch."""
 
     digest: str
     size: int
@@ -173,3 +179,12 @@ class Image:
     length: int
     config: ImageConfig
     names: tuple[str, ...] = ()
+
+
+def refuse_disk(image: Image, name: str) -> None:
+    """Raises ImageNeedsVM where the image is a disk, which containers are not made of."""
+    if image.config.disk:
+        raise ImageNeedsVM(
+            f"{name} is a disk image, which runs as a VM.",
+            hint=f"Write `sublet run --vm {name}`: its own system boots, with a kernel of its own.",
+        )

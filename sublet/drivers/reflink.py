@@ -180,10 +180,10 @@ def copy_file(source: Path | str, target: Path | str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with opened(source, os.O_RDONLY | os.O_NOFOLLOW) as reader, opened(target, flags) as writer:
         if not clone(reader, writer):
-            _data(reader, writer)
+            copy_data(reader, writer)
 
 
-def _data(reader: int, writer: int) -> None:
+def copy_data(reader: int, writer: int) -> None:
     """Copy what is no hole (lseek(2), SEEK_DATA)."""
     size, place = os.fstat(reader).st_size, 0
     os.ftruncate(writer, size)

@@ -169,7 +169,8 @@ class Images:
     async def import_(
         self, path: str | Path, *, name: str = "", trust: bool = False, report: Report = silent
     ) -> Image:
-        """Take a SIF file, or a tar archive of a root file system, into the store.
+        """Take a SIF file, a tar archive of a root file system, or a disk (qcow2, or raw with a
+        partition table), into the store.
 
         `trust`: a SIF file is mounted as it is, though a stranger may have packed it.
         Raises InvalidArgument, CorruptImage, DiskFull.

@@ -136,6 +136,7 @@ class Instances:
         image = self.images.claim(spec.image)
         if image is None:
             raise NoSuchImage(f"The image '{spec.image}' is not on this host.")
+        plan.check_image(spec, image)
         spec = self.lifecycle.connections.settle(spec)
         spec = self.lifecycle.volumes.named(spec, image.config)
         instance = self._record(spec, image.digest, state)

@@ -6,13 +6,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from sublet.domain.disks import LABEL_DISK, Disk
 from sublet.domain.image import Image, ImageConfig, Step
-from sublet.domain.units import rfc3339
-from sublet.drivers import squashfs
+from sublet.domain.units import format_bytes, rfc3339
+from sublet.drivers import diskimage, squashfs
 from sublet.drivers.registry import buildah, debian, skopeo
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
@@ -21,6 +23,7 @@ from sublet.engine.shelf import Shelf, image_of
 from sublet.image import sif
 
 Report = Callable[[str], None]
+Taker = Callable[[BinaryIO, Path, tuple[str, ...], bool, Report], Awaitable[Image]]
 
 SETTLED = 0.05
 """Seconds after its last change from when on a file's mtime tells that it has changed again:
@@ -35,7 +38,7 @@ class Packing:
         self._builds = builds
 
     async def take(self, path: Path, names: tuple[str, ...], trust: bool, report: Report) -> Image:
-        """Take the user's SIF file, or tar archive of a root file system, into the store.
+        """Take the user's SIF file, disk, or tar archive of a root file system, into the store.
 
         A file that is known by its inode, size and mtime is not read again.
         Raises InvalidArgument, CorruptImage, DiskFull.
@@ -47,8 +50,9 @@ class Packing:
                 if known and (image := self._store.get(known)):
                     return self._shelf.named(image, names)
                 with self.files.temporary() as place:
-                    take = self._take_sif if sif.is_sif(source) else self._take_tar
-                    image = await take(source, place / "image.sif", names, trust, report)
+                    image = await self._taker(source)(
+                        source, place / "image.sif", names, trust, report
+                    )
                 age = time.time() - before.st_mtime
                 if 0 <= age < SETTLED:
                     await asyncio.sleep(SETTLED - age)
@@ -57,12 +61,29 @@ class Packing:
                 self._store.remember_hash(after, image.digest)
             return image
 
+    def _taker(self, source: BinaryIO) -> Taker:
+        """What takes the file in: its content says what it is, not its name."""
+        if sif.is_sif(source):
+            return self._take_sif
+        return self._take_disk if diskimage.is_disk(source) else self._take_tar
+
+    async def _take_disk(
+        self, source: BinaryIO, file: Path, names: tuple[str, ...], _trust: bool, report: Report
+    ) -> Image:
+        disk = file.with_name("disk")
+        await diskimage.copy(source, disk)
+        size = diskimage.virtual_size(disk)
+        report(f"Packing the disk of {format_bytes(size)} into one file")
+        config = _disk_config(size, os.fstat(source.fileno()).st_mtime)
+        await diskimage.repack(disk, file, offset=sif.payload_offset(config))
+        return await self._shelf.keep(file, config, names)
+
     async def _take_tar(
         self, source: BinaryIO, file: Path, names: tuple[str, ...], _trust: bool, report: Report
     ) -> Image:
         report("Packing the archive into one file")
         config = _plain_config(os.fstat(source.fileno()).st_mtime, "sublet import")
-        await squashfs.pack_tar(source, file, offset=sif.squashfs_offset(config))
+        await squashfs.pack_tar(source, file, offset=sif.payload_offset(config))
         return await self._shelf.keep(file, config, names)
 
     async def _take_sif(
@@ -84,10 +105,13 @@ class Packing:
         with file.open("rb") as reader:
             await asyncio.to_thread(files.copy_to, reader, partition, info.offset, info.length)
         file.unlink()
-        offset = sif.squashfs_offset(info.config)
         partition.chmod(0o444)
-        await squashfs.repack(partition, file, offset=offset)
-        return await self._shelf.keep(file, info.config, names, origin)
+        config, repack = info.config, squashfs.repack
+        if config.disk:
+            disk = Disk(diskimage.virtual_size(partition))
+            config, repack = config.with_labels({LABEL_DISK: disk.label()}), diskimage.repack
+        await repack(partition, file, offset=sif.payload_offset(config))
+        return await self._shelf.keep(file, config, names, origin)
 
     async def pack(self, path: Path, output: Path, report: Report) -> Image:
         """Pack a directory, a root file system or an OCI layout, into the file `output`."""
@@ -117,7 +141,7 @@ class Packing:
         report("Packing the files into one")
         with self.files.temporary() as place:
             file = place / "image.sif"
-            await squashfs.pack_output(producer, file, offset=sif.squashfs_offset(config))
+            await squashfs.pack_output(producer, file, offset=sif.payload_offset(config))
             if output is None:
                 return await self._shelf.keep(file, config, names)
             finished = await asyncio.to_thread(self.files.finish, file, config)
@@ -155,7 +179,7 @@ class Packing:
     async def _pack_tree(
         tree: Path, file: Path, config: ImageConfig, inside: Inside | None = None
     ) -> None:
-        offset, created = sif.squashfs_offset(config), sif.epoch(config.created)
+        offset, created = sif.payload_offset(config), sif.epoch(config.created)
         await squashfs.pack_directory(
             tree, file, offset=offset, created=created, inside=inside or list
         )
@@ -176,3 +200,9 @@ def _plain_config(mtime: float, made_by: str) -> ImageConfig:
         env=(debian.PATH,),
         history=(Step(created, made_by),),
     )
+
+
+def _disk_config(size: int, mtime: float) -> ImageConfig:
+    """The config of a disk of `size` bytes, whose own init is what runs."""
+    config = replace(_plain_config(mtime, "sublet import"), cmd=("/sbin/init",))
+    return config.with_labels({LABEL_DISK: Disk(size).label()})

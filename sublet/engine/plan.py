@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from sublet.domain import resolving
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.image import ImageConfig
+from sublet.domain.image import Image, ImageConfig, refuse_disk
 from sublet.domain.instance import Instance
 from sublet.domain.networks import Mode
-from sublet.domain.spec import check_working_dir
+from sublet.domain.spec import InstanceSpec, Isolation, check_working_dir
 from sublet.drivers.container.containers import Plan
 from sublet.drivers.container.spec import PATH, Options, Process
+
+
+def check_image(spec: InstanceSpec, image: Image) -> None:
+    """Raises ImageNeedsVM where a container is asked for of what only a VM can run."""
+    if spec.isolation is Isolation.CONTAINER:
+        refuse_disk(image, spec.image)
 
 
 def arguments(instance: Instance, config: ImageConfig) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ class Registries:
         config = debian.image_config(skopeo.architecture(), created, plan.suite.name)
         with self._shelf.files.temporary() as place:
             file = place / "image.sif"
-            offset = sif.squashfs_offset(config)
+            offset = sif.payload_offset(config)
             await debian.bootstrap(plan, file, offset=offset, report=report)
             return await self._shelf.keep(file, config, (name,))
 

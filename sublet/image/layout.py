@@ -27,9 +27,30 @@ DATA_OFFSET, ALIGNMENT = 32768, 4096
 MAX_ENTRIES = 4096
 
 GENERIC_JSON, PARTITION = 0x4006, 0x4004
-FS_SQUASHFS, PART_PRIMARY = 1, 2
 GROUP = 0xF0000001
 _PARTITION_EXTRA = struct.Struct("<ii3s")
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What an image is there to hold: the object's name, the file system and partition type by
+    which SIF marks it, and the bytes that it begins with."""
+
+    name: str
+    fstype: int
+    parttype: int
+    magic: bytes
+
+    def extra(self, arch: bytes) -> bytes:
+        """The extra field of the partition that holds it."""
+        return _PARTITION_EXTRA.pack(self.fstype, self.parttype, arch)
+
+
+ROOT = Payload("rootfs.squashfs", 1, 2, b"hsqs")
+"""A root file system: fstype squashfs, parttype primary system."""
+
+DISK = Payload("disk.qcow2", 4, 3, b"QFI\xfb")
+"""A whole disk for a VM: fstype raw, parttype data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +125,12 @@ class Descriptor:
         name = self.name.encode()
         return DESCRIPTOR.pack(self.kind, True, self.index + 1, GROUP, 0, *where, name, self.extra)
 
-    def is_root(self) -> bool:
-        """Whether this is a primary system partition with a SquashFS."""
+    def holds(self, payload: Payload) -> bool:
+        """Whether this is a partition that is marked as this kind of payload."""
         if self.kind != PARTITION:
             return False
         fstype, parttype, _ = _PARTITION_EXTRA.unpack_from(self.extra)
-        return (fstype, parttype) == (FS_SQUASHFS, PART_PRIMARY)
-
-
-def partition_extra(arch: bytes) -> bytes:
-    """The extra field of a primary system partition with a SquashFS."""
-    return _PARTITION_EXTRA.pack(FS_SQUASHFS, PART_PRIMARY, arch)
+        return (fstype, parttype) == (payload.fstype, payload.parttype)
 
 
 def unpack_table(data: bytes, header: Header, size: int) -> Iterator[Descriptor]:

@@ -24,22 +24,21 @@ from typing import TYPE_CHECKING, BinaryIO
 from sublet.domain.errors import CorruptImage
 from sublet.domain.image import LABEL_SHA256, ImageConfig
 from sublet.image import layout
-from sublet.image.layout import Descriptor, Header
+from sublet.image.layout import DISK, ROOT, Descriptor, Header, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-CONFIG_NAME, ROOT_NAME = "oci-config.json", "rootfs.squashfs"
+CONFIG_NAME = "oci-config.json"
 MAX_CONFIG = 1 << 20
 CHUNK = 1 << 20
-SQUASHFS_MAGIC = b"hsqs"
 FOREIGN_CONFIG = ImageConfig(cmd=("/bin/sh",))
 """What a file without a config of its own is taken to say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a file says of itself: `offset` and `length` of its squashfs in bytes.
+    """What a file says of itself: `offset` and `length` of its payload in bytes.
     `hashed`: it carries our checksums; those of header and config were right."""
 
     size: int
@@ -66,7 +65,7 @@ def is_sif(file: BinaryIO) -> bool:
 
 
 def read(file: BinaryIO) -> Info:
-    """Header, descriptors and config of a SIF file; the squashfs is not read.
+    """Header, descriptors and config of a SIF file; what it holds is not read.
 
     Raises CorruptImage.
     """
@@ -76,17 +75,14 @@ def read(file: BinaryIO) -> Info:
     table = _at(file, header.table_offset, header.table_entries * layout.DESCRIPTOR.size)
     objects = tuple(layout.unpack_table(table, header, size))
     _refuse_overlaps(objects)
-    roots = [item for item in objects if item.is_root()]
-    if len(roots) != 1:
-        raise CorruptImage(f"The image holds {len(roots)} SquashFS root partitions, not one.")
-    root = roots[0]
-    if _at(file, root.offset, 4) != SQUASHFS_MAGIC:
-        raise CorruptImage("The image's root partition does not hold a SquashFS.")
+    payload, item = _payload(file, objects)
     config, hashed = _config(file, head, table, objects)
+    if payload is not payload_of(config):
+        raise CorruptImage("The image's configuration does not fit what it holds.")
     arch = layout.ARCHITECTURES[header.arch]
     if hashed:
         _refuse_tail(header, objects, size)
-    return Info(size, arch, config, root.offset, root.size, objects, hashed)
+    return Info(size, arch, config, item.offset, item.size, objects, hashed)
 
 
 def verify(file: BinaryIO) -> tuple[Info, str]:
@@ -109,8 +105,13 @@ def verify(file: BinaryIO) -> tuple[Info, str]:
     return info, f"sha256:{whole.hexdigest()}"
 
 
-def squashfs_offset(config: ImageConfig) -> int:
-    """Where the squashfs of a file with this config begins: a multiple of 4096.
+def payload_of(config: ImageConfig) -> Payload:
+    """What a file with this config holds."""
+    return DISK if config.disk else ROOT
+
+
+def payload_offset(config: ImageConfig) -> int:
+    """Where the payload of a file with this config begins: a multiple of 4096.
 
     The checksum is not known yet, its length is.
     """
@@ -119,15 +120,15 @@ def squashfs_offset(config: ImageConfig) -> int:
 
 
 def finish(file: BinaryIO, config: ImageConfig) -> Finished:
-    """Make a SIF of a file in which the squashfs lies at `squashfs_offset(config)`.
+    """Make a SIF of a file in which the payload lies at `payload_offset(config)`.
 
-    The file ends with the squashfs; what is before it is written now. The same
-    squashfs and config give the same bytes. The file is synced to the disk.
+    The file ends with the payload; what is before it is written now. The same
+    payload and config give the same bytes. The file is synced to the disk.
     """
-    size, offset = os.fstat(file.fileno()).st_size, squashfs_offset(config)
-    root = hashlib.sha256()
-    _consume(file, offset, size - offset, root)
-    config = _labelled(config, root.hexdigest())
+    size, offset = os.fstat(file.fileno()).st_size, payload_offset(config)
+    payload = hashlib.sha256()
+    _consume(file, offset, size - offset, payload)
+    config = _labelled(config, payload.hexdigest())
     data = config.to_json()
     if len(data) > MAX_CONFIG:
         raise CorruptImage(f"The image's configuration is larger than {MAX_CONFIG} bytes.")
@@ -141,26 +142,41 @@ def finish(file: BinaryIO, config: ImageConfig) -> Finished:
     return Finished(f"sha256:{whole.hexdigest()}", read(file))
 
 
-def _labelled(config: ImageConfig, root: str) -> ImageConfig:
-    return replace(config, labels={**config.own_labels, LABEL_SHA256 + ROOT_NAME: root})
+def _labelled(config: ImageConfig, checksum: str) -> ImageConfig:
+    label = LABEL_SHA256 + payload_of(config).name
+    return replace(config, labels={**config.own_labels, label: checksum})
+
+
+def _payload(file: BinaryIO, objects: Iterable[Descriptor]) -> tuple[Payload, Descriptor]:
+    """What the image is there to hold, and the one object that holds it."""
+    roots, disks = ([item for item in objects if item.holds(kind)] for kind in (ROOT, DISK))
+    payload = DISK if disks and not roots else ROOT
+    found = disks if payload is DISK else roots
+    what, kind = ("disks", "qcow2") if payload is DISK else ("SquashFS root partitions", "SquashFS")
+    if len(found) != 1:
+        raise CorruptImage(f"The image holds {len(found)} {what}, not one.")
+    if _at(file, found[0].offset, 4) != payload.magic:
+        where = "disk" if payload is DISK else "root partition"
+        raise CorruptImage(f"The image's {where} does not hold a {kind}.")
+    return payload, found[0]
 
 
 def _front(config: ImageConfig, data: bytes, offset: int, size: int) -> bytes:
-    """Header, descriptor table and config: everything before the squashfs."""
+    """Header, descriptor table and config: everything before the payload."""
     codes = {name: code for code, name in layout.ARCHITECTURES.items()}
     if config.architecture not in codes:
         raise CorruptImage(f"There is no image for the architecture {config.architecture}.")
     arch, created = codes[config.architecture], epoch(config.created)
     config_hash = hashlib.sha256(data).digest()
-    uuid = config_hash[:16]
+    uuid, payload = config_hash[:16], payload_of(config)
     header = Header(arch, uuid, created, 2, size - layout.DATA_OFFSET).pack()
 
     def table(table_hash: bytes) -> bytes:
         extra = config_hash + table_hash
         first = (layout.GENERIC_JSON, layout.DATA_OFFSET, len(data), CONFIG_NAME, created, extra)
-        second = (layout.PARTITION, offset, size - offset, ROOT_NAME, created)
+        second = (layout.PARTITION, offset, size - offset, payload.name, created)
         entries = Descriptor(0, *first).pack()
-        entries += Descriptor(1, *second, layout.partition_extra(arch)).pack()
+        entries += Descriptor(1, *second, payload.extra(arch)).pack()
         return entries.ljust(layout.TABLE_LENGTH, b"\0")
 
     front = header.ljust(layout.TABLE_OFFSET, b"\0")

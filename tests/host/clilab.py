@@ -74,7 +74,7 @@ def made_foreign(file: Path, target: Path) -> Path:
         squashfs = source.read(info.length)
     config = info.config.with_labels({"packed-by": f"a stranger, {os.urandom(8).hex()}"})
     with target.open("w+b") as made:
-        made.seek(sif.squashfs_offset(config))
+        made.seek(sif.payload_offset(config))
         made.write(squashfs)
         made.flush()
         sif.finish(made, config)

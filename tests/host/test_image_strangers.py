@@ -138,7 +138,7 @@ async def test_damaged_squashfs_is_refused(lab: Lab, tmp_path: Path) -> None:
 
     path = tmp_path / "x.sif"
     with path.open("w+b") as file:
-        file.seek(sif.squashfs_offset(ImageConfig()))
+        file.seek(sif.payload_offset(ImageConfig()))
         file.write(b"hsqs" + os.urandom(20000))
         file.flush()
         sif.finish(file, ImageConfig())

@@ -24,7 +24,7 @@ SQUASHFS = b"hsqs" + bytes(range(256)) * 64 + bytes(4092)
 
 
 def make(file: BinaryIO, config: ImageConfig = CONFIG, data: bytes = SQUASHFS) -> sif.Finished:
-    file.seek(sif.squashfs_offset(config))
+    file.seek(sif.payload_offset(config))
     file.write(data)
     file.flush()
     return sif.finish(file, config)

@@ -90,16 +90,19 @@ def image(row: Image, repo_digests: Sequence[str] = ()) -> dict[str, Any]:
         "created": time(row.created),
         "architecture": row.config.architecture,
         "labels": row.config.own_labels,
+        "disk": asdict(row.config.disk) if row.config.disk else None,
     }
 
 
 def image_inspection(row: Image, repo_digests: Sequence[str], file: Path) -> dict[str, Any]:
     """The answer to `image inspect`: the keys of `images`, and the OCI config as it is."""
+    disk, place = row.config.disk, {"offset": row.offset, "length": row.length}
     return {
         **image(row, repo_digests),
         "os": "linux",
         "file": str(file),
-        "squashfs": {"offset": row.offset, "length": row.length},
+        "squashfs": None if disk else place,
+        "disk": {**asdict(disk), **place} if disk else None,
         "config": row.config.inner(),
         "history": [step.to_dict() for step in row.config.history],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from sublet.domain.errors import ImageNeedsVM
 from sublet.domain.image import Image
 from sublet.drivers import run, squashfs
 from sublet.drivers.registry import layout
@@ -39,7 +40,15 @@ async def base_id(store: BuildStore, inside: Inside, image: Image, file: Path, p
 
 
 async def partition(image: Image, file: Path, place: Path) -> Path:
-    """The image's squashfs, readable by all, in the directory `place`. Raises DiskFull."""
+    """The image's squashfs, readable by all, in the directory `place`.
+
+    Raises DiskFull, ImageNeedsVM for a disk, which is no layer.
+    """
+    if image.config.disk:
+        raise ImageNeedsVM(
+            "The image is a disk, which cannot be sent to a registry or built upon.",
+            hint="`sublet pack IMAGE -o FILE.sif` writes it to a file, which `import` takes in.",
+        )
     target = place / "partition"
     with file.open("rb") as reader:
         await asyncio.to_thread(files.copy_to, reader, target, image.offset, image.length)

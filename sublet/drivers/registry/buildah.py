@@ -19,9 +19,10 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sublet.domain.disks import LABEL_DISK
 from sublet.domain.errors import BuildFailed, CorruptImage, InvalidArgument, ProcessFailed
 from sublet.domain.image import ImageConfig
 from sublet.drivers import run
@@ -141,7 +142,9 @@ async def config_of(store: BuildStore, inside: Inside, identity: str) -> ImageCo
         config = ImageConfig.from_json(json.dumps(data["Docker"]).encode())
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptImage("The image's configuration cannot be read.") from error
-    return config.without_checksums()
+    # A label cannot make a disk of a file system.
+    labels = {key: value for key, value in config.own_labels.items() if key != LABEL_DISK}
+    return replace(config, labels=labels)
 
 
 @asynccontextmanager

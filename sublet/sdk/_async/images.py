@@ -96,7 +96,7 @@ class AsyncImageVerbs(AsyncCalls):
     async def import_image(
         self, path: str, *, name: str = "", trust: bool = False, progress: Progress = silent
     ) -> dict[str, Any]:
-        """Take in a SIF file or a root file system's tar (absolute path)."""
+        """Take in a SIF file, a root file system's tar or a VM's disk (absolute path)."""
         body = {"path": path, "name": name, "trust": trust}
         return await self._operate("/v1/images/import", body, progress)
 

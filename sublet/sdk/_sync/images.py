@@ -95,7 +95,7 @@ class ImageVerbs(Calls):
     def import_image(
         self, path: str, *, name: str = "", trust: bool = False, progress: Progress = silent
     ) -> dict[str, Any]:
-        """Take in a SIF file or a root file system's tar (absolute path)."""
+        """Take in a SIF file, a root file system's tar or a VM's disk (absolute path)."""
         body = {"path": path, "name": name, "trust": trust}
         return self._operate("/v1/images/import", body, progress)
 
