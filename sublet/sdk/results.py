@@ -62,7 +62,8 @@ def instance_spec(
 
     `vm` gives it a kernel of its own. `env` is a mapping or NAME=VALUE texts, `ports` as
     `-p` (8080:80), `volumes` as `-v` (/host:/inside:ro), `mounts` as `--mount`,
-    `memory`, `disk` and `shm_size` in bytes or as 256m, `ttl` in seconds or as 30m, `restart`, `ulimits` and `devices` as their flags,
+    `memory`, `disk` and `shm_size` in bytes or as 256m, `ttl` in seconds or as 30m, `restart`,
+    `ulimits` and `devices` as their flags,
     `health` and `log` with the keys of Healthcheck and LogConfig. Raises InvalidArgument.
     """
     given: dict[str, Any] = {
