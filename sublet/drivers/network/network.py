@@ -16,7 +16,7 @@ from sublet.domain.errors import InsufficientCapacity, StartFailed, SubletError
 from sublet.domain.leftover import Leftover
 from sublet.domain.networks import STANDARD, NamedNetwork
 from sublet.domain.ports import Port
-from sublet.drivers.network import cables, foundation, leftovers, links, rules
+from sublet.drivers.network import cables, foundation, leftovers, links, rules, taps
 from sublet.drivers.network.cables import Cable
 from sublet.drivers.network.dns import Names, resolver_text
 from sublet.drivers.network.endpoint import Endpoint, Place
@@ -188,16 +188,25 @@ class Network:
         `netns` is a descriptor of the namespace, or its file. Raises StartFailed;
         InsufficientCapacity when the bridge is full.
         """
-        place = Place(address, (), network, interface)
-        try:
+        with _explained(instance_id):
+            place = Place(address, (), network, interface)
             await finish(self._plug, self._cable(instance_id, place), netns)
-        except OSError as error:
-            if error.errno == errno.EXFULL:
-                raise InsufficientCapacity(
-                    "The network's bridge has all the 1023 cables that a bridge can have.",
-                    hint="Put further instances on another network: sublet network create NAME.",
-                ) from error
-            raise StartFailed(f"{instance_id} cannot be put on the network: {error}.") from error
+
+    async def attach_tap(
+        self, instance_id: str, address: str, *, network: int = 0, interface: int = 0
+    ) -> int:
+        """A descriptor of the cable to a machine's eth<interface>, which is on the network for as
+        long as somebody holds it. Raises as `attach`."""
+        held: list[int] = []
+        try:
+            with _explained(instance_id):
+                place = Place(address, (), network, interface)
+                await finish(self._plug_tap, self._cable(instance_id, place), held)
+        except BaseException:
+            for fd in held:  # it was cancelled when the cable was there
+                os.close(fd)
+            raise
+        return held[0]
 
     async def detach(self, instance_id: str, interface: int | None = None) -> None:
         """The instance is off its networks, or off the one that it has at one interface."""
@@ -278,6 +287,10 @@ class Network:
         with _opened(netns) as fd:
             cables.plug(cable, fd)
 
+    def _plug_tap(self, cable: Cable, held: list[int]) -> None:
+        self._table.add([rules.endpoint(cable)])
+        held.append(taps.plug(cable))
+
     def _repair_cables(self, endpoint: Endpoint) -> None:
         for place in endpoint.places:
             cable = self._cable(endpoint.instance_id, place)
@@ -285,6 +298,20 @@ class Network:
                 self._table.add([rules.endpoint(cable)])
             elif endpoint.netns:
                 self._plug(cable, endpoint.netns)
+
+
+@contextlib.contextmanager
+def _explained(instance_id: str) -> Iterator[None]:
+    """What the kernel says against a new cable, in words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EXFULL:
+            raise InsufficientCapacity(
+                "The network's bridge has all the 1023 cables that a bridge can have.",
+                hint="Put further instances on another network: sublet network create NAME.",
+            ) from error
+        raise StartFailed(f"{instance_id} cannot be put on the network: {error}.") from error
 
 
 @contextlib.contextmanager
