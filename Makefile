@@ -45,7 +45,7 @@ check: setup
 	$(VENV)/ruff format --check . $(PROGRAMS)
 	$(VENV)/mypy
 	for program in $(PROGRAMS); do $(VENV)/mypy $$program || exit; done
-	$(VENV)/mypy --explicit-package-bases scripts/errors_page.py scripts/cli_page.py bench/*.py
+	$(VENV)/mypy --explicit-package-bases scripts/errors_page.py scripts/cli_page.py scripts/guest_kernel.py bench/*.py
 
 bench:
 	@scripts/setup --bench

@@ -1,0 +1,144 @@
+/* The instance's root: the image below, the writable disk above, and this process inside. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+const char *below(const char *path) {
+    static char text[128];
+    snprintf(text, sizeof text, "/proc/self/fd/%d/%s", old_root, path);
+    return text;
+}
+
+/* A layer under the image, with the directories that something is mounted at: so that nothing of
+ * it appears in what the instance has changed. */
+static void build_scaffold(void) {
+    struct stat lib;
+    char path[200];
+    bool merged = lstat("/image/lib", &lib) == 0 && S_ISLNK(lib.st_mode);
+
+    snprintf(path, sizeof path, "/scaffold/%slib/modules/%s", merged ? "usr/" : "", release);
+    make_directories(path);
+    for (const char *const *name = (const char *const[]){"proc", "sys", "dev", "run", "run/sublet", NULL}; *name;
+         name++) {
+        snprintf(path, sizeof path, "/scaffold/%s", *name);
+        mkdir(path, 0755);
+    }
+}
+
+void root_prepare(void) {
+    char device[DEVICE_MOST];
+
+    make_directories("/lib/modules");
+    for (const char *const *name =
+             (const char *const[]){"image", "disk", "root", "scaffold", "volumes", NULL};
+         *name; name++)
+        mkdir(*name, 0755);
+    if (disk_find("image", device) && mount(device, "/image", "squashfs", MS_RDONLY, NULL) < 0)
+        printf("sublet: the image cannot be mounted: %s\n", strerror(errno));
+    build_scaffold();
+    char modules[100];
+    snprintf(modules, sizeof modules, "/lib/modules/%s", release);
+    mkdir(modules, 0755);
+    if (!disk_find("modules", device) || mount(device, modules, "squashfs", MS_RDONLY, NULL) < 0)
+        printf("sublet: the kernel's modules cannot be mounted: %s\n", strerror(errno));
+}
+
+static bool mount_overlay(struct problem *problem) {
+    char device[DEVICE_MOST];
+
+    if (!disk_find("disk", device))
+        return fail(problem, 125, 0, "The machine has no writable disk.");
+    if (mount(device, "/disk", "ext4", 0, NULL) < 0)
+        return fail(problem, 125, errno, "The writable disk cannot be mounted");
+    disk_keep("/disk");
+    mkdir("/disk/upper", 0755);
+    mkdir("/disk/work", 0755);
+    if (mount("overlay", "/root", "overlay", 0,
+              "lowerdir=/image:/scaffold,upperdir=/disk/upper,workdir=/disk/work,"
+              "metacopy=off,redirect_dir=off") < 0)
+        return fail(problem, 125, errno, "The image and the writable disk cannot be joined");
+    return true;
+}
+
+/* As switch_root(8) does. The first process shares its root with the kernel's threads, which
+ * therefore look for helpers (modprobe) in the instance's root from now on. */
+static bool switch_root(struct problem *problem) {
+    if (chdir("/root") == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 &&
+        chdir("/") == 0)
+        return true;
+    return fail(problem, 125, errno, "The instance's root cannot be entered");
+}
+
+static void link_devices(void) {
+    (void)!symlink("/proc/self/fd", "/dev/fd");
+    (void)!symlink("/proc/self/fd/0", "/dev/stdin");
+    (void)!symlink("/proc/self/fd/1", "/dev/stdout");
+    (void)!symlink("/proc/self/fd/2", "/dev/stderr");
+}
+
+static void mount_kernel_files(const struct text *request, bool init) {
+    const char *shm = text_get(request, "shm");
+    char options[64];
+    unsigned long safe = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+    mount("proc", "/proc", "proc", safe, NULL);
+    mount("sysfs", "/sys", "sysfs", safe, NULL);
+    mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
+    link_devices();
+    mkdir("/dev/pts", 0755);
+    mkdir("/dev/shm", 01777);
+    mkdir("/dev/mqueue", 01777);
+    mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=620,ptmxmode=666");
+    snprintf(options, sizeof options, "mode=1777,size=%.20s", shm ? shm : "64m");
+    mount("shm", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options);
+    mount("mqueue", "/dev/mqueue", "mqueue", safe, NULL);
+    if (init) /* an init system finds it mounted, and leaves in it what is ours */
+        mount("run", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=20%");
+    else if (mkdir("/run/sublet", 0755) == 0 || errno == EEXIST)
+        mount("sublet", "/run/sublet", "tmpfs", safe, "mode=755,size=64k");
+    if (!init)
+        mount("cgroup2", "/sys/fs/cgroup", "cgroup2", safe, NULL);
+}
+
+static bool present(const char *path) {
+    struct stat there;
+    return lstat(path, &there) == 0;
+}
+
+/* The kernel's own modules, and what loads them where the image has nothing that could. */
+static void bring_modules(void) {
+    char target[100], source[100], own[120];
+
+    snprintf(target, sizeof target, "/lib/modules/%s", release);
+    snprintf(own, sizeof own, "%s/modules.dep", target);
+    snprintf(source, sizeof source, "lib/modules/%s", release);
+    if (!present(own) && make_directories(target))
+        mount(below(source), target, NULL, MS_BIND, NULL);
+    if (!present("/sbin/modprobe") && !present("/usr/sbin/modprobe")) {
+        snprintf(target, sizeof target, "/proc/%d/fd/%d/bin/modprobe", getpid(), old_root);
+        set_kernel("/proc/sys/kernel/modprobe", target);
+    }
+}
+
+bool root_enter(const struct text *request, struct problem *problem) {
+    bool disk = text_is(request, "rootdisk");
+    const char *kind = text_get(request, "mode");
+    bool init = kind && strcmp(kind, "init") == 0;
+
+    if (!(disk ? partition_mount("disk", problem) : mount_overlay(problem)) ||
+        !switch_root(problem))
+        return false;
+    if (disk)
+        disk_keep("/");
+    mount_kernel_files(request, init);
+    bring_modules();
+    return true;
+}
