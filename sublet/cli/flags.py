@@ -42,6 +42,8 @@ RUN = (
     Flag(("--rm",), "switch", "Delete the instance when it ends."),
     Flag(("-d", "--detach"), "switch", "Run in the background and print the id."),
     Flag(("--vm",), "switch", "Give it a kernel of its own."),
+    Flag(("--user-data",), "text", "With --vm: what cloud-init is to do.", "FILE"),
+    Flag(("--ssh-key",), "list", "With --vm: a public key that cloud-init lets in.", "FILE"),
     *_PROCESS,
     Flag(("--name",), "text", "Name of the instance.", "NAME"),
     Flag(("-p", "--publish"), "list", "Publish a port.", "[[IP:]HOSTPORT:]PORT[/udp]"),

@@ -46,6 +46,8 @@ def rare(options: Options) -> Options:
     found["sysctls"] = dict(_pair("sysctl", text) for text in options.get("sysctl") or ())
     found["health"] = _health(options)
     found["seccomp"] = _seccomp(options.get("security_opt") or ())
+    found["user_data"] = _text(options["user_data"]) if options.get("user_data") else ""
+    found["ssh_keys"] = _lines(options.get("ssh_key") or ())
     found["log"] = _log(options.get("log_driver"), options.get("log_opt") or ())
     return found
 

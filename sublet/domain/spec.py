@@ -19,6 +19,7 @@ from sublet.domain.privileges import Device, Ulimit, check_privileges
 from sublet.domain.resolving import check_resolving
 from sublet.domain.restart import RestartPolicy, check_restart
 from sublet.domain.seccomp import check_profile
+from sublet.domain.seed import check_seed
 from sublet.domain.signals import signal_number
 from sublet.domain.size import Size
 from sublet.domain.units import MIB
@@ -54,7 +55,8 @@ class InstanceSpec:
     network's name, empty for the default one, `none`, `host` or `container:ID`; `aliases` are
     further names on it. `health` None keeps the image's check. `seccomp` is the JSON text of an
     OCI `linux.seccomp` profile, `unconfined`, or empty for Sublet's own. `shm_size` in bytes,
-    0: 64 MiB. `ttl` in seconds from creation, 0: none. `hosts` are `name:address` for /etc/hosts.
+    0: 64 MiB. `ttl` in seconds from creation, 0: none. `user_data` and `ssh_keys` go into the
+    seed of cloud-init; the former is in no row. `hosts` are `name:address` for /etc/hosts.
     """
 
     image: str
@@ -98,6 +100,8 @@ class InstanceSpec:
     shm_size: int = 0
     log: LogConfig = field(default_factory=LogConfig)
     ttl: float = 0.0
+    user_data: str = ""
+    ssh_keys: tuple[str, ...] = ()
 
     @property
     def vm(self) -> bool:
@@ -132,7 +136,7 @@ class ExecSpec:
 
 def check_spec(spec: InstanceSpec) -> None:
     """Raises InvalidArgument where a value of the request is malformed or out of range."""
-    _check_texts(spec.image, spec.stop_signal)
+    _check_texts(spec.image, spec.stop_signal, spec.user_data)
     if spec.name:
         validate_new_name(spec.name)
     if spec.hostname:
@@ -148,6 +152,12 @@ def check_spec(spec: InstanceSpec) -> None:
         check_port(port)
     if spec.isolation is Isolation.VM:
         check_machine(spec)
+        check_seed(spec.user_data, spec.ssh_keys)
+    elif spec.user_data or spec.ssh_keys:
+        raise InvalidArgument(
+            "--user-data and --ssh-key are for VMs.",
+            hint="Add --vm; or, for a container, put it into the image. `sublet ssh` needs no key.",
+        )
     if spec.stop_timeout is not None and not 0 <= spec.stop_timeout < math.inf:
         raise InvalidArgument(f"{spec.stop_timeout} is not a number of seconds to wait.")
     check_mounts(spec.mounts)

@@ -20,7 +20,7 @@ from sublet.drivers import listing, trace
 from sublet.drivers.container import logs
 from sublet.drivers.container.execution import Execution
 from sublet.drivers.container.streams import Streams
-from sublet.engine import altering, ending, inside, plan, reading
+from sublet.engine import altering, ending, inside, plan, reading, seeds
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.reading import Window
@@ -141,7 +141,8 @@ class Instances:
         spec = self.lifecycle.volumes.named(spec, image.config)
         instance = self._record(spec, image.digest, state)
         plan.arguments(instance, image.config)
-        self._keep(instance)
+        with seeds.kept(self.parts.config.root, instance) as instance:
+            self._keep(instance)
         return instance
 
     def add_fork(self, spec: InstanceSpec, digest: str, *, running: bool) -> Instance:

@@ -21,7 +21,7 @@ from sublet.domain.snapshots import Snapshot, forked
 from sublet.domain.volumes import Volume, renamed
 from sublet.drivers import copies, disk, files, trace, usage
 from sublet.drivers.copies import Part
-from sublet.engine import altering
+from sublet.engine import altering, seeds
 from sublet.engine.instances import Instances
 
 log = logging.getLogger(__name__)
@@ -168,6 +168,7 @@ class Snapshots:
         try:
             async with self.lifecycle.locks.hold(fork.id, "fork"):
                 connections.follow(origin, fork)
+                seeds.inherit(self.parts.config.root, origin.id, fork.id)
                 for volume in volumes.values():
                     self.parts.volume_store.add(volume)
                 await self._fill(fork, origin, snapshot, volumes)

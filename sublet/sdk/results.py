@@ -57,13 +57,15 @@ def instance_spec(
     shm_size: int | str | None = None,
     log: Mapping[str, Any] | None = None,
     ttl: float | str | None = None,
+    user_data: str = "",
+    ssh_keys: Sequence[str] = (),
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
     `vm` gives it a kernel of its own. `env` is a mapping or NAME=VALUE texts, `ports` as
     `-p` (8080:80), `volumes` as `-v` (/host:/inside:ro), `mounts` as `--mount`,
     `memory`, `disk` and `shm_size` in bytes or as 256m, `ttl` in seconds or as 30m, `restart`,
-    `ulimits` and `devices` as their flags,
+    `ulimits` and `devices` as their flags, `user_data` a text, `ssh_keys` public keys,
     `health` and `log` with the keys of Healthcheck and LogConfig. Raises InvalidArgument.
     """
     given: dict[str, Any] = {
@@ -92,6 +94,8 @@ def instance_spec(
         "seccomp": seccomp,
         "read_only": read_only,
         "log": dict(log or {}),
+        "user_data": user_data,
+        "ssh_keys": list(ssh_keys),
     }
     spec = {"image": image, **{key: value for key, value in given.items() if value}}
     optional: dict[str, Any] = {
