@@ -31,16 +31,10 @@ void client_drop(struct client *client) {
     client->owed = 0;
 }
 
-static bool send_packet(struct client *client, char type, const void *data, size_t length) {
-    struct iovec parts[2] = {{&type, 1}, {(void *)data, length}};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    return sendmsg(client->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
-}
-
 bool client_say(struct client *client, char type, const void *data, size_t length) {
     if (client->fd < 0)
         return false;
-    if (send_packet(client, type, data, length))
+    if (packet_send(client->fd, type, data, length))
         return true;
     client_drop(client);
     return false;
@@ -56,7 +50,7 @@ void client_give(struct client *client, unsigned bits) {
         if (!(bits & 1u << n))
             continue;
         client->owed &= ~(1u << n);
-        if (send_packet(client, stream->type, stream->data, stream->length))
+        if (packet_send(client->fd, stream->type, stream->data, stream->length))
             continue;
         if (errno != EAGAIN && errno != ENOBUFS && errno != EINTR) {
             client_drop(client);

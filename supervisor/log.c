@@ -1,17 +1,19 @@
-/* The container's log: one line each, time, stream, F (full) or P (partial), text, as in
+/* An instance's log: one line each, time, stream, F (full) or P (partial), text, as in
  * Kubernetes' CRI logging format. A file that is full becomes `.1`, that one `.2`, and so on.
- * What cannot be written is lost: a full disk is no reason for the container to wait. */
+ * What cannot be written is lost: a full disk is no reason for the instance to wait. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "supervisor.h"
+#include "log.h"
+#include "protocol.h"
 
 static int directory = -1, file = -1;
 static unsigned char files;

@@ -30,12 +30,12 @@
 
 #include "supervisor.h"
 
-enum { FIRST = 3, NAMESPACE = 4, OWN = 5, BACKLOG = 64, COMPLAINT = 8192 };
+enum { FIRST = 3, NAMESPACE = 4, OWN = 5, COMPLAINT = 8192 };
 
 struct options {
-    const char *directory, *log, *gate, *own_tree, *tree;
-    const char *own[CGROUPS], *inner[CGROUPS];
-    int owns, inners, log_files;
+    const char *directory, *log, *gate;
+    struct entrances cgroups;
+    int log_files;
     long long log_size;
     bool terminal, input;
     char **runtime;
@@ -45,19 +45,11 @@ static struct task container;
 static bool running;
 static int signals = -1, listener = -1, console = -1;
 
-static _Noreturn void die(const char *what) {
+_Noreturn void die(const char *what) {
     char text[256];
     int length = snprintf(text, sizeof text, "the supervisor: %s: %s", what, strerror(errno));
     client_say(&clients[0], FAILED, text, (size_t)length);
     exit(1);
-}
-
-static void add(const char **list, int *count, const char *value) {
-    if (*count == CGROUPS - 1) {
-        errno = E2BIG;
-        die("cgroups");
-    }
-    list[(*count)++] = value;
 }
 
 static struct options parse(int argc, char **argv) {
@@ -78,10 +70,10 @@ static struct options parse(int argc, char **argv) {
         case 'l': options.log = optarg; break;
         case 's': options.log_size = atoll(optarg); break;
         case 'f': options.log_files = atoi(optarg); break;
-        case 'o': add(options.own, &options.owns, optarg); break;
-        case 'c': add(options.inner, &options.inners, optarg); break;
-        case 'O': options.own_tree = optarg; break;
-        case 'C': options.tree = optarg; break;
+        case 'o': entrances_add(&options.cgroups.own, optarg); break;
+        case 'c': entrances_add(&options.cgroups.inner, optarg); break;
+        case 'O': options.cgroups.own_tree = optarg; break;
+        case 'C': options.cgroups.tree = optarg; break;
         case 'g': options.gate = optarg; break;
         case 't': options.terminal = true; break;
         case 'i': options.input = true; break;
@@ -96,68 +88,16 @@ static struct options parse(int argc, char **argv) {
     return options;
 }
 
-/* Go on as a child that is in the cgroup. */
-static void move_into(const char *directory) {
-    int cgroup = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    pid_t pid = cgroup < 0 ? -1 : fork_into(cgroup);
-
-    if (pid < 0)
-        die(directory);
-    if (pid > 0)
-        _exit(0);
-    close(cgroup);
-}
-
-/* Its own cgroups first; those of the container stay open, for all who follow. */
-static void enter_cgroups(const struct options *options) {
-    for (int n = 0; n < options->owns; n++) {
-        int fd = open(options->own[n], O_WRONLY | O_CLOEXEC);
-        if (fd < 0 || write(fd, "0", 1) != 1)
-            die(options->own[n]);
-        close(fd);
-    }
-    for (int n = 0; n < CGROUPS; n++)
-        cgroups[n] = -1;
-    if (options->tree && (tree = open(options->tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-        die(options->tree);
-    for (int n = 0; n < options->inners; n++)
-        if ((cgroups[n] = open(options->inner[n], O_WRONLY | O_CLOEXEC)) < 0)
-            die(options->inner[n]);
-}
-
-static int listen_at(const char *name, int type) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", name);
-    unlink(name);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
-        listen(fd, BACKLOG) < 0)
-        die(name);
-    return fd;
-}
-
-static void watch_signals(void) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    for (const int *number = (int[]){SIGHUP, SIGINT, SIGTERM, SIGPIPE, 0}; *number; number++)
-        signal(*number, SIG_IGN); /* it ends when its container does */
-    signal(SIGCHLD, SIG_DFL);
-    signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    if (signals < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-        die("signals");
-}
-
 static void set_up(const struct options *options) {
     int fds[3];
 
-    watch_signals();
+    signals = watch_signals();
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+        die("signals");
     int directory = open(options->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0)
         die(options->directory);
-    enter_cgroups(options);
+    enter_cgroups(&options->cgroups);
     if (options->log && log_open(options->log, options->log_size, options->log_files) < 0)
         die(options->log);
     if (setns(NAMESPACE, CLONE_NEWNS) < 0 || fchdir(directory) < 0)
@@ -203,12 +143,6 @@ static void take_terminal(void) {
         unlink("console");
     }
     close(fd);
-}
-
-static void leave_exit_code(int code) {
-    int fd = open("exit.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd >= 0 && dprintf(fd, "%d\n", code) > 0)
-        rename("exit.new", "exit");
 }
 
 static _Noreturn void finish(int code) {
@@ -374,8 +308,8 @@ int main(int argc, char **argv) {
     fcntl(FIRST, F_DUPFD_CLOEXEC, 16); /* whoever waits for the end of all waits for this one */
     fcntl(NAMESPACE, F_SETFD, FD_CLOEXEC);
     struct options options = parse(argc, argv);
-    if (options.own_tree)
-        move_into(options.own_tree);
+    if (options.cgroups.own_tree)
+        move_into(options.cgroups.own_tree);
     set_up(&options);
     for (;;)
         turn();

@@ -7,9 +7,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "host.h"
+#include "log.h"
 #include "protocol.h"
 
-enum { STREAMS = 2, CLIENTS = 256, CGROUPS = 16 };
+enum { STREAMS = 2, CLIENTS = 256 };
 
 /* task.c: a process, and the runtime that starts it */
 
@@ -30,14 +32,6 @@ struct task {
 };
 
 enum outcome { UNCHANGED, HAS_STARTED, HAS_FAILED, HAS_ENDED };
-
-extern int cgroups[CGROUPS]; /* the container's tasks files (version 1), open; -1 ends them */
-extern int tree;             /* its cgroup of version 2, open; -1 without one */
-
-/* fork(2) into a cgroup of version 2; -1: the caller's own. To write one's pid to cgroup.procs
- * waits for every processor to pass a point of rest, up to 20 ms (cgroup_threadgroup_rwsem); this
- * does not, nor does a thread that moves itself by a tasks file of version 1. */
-pid_t fork_into(int cgroup);
 
 /* Fork, enter the cgroups, make `fds` descriptors 0, 1, …, and execute. `gate` may be NULL. */
 int task_start(struct task *task, const char *pid_file, const char *gate, char *const argv[],
@@ -98,10 +92,5 @@ void input_write(void);    /* go on writing it */
 void input_take(const char *data, size_t length);
 void input_close(void);
 void window_set(int rows, int columns);
-
-/* log.c */
-
-int log_open(const char *path, off_t size, int files);
-void log_write(const char *stream, const char *data, size_t length);
 
 #endif

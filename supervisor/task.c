@@ -3,29 +3,16 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "supervisor.h"
 
 enum { PF_FORKNOEXEC = 0x40 }; /* linux/sched.h: it has not executed anything since its fork */
-
-int cgroups[CGROUPS], tree = -1;
-
-pid_t fork_into(int cgroup) {
-    struct clone_args args = {.exit_signal = SIGCHLD};
-    if (cgroup < 0)
-        return fork();
-    args.flags = CLONE_INTO_CGROUP;
-    args.cgroup = (unsigned)cgroup;
-    return (pid_t)syscall(SYS_clone3, &args, sizeof args);
-}
 
 static void say(const char *what) {
     dprintf(2, "%s: %s\n", what, strerror(errno));
@@ -42,9 +29,8 @@ static void become(char *const argv[], const int *fds, int count) {
     for (int n = 0; n < count; n++)
         if (dup2(moved[n], n) < 0)
             _exit(127);
-    for (int n = 0; n < CGROUPS && cgroups[n] >= 0; n++)
-        if (write(cgroups[n], "0", 1) != 1)
-            say("the container's cgroup cannot be entered");
+    if (!join_cgroups())
+        say("the container's cgroup cannot be entered");
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL);
     sigemptyset(&none);
@@ -58,7 +44,7 @@ int task_start(struct task *task, const char *pid_file, const char *gate, char *
                const int *fds, int count) {
     *task = (struct task){.state = STARTING, .gate = gate, .gate_fd = -1};
     task->pid_file = strdup(pid_file);
-    task->runtime = task->pid_file ? fork_into(tree) : -1;
+    task->runtime = task->pid_file ? fork_into(tree, 0) : -1;
     if (task->runtime == 0)
         become(argv, fds, count);
     return task->runtime < 0 ? -1 : 0;

@@ -1,0 +1,297 @@
+/* Channels: one for each client, and the machine's own. Each side sends no more on one than the
+ * other has granted it, so a reader that is slow holds up nobody else, and what waits for him
+ * here is bounded. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "machine.h"
+
+enum {
+    CREDIT_MOST = 1 << 24,              /* more than any agent has to grant */
+    QUEUE_ROOM = 3 * CREDIT_AT_START,   /* packets of one byte, each behind its length */
+};
+
+struct channel channels[CHANNELS];
+int quiet = -1;
+static bool forced; /* nobody is waited for */
+
+static struct client *client_of(unsigned number) {
+    return number == MACHINE || number == REPLAY ? NULL : &clients[number - 1];
+}
+
+static void begin(struct channel *channel) {
+    free(channel->queue);
+    *channel = (struct channel){.credit = CREDIT_AT_START, .granted = CREDIT_AT_START};
+}
+
+static void say_shut(unsigned number) {
+    struct channel *channel = &channels[number];
+    agent_frame(number, FRAME_SHUT, 0);
+    channel->shut_said = true;
+    if (channel->shut_heard)
+        begin(channel);
+}
+
+bool channel_idle(unsigned number) { return !channels[number].open; }
+
+void channel_close(unsigned number) {
+    struct channel *channel = &channels[number];
+    if (!channel->open)
+        return;
+    channel->over = true;
+    channel->from = channel->to = 0;
+}
+
+/* What is left of the machine's output, for the log and for who has room for it. */
+void channels_flush(void) {
+    forced = true;
+    for (unsigned number = 0; number < CHANNELS; number++)
+        channel_deliver(number);
+    forced = false;
+}
+
+void channels_reset(void) {
+    quiet = -1;
+    channels_flush();
+    for (unsigned number = 0; number < CHANNELS; number++) {
+        struct client *client = client_of(number);
+        bool was_open = channels[number].open;
+        begin(&channels[number]);
+        if (was_open && client && !client->attached && !machine_needs(client))
+            client_drop(client);
+    }
+}
+
+/* Bytes, where they are going; false: they have to wait. */
+static bool deliver(unsigned number, const char *data, size_t length) {
+    struct client *client = client_of(number);
+
+    if (number == MACHINE) {
+        if (stage != RUNNING || (output_busy() && !forced))
+            return false;
+        if (data[0] == OUTPUT || data[0] == ERRORS)
+            output_give(data[0], data + 1, length - 1);
+        return true;
+    }
+    if (number == REPLAY) {
+        machine_replayed(data[0], data + 1, length - 1);
+        return true;
+    }
+    if (machine_answer(client, data[0], data + 1, length - 1))
+        return true;
+    if (client->fd < 0 || packet_send(client->fd, data[0], data + 1, length - 1))
+        return true;
+    if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR)
+        return false;
+    client_drop(client);
+    return true;
+}
+
+static bool keep(struct channel *channel, const char *data, size_t length) {
+    uint16_t head = (uint16_t)length;
+    if (!channel->queue && !(channel->queue = malloc(QUEUE_ROOM)))
+        return false;
+    if (channel->to + sizeof head + length > QUEUE_ROOM) {
+        memmove(channel->queue, channel->queue + channel->from, channel->to - channel->from);
+        channel->to -= channel->from;
+        channel->from = 0;
+    }
+    if (channel->to + sizeof head + length > QUEUE_ROOM)
+        return false;
+    memcpy(channel->queue + channel->to, &head, sizeof head);
+    memcpy(channel->queue + channel->to + sizeof head, data, length);
+    channel->to += sizeof head + length;
+    return true;
+}
+
+/* All that the guest had to say has been delivered: so the channel ends. */
+static void conclude(unsigned number) {
+    struct channel *channel = &channels[number];
+    struct client *client = client_of(number);
+
+    if (!channel->shut_heard || channel->from < channel->to)
+        return;
+    channel->over = true;
+    if (client && client->fd >= 0 && !client->attached && !machine_needs(client))
+        client_drop(client);
+    if (channel->shut_said)
+        begin(channel);
+}
+
+void channel_deliver(unsigned number) {
+    struct channel *channel = &channels[number];
+
+    while (channel->from < channel->to) {
+        uint16_t length;
+        memcpy(&length, channel->queue + channel->from, sizeof length);
+        if (!deliver(number, channel->queue + channel->from + sizeof length, length))
+            return;
+        channel->taken += length;
+        if (channel->from < channel->to) /* it has not been closed by that */
+            channel->from += sizeof length + length;
+    }
+    free(channel->queue);
+    channel->queue = NULL;
+    channel->from = channel->to = 0;
+    conclude(number);
+}
+
+static bool take_packet(unsigned number, const char *data, size_t length) {
+    struct channel *channel = &channels[number];
+    int32_t code;
+
+    if (length == 0)
+        return false;
+    if (number == MACHINE && data[0] == READY) {
+        machine_ready(data + 1, length - 1);
+        return true;
+    }
+    if (number != MACHINE && !channel->open)
+        return true; /* it was closed meanwhile, or in another life */
+    if (length > channel->granted)
+        return false;
+    channel->granted -= (uint32_t)length;
+    if (number == MACHINE && data[0] == EXITED && length == 1 + sizeof code) {
+        memcpy(&code, data + 1, sizeof code);
+        machine_exited(code);
+    } else if (!channel->over && (channel->from < channel->to || !deliver(number, data, length)))
+        return keep(channel, data, length);
+    channel->taken += (uint32_t)length;
+    return true;
+}
+
+static bool take_credit(struct channel *channel, const char *data, size_t length) {
+    uint32_t more;
+
+    if (length != sizeof more)
+        return false;
+    memcpy(&more, data, sizeof more);
+    if (more > CREDIT_MOST || channel->credit + more > CREDIT_MOST)
+        return false;
+    channel->credit += more;
+    return true;
+}
+
+bool channel_frame(unsigned number, uint8_t kind, const char *data, size_t length) {
+    if (number >= CHANNELS)
+        return false;
+    struct channel *channel = &channels[number];
+    if (kind == FRAME_PACKET)
+        return take_packet(number, data, length);
+    if (kind == FRAME_CREDIT)
+        return (number != MACHINE && !channel->open) || take_credit(channel, data, length);
+    if (kind != FRAME_SHUT || number == MACHINE || length)
+        return false;
+    if (channel->open) {
+        channel->shut_heard = true;
+        conclude(number);
+    }
+    return true;
+}
+
+static void say_open(unsigned number) {
+    begin(&channels[number]);
+    channels[number].open = true;
+    agent_frame(number, FRAME_OPEN, 0);
+}
+
+/* The packet of a client that waits for the guest, if the guest takes it. */
+static bool forward(struct client *client) {
+    if (client->fd < 0 || !client->length)
+        return false;
+    unsigned number = client_target(client);
+    struct channel *channel = &channels[number];
+    if (channel->over)
+        return false; /* it has to be closed first, and opened again */
+    if (number != MACHINE && !channel->open) {
+        say_open(number);
+        return true;
+    }
+    if (channel->credit < client->length) {
+        if (client->gone && !client->attached)
+            client_drop(client);
+        return false;
+    }
+    ssize_t length = client_take(client, agent_room());
+    if (length > 0) {
+        channel->credit -= (uint32_t)length;
+        machine_forwards(client, agent_room(), (size_t)length);
+        if (agent_room()[0] == QUIESCE)
+            quiet = (int)number;
+        agent_frame(number, FRAME_PACKET, (size_t)length);
+    }
+    client_look(client);
+    return length > 0;
+}
+
+static bool replay(void) {
+    struct channel *channel = &channels[REPLAY];
+    if (!machine_replays() || channel->over)
+        return false;
+    if (!channel->open) {
+        say_open(REPLAY);
+        return true;
+    }
+    if (channel->credit < FRAME_MOST)
+        return false;
+    ssize_t length = configuration_next(agent_room() + 1, MESSAGE);
+    if (length < 0)
+        return false;
+    agent_room()[0] = CONFIGURE;
+    channel->credit -= (uint32_t)length + 1;
+    agent_frame(REPLAY, FRAME_PACKET, (size_t)length + 1);
+    return true;
+}
+
+static bool say(unsigned number) {
+    struct channel *channel = &channels[number];
+    struct client *client = client_of(number);
+
+    if (channel->over && channel->open && !channel->shut_said) {
+        say_shut(number);
+        return true;
+    }
+    if ((channel->open || number == MACHINE) && channel->taken >= GIVE_BACK) {
+        memcpy(agent_room(), &channel->taken, sizeof channel->taken);
+        channel->granted += channel->taken;
+        channel->taken = 0;
+        agent_frame(number, FRAME_CREDIT, sizeof channel->taken);
+        return true;
+    }
+    return number == REPLAY ? replay() : client && forward(client);
+}
+
+/* While the guest is to be quiet nothing is said to it but GO, by who has silenced it, or for
+ * him when he has gone. */
+static bool say_go(void) {
+    unsigned number = (unsigned)quiet;
+    struct client *client = client_of(number);
+
+    if (client->fd >= 0 && client->length && client->type == GO) {
+        quiet = -1;
+        return forward(client);
+    }
+    if (client->fd >= 0)
+        return false;
+    quiet = -1;
+    agent_room()[0] = GO;
+    agent_frame(number, FRAME_PACKET, 1);
+    return true;
+}
+
+bool channels_say(void) {
+    static unsigned turn;
+
+    if (quiet >= 0)
+        return say_go();
+    for (unsigned n = 0; n < CHANNELS; n++) {
+        unsigned number = (turn + n) % CHANNELS;
+        if (say(number)) {
+            turn = (number + 1) % CHANNELS;
+            return true;
+        }
+    }
+    return false;
+}
