@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import errno
 import os
+import shutil
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -124,7 +125,20 @@ class TestDisks:
         for number in range(4):
             await made.create(f"i-{number}", (64 + number) * MIB)
         names = {file.name for file in (pool.directory / "blanks").iterdir()}
-        assert names == {f"{66 * MIB}.img", f"{67 * MIB}.img"}
+        assert names == {f"{66 * MIB}-upper.img", f"{67 * MIB}-upper.img"}
+
+    async def test_a_volume(self, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> None:
+        elsewhere = Path("/dev/shm") / tmp_path_factory.mktemp("volume").name
+        made = disks.Disks(pool)
+        try:
+            for file in (pool.directory / "volumes/v-1/disk.img", elsewhere / "disk.img"):
+                await made.volume(file, 64 * MIB)
+                disks.check(file)
+                listed = await run.run(["debugfs", "-R", "ls -p /", str(file)])
+                assert b"/040755/0/0/data/" in listed.stdout
+                assert file.parent.stat().st_mode & 0o777 == 0o700
+        finally:
+            shutil.rmtree(elsewhere)
 
     async def test_too_small(self, pool: Pool) -> None:
         with pytest.raises(InvalidArgument, match="too small"):

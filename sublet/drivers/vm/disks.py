@@ -52,35 +52,45 @@ class Disks:
     async def create(self, instance_id: str, size: int = DEFAULT) -> Path:
         """Make the disk, of `size` bytes, unless there is one. Raises InvalidArgument, DiskFull."""
         file = self.path(instance_id)
+        await self._create(file, size, ("upper", "work"))
+        return file
+
+    async def volume(self, file: Path, size: int) -> None:
+        """Make a volume's disk, with a directory `data`, unless there is one. Raises likewise."""
+        await self._create(file, size, ("data",))
+
+    async def _create(self, file: Path, size: int, directories: tuple[str, ...]) -> None:
         if file.exists():
-            return file
+            return
         if size < LEAST:
             raise InvalidArgument(
                 f"A disk of {format_bytes(size)} is too small for a VM.",
-                hint=f"Give --disk at least {format_bytes(LEAST)}.",
+                hint=f"Give it at least {format_bytes(LEAST)}.",
             )
+        size = size // MIB * MIB
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
+        partial = file.with_name(f"{file.name}.partial")
         partial.unlink(missing_ok=True)
-        blank = await self._blank(size // MIB * MIB)
-        reflink.copy_file(blank, partial)
-        superblock.renew(partial)
+        if file.parent.stat().st_dev == self._pool.directory.stat().st_dev:
+            reflink.copy_file(await self._blank(size, directories), partial)
+            superblock.renew(partial)
+        else:
+            await _format(partial, size, directories)
         partial.rename(file)
-        return file
 
-    async def _blank(self, size: int) -> Path:
+    async def _blank(self, size: int, directories: tuple[str, ...]) -> Path:
         """An empty disk of that size; the least recently used others go."""
-        directory = self._pool.directory / "blanks"
-        file = directory / f"{size}.img"
+        kept = self._pool.directory / "blanks"
+        file = kept / f"{size}-{directories[0]}.img"
         async with self._making:
             if file.exists():
                 os.utime(file)
                 return file
-            directory.mkdir(mode=0o700, exist_ok=True)
-            for name in _oldest_first(directory)[: -(BLANKS - 1)]:
-                (directory / name).unlink()
-            partial = file.with_suffix(".partial")
-            await _format(partial, size)
+            kept.mkdir(mode=0o700, exist_ok=True)
+            for name in _oldest_first(kept)[: -(BLANKS - 1)]:
+                (kept / name).unlink()
+            partial = file.with_name(f"{file.name}.partial")
+            await _format(partial, size, directories)
             partial.rename(file)
         return file
 
@@ -89,14 +99,14 @@ def _oldest_first(directory: Path) -> list[str]:
     return sorted(files.entries(directory), key=lambda name: (directory / name).stat().st_mtime)
 
 
-async def _format(file: Path, size: int) -> None:
-    """Make a file system with the two directories; no mount is needed for that."""
+async def _format(file: Path, size: int, directories: tuple[str, ...]) -> None:
+    """Make a file system with these directories; no mount is needed for that."""
     file.unlink(missing_ok=True)
     file.touch(mode=0o600)
     os.truncate(file, size)
     journal = ["-J", f"size={min(32, max(4, size // MIB // 16))}"] if size >= 64 * MIB else []
     with tempfile.TemporaryDirectory() as tree:
-        for name in ("upper", "work"):
+        for name in directories:
             (Path(tree) / name).mkdir(mode=0o755)
         argv = ["mkfs.ext4", "-q", "-F", "-O", _FEATURES, "-m", "0", "-b", str(disk.BLOCK)]
         argv += ["-d", tree, *journal, "-E"]
