@@ -97,6 +97,7 @@ struct channel {
     bool open, asked_shut, said_shut, wants_shut;
     bool executes; /* it was asked to */
     bool quiets;   /* its answer is the last word for now */
+    bool waits;    /* for the end of the hooks of RENEW */
     uint32_t credit; /* what the host lets us send */
     uint32_t owed;   /* what we have taken, and not yet told the host */
     char answer;     /* a packet to send before all else, 0: none */
@@ -123,6 +124,7 @@ bool channels_silent(void); /* nothing is left to say but for the machine's own 
 
 extern int port;
 bool port_open(void);
+void port_token(char token[TOKEN + 1]); /* the host begins with it */
 bool port_idle(void); /* the last frame has gone */
 char *port_room(void); /* where the data of the next packet goes, FRAME_MOST - 1 bytes */
 void port_packet(unsigned number, int type, size_t length); /* send what is there */
@@ -155,16 +157,27 @@ bool identity_set(const struct text *request, bool init, struct problem *problem
 bool files_place(const struct text *request, struct problem *problem);
 bool network_set(const struct text *request, struct problem *problem);
 
+/* renew.c: a machine that was restored */
+
+void machine_renew(struct channel *channel);
+void renew_child(pid_t pid); /* a child that belongs to no channel has ended */
+int renew_wait(void);        /* milliseconds until renew_look has to look; -1: never */
+void renew_look(void);
+
+/* tools.c: our busybox, in the instance's root */
+
+pid_t tool_start(char *const argv[]);
+bool tool_run(char *const argv[]); /* whether it succeeded */
+long long milliseconds(void);      /* of a clock that only runs */
+
 /* machine.c: requests that concern the machine */
 
 enum mode { WAITING, APPLICATION, INIT };
 extern enum mode mode;
 void machine_configure(struct channel *channel);
-void machine_renew(struct channel *channel);
 void machine_quiesce(struct channel *channel, const char *data, size_t length);
 void machine_go(void);
 void machine_signal(int number);
-void machine_child(pid_t pid); /* a child that belongs to no channel has ended */
 void machine_ends(void);       /* the main process has ended: so does all else */
 bool machine_may_end(void);    /* nobody has anything more to say */
 void machine_over(void);       /* the last word has been said */

@@ -11,7 +11,6 @@
 #include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -21,12 +20,6 @@ enum { OTHERS_END_WITHIN = 1000, WORDS_WITHIN = 20000, MOMENT = 20 };
 enum mode mode = WAITING;
 static long long ending; /* since when the main process has ended, in ms; 0: it runs */
 static bool over;
-
-static long long milliseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
 
 /* `NAME VALUE`, as sysctl(8) writes the name. */
 static bool set_sysctls(const struct text *request, struct problem *problem) {

@@ -56,6 +56,8 @@ static void look(const struct pollfd *set, struct channel *channel) {
             channel->readable[n] = true;
 }
 
+static int sooner(int a, int b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
+
 static void turn(void) {
     static struct pollfd set[OWN + PER_CHANNEL * CHANNELS];
     static struct channel *owners[CHANNELS];
@@ -65,10 +67,11 @@ static void turn(void) {
     while (port_flush() && channels_say()) {
     }
     machine_look();
+    renew_look();
     nfds_t count = list(set + OWN, owners);
     set_poll(&set[0], signals, POLLIN);
     set_poll(&set[1], nobody ? -1 : port, (short)(POLLIN | (port_idle() ? 0 : POLLOUT)));
-    poll(set, OWN + count, nobody ? NOBODY : machine_wait());
+    poll(set, OWN + count, nobody ? NOBODY : sooner(machine_wait(), renew_wait()));
     while (read(signals, &info, sizeof info) > 0) {
     }
     for (nfds_t n = 0; n < count; n += PER_CHANNEL)
@@ -79,7 +82,7 @@ static void turn(void) {
 
 int main(int argc, char **argv) {
     const struct timespec moment = {.tv_nsec = 5000000};
-    char text[100];
+    char text[160], token[TOKEN + 1];
 
     (void)argc;
     argv[0][0] = '@'; /* see run_init */
@@ -90,7 +93,8 @@ int main(int argc, char **argv) {
     process_clear(&channels[0].process);
     channels[0].open = true;
     channels[0].credit = CREDIT_AT_START;
-    int length = snprintf(text, sizeof text, VERSION " %s", release);
+    port_token(token);
+    int length = snprintf(text, sizeof text, VERSION " %s sync=%s", release, token);
     channel_answer(&channels[0], READY, text, (size_t)length);
     for (;;)
         turn();

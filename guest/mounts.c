@@ -1,5 +1,6 @@
 /* What is mounted inside the instance's root: volumes, and file systems in memory. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -9,32 +10,77 @@
 
 #include "guest.h"
 
-/* `SERIAL PATH ro|rw`. A volume is an ext4 file system; its files are in `data` of it, if it has
- * such a directory. */
+struct volume {
+    char serial[32], path[PATH_MAX];
+    bool read_only, fill;
+};
+
+static bool cut(const char *text, size_t *length, const char *ending) {
+    size_t width = strlen(ending);
+    if (*length < width || memcmp(text + *length - width, ending, width) != 0)
+        return false;
+    *length -= width;
+    return true;
+}
+
+/* `SERIAL PATH ro|rw[ fill]`; a path may have spaces in it. */
+static bool read_volume(const char *value, struct volume *volume) {
+    size_t length = strlen(value), name = strcspn(value, " ");
+
+    volume->fill = cut(value, &length, " fill");
+    volume->read_only = cut(value, &length, " ro");
+    if (!(volume->read_only || cut(value, &length, " rw")) || length < name + 2 ||
+        name >= sizeof volume->serial || length - name > sizeof volume->path)
+        return false;
+    snprintf(volume->serial, sizeof volume->serial, "%.*s", (int)name, value);
+    snprintf(volume->path, sizeof volume->path, "%.*s", (int)(length - name - 1), value + name + 1);
+    return volume->path[0] == '/';
+}
+
+static bool is_empty(const char *path) {
+    DIR *all = opendir(path);
+    const struct dirent *each;
+    bool empty = all != NULL;
+
+    while (all && empty && (each = readdir(all)))
+        empty = strcmp(each->d_name, ".") == 0 || strcmp(each->d_name, "..") == 0 ||
+                strcmp(each->d_name, "lost+found") == 0;
+    if (all)
+        closedir(all);
+    return empty;
+}
+
+/* What the image has there, with owners and times. */
+static void fill(const char *path, char *data) {
+    char source[PATH_MAX + 4];
+    snprintf(source, sizeof source, "%s/.", path);
+    tool_run((char *const[]){"busybox", "cp", "-a", source, data, NULL});
+}
+
+/* A volume is an ext4 file system; its files are in `data` of it, if it has such a directory. */
 static bool mount_volume(const char *value, struct problem *problem) {
-    char serial[32], path[PATH_MAX], device[DEVICE_MOST], own[64], data[160];
-    const char *end = strrchr(value, ' '), *space = strchr(value, ' ');
+    char device[DEVICE_MOST], own[64], data[160];
+    struct volume volume;
     struct stat there;
 
-    if (!end || end == space || space - value >= (long)sizeof serial ||
-        end - space > (long)sizeof path)
+    if (!read_volume(value, &volume))
         return fail(problem, 125, 0, "A volume was not described as it should be.");
-    snprintf(serial, sizeof serial, "%.*s", (int)(space - value), value);
-    snprintf(path, sizeof path, "%.*s", (int)(end - space - 1), space + 1);
-    bool read_only = strcmp(end, " ro") == 0;
-    if (!disk_find(serial, device))
-        return fail(problem, 125, 0, "The machine has no disk '%s'.", serial);
-    snprintf(own, sizeof own, "volumes/%s", serial);
+    if (!disk_find(volume.serial, device))
+        return fail(problem, 125, 0, "The machine has no disk '%s'.", volume.serial);
+    snprintf(own, sizeof own, "volumes/%s", volume.serial);
     mkdir(below(own), 0755);
-    if (mount(device, below(own), "ext4", read_only ? MS_RDONLY : 0, NULL) < 0)
-        return fail(problem, 125, errno, "The volume for %s cannot be mounted", path);
-    if (!read_only)
+    if (mount(device, below(own), "ext4", volume.read_only ? MS_RDONLY : 0, NULL) < 0)
+        return fail(problem, 125, errno, "The volume for %s cannot be mounted", volume.path);
+    if (!volume.read_only)
         disk_keep(below(own));
     snprintf(data, sizeof data, "%s/data", below(own));
     if (stat(data, &there) < 0)
         snprintf(data, sizeof data, "%s", below(own));
-    if (!make_directories(path) || mount(data, path, NULL, MS_BIND, NULL) < 0)
-        return fail(problem, 125, errno, "The volume cannot be mounted at %s", path);
+    bool had = stat(volume.path, &there) == 0;
+    if (volume.fill && had && S_ISDIR(there.st_mode) && is_empty(data))
+        fill(volume.path, data);
+    if (!make_directories(volume.path) || mount(data, volume.path, NULL, MS_BIND, NULL) < 0)
+        return fail(problem, 125, errno, "The volume cannot be mounted at %s", volume.path);
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -14,6 +15,20 @@
 int port = -1;
 static char out[FRAME_HEADER + FRAME_MOST], in[FRAME_HEADER + FRAME_MOST];
 static size_t out_from, out_to, in_length;
+static bool in_step; /* with this host: its first frame has come */
+static struct {
+    struct frame frame;
+    char text[TOKEN];
+} sync_frame = {.frame = {.kind = FRAME_SYNC, .length = TOKEN}};
+
+void port_token(char token[TOKEN + 1]) {
+    unsigned char bytes[TOKEN / 2] = {0};
+    (void)!getrandom(bytes, sizeof bytes, GRND_INSECURE); /* a name, not a secret */
+    for (size_t n = 0; n < sizeof bytes; n++)
+        snprintf(token + 2 * n, 3, "%02x", bytes[n]);
+    memcpy(sync_frame.text, token, TOKEN);
+    in_step = false;
+}
 
 bool port_open(void) {
     DIR *all = opendir("/sys/class/virtio-ports");
@@ -69,6 +84,21 @@ bool port_flush(void) {
     return true;
 }
 
+/* Throw away what was meant for another. */
+static void find_step(void) {
+    const char *found = memmem(in, in_length, &sync_frame, sizeof sync_frame);
+    size_t done;
+
+    if (found) {
+        in_step = true;
+        done = (size_t)(found - in) + sizeof sync_frame;
+    } else {
+        done = in_length < sizeof sync_frame ? 0 : in_length - sizeof sync_frame + 1;
+    }
+    in_length -= done;
+    memmove(in, in + done, in_length);
+}
+
 /* Hand over each whole frame, and keep what is left. A frame that cannot be is the end of all
  * order: what came with it is thrown away. */
 static void take_frames(void) {
@@ -100,6 +130,9 @@ bool port_read(void) {
             return false;
         }
         in_length += (size_t)got;
-        take_frames();
+        if (!in_step)
+            find_step();
+        if (in_step)
+            take_frames();
     }
 }

@@ -13,7 +13,7 @@
 
 const char *below(const char *path) {
     static char text[128];
-    snprintf(text, sizeof text, "/proc/self/fd/%d/%s", old_root, path);
+    snprintf(text, sizeof text, "/proc/%d/fd/%d/%s", getpid(), old_root, path);
     return text;
 }
 

@@ -221,9 +221,11 @@ class Machine:
     def ready(self) -> str:
         """Wait until the guest has booted; what it says of itself."""
         try:
-            return self.link.channels[0].expect("R").decode()
+            text = self.link.channels[0].expect("R").decode()
         except (TimeoutError, Gone) as error:
             raise AssertionError(f"it did not boot: {self.console()[-4000:]}") from error
+        self.link.frame(0, "s", text.partition("sync=")[2].encode())
+        return text
 
     def configure(self, *items: str, mode: str = "app") -> Channel:
         """Make it an instance; the channel that asked for it."""
