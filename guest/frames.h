@@ -13,7 +13,7 @@
 
 #include "../supervisor/protocol.h"
 
-enum { FRAME_HEADER = 8, FRAME_MOST = MESSAGE + 1, CREDIT_AT_START = 1 << 16, TOKEN = 32 };
+enum { FRAME_HEADER = 8, FRAME_MOST = MESSAGE + 1, CREDIT_AT_START = 1 << 16, FRAME_TOKEN = 32 };
 
 struct frame {
     uint16_t channel;

@@ -124,7 +124,7 @@ bool channels_silent(void); /* nothing is left to say but for the machine's own 
 
 extern int port;
 bool port_open(void);
-void port_token(char token[TOKEN + 1]); /* the host begins with it */
+void port_token(char token[FRAME_TOKEN + 1]); /* the host begins with it */
 bool port_idle(void); /* the last frame has gone */
 char *port_room(void); /* where the data of the next packet goes, FRAME_MOST - 1 bytes */
 void port_packet(unsigned number, int type, size_t length); /* send what is there */

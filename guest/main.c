@@ -82,7 +82,7 @@ static void turn(void) {
 
 int main(int argc, char **argv) {
     const struct timespec moment = {.tv_nsec = 5000000};
-    char text[160], token[TOKEN + 1];
+    char text[160], token[FRAME_TOKEN + 1];
 
     (void)argc;
     argv[0][0] = '@'; /* see run_init */

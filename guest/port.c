@@ -18,15 +18,15 @@ static size_t out_from, out_to, in_length;
 static bool in_step; /* with this host: its first frame has come */
 static struct {
     struct frame frame;
-    char text[TOKEN];
-} sync_frame = {.frame = {.kind = FRAME_SYNC, .length = TOKEN}};
+    char text[FRAME_TOKEN];
+} sync_frame = {.frame = {.kind = FRAME_SYNC, .length = FRAME_TOKEN}};
 
-void port_token(char token[TOKEN + 1]) {
-    unsigned char bytes[TOKEN / 2] = {0};
+void port_token(char token[FRAME_TOKEN + 1]) {
+    unsigned char bytes[FRAME_TOKEN / 2] = {0};
     (void)!getrandom(bytes, sizeof bytes, GRND_INSECURE); /* a name, not a secret */
     for (size_t n = 0; n < sizeof bytes; n++)
         snprintf(token + 2 * n, 3, "%02x", bytes[n]);
-    memcpy(sync_frame.text, token, TOKEN);
+    memcpy(sync_frame.text, token, FRAME_TOKEN);
     in_step = false;
 }
 

@@ -324,6 +324,7 @@ def make_disk(file: Path, size: int = 64 << 20, *directories: str) -> Path:
 @contextlib.contextmanager
 def machine(directory: Path, image: Path, **options: Any) -> Iterator[Machine]:
     """A booted machine that waits to become an instance."""
+    directory.mkdir(exist_ok=True)
     disk = directory / "disk.img"
     if not disk.exists():
         make_disk(disk)
