@@ -75,7 +75,7 @@ def test_any_bytes_after_the_magic_end_in_a_size_or_a_sentence(data: bytes) -> N
 
 @given(st.binary(max_size=1200))
 def test_any_bytes_have_a_partition_table_or_not(data: bytes) -> None:
-    padded = data.ljust(510, b"\0")[:510] + b"\x55\xaa" + data.ljust(512, b"\0")
+    padded = (b"\0" + data).ljust(510, b"\0")[:510] + b"\x55\xaa" + data.ljust(512, b"\0")
     if qcow2.is_disk(padded):
         with pytest.raises(CorruptImage, match="cut short"):
             qcow2.check_partitions(padded, 0)
