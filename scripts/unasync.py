@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent / "sublet" / "sdk"
 FILES = (
     "calls.py",
     "client.py",
+    "comparing.py",
     "files.py",
     "images.py",
     "instances.py",

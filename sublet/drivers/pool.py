@@ -63,6 +63,10 @@ class Pool:
         """What holds the copies of one snapshot."""
         return self.directory / "snapshots" / snapshot_id
 
+    def space(self) -> tuple[int, int]:
+        """Bytes of its file system, and how many of them can still be written."""
+        return _space(self.directory)
+
     async def open(self) -> None:
         """Find or make the pool. Idempotent. Raises HostUnsupported where it is broken."""
         if not os.path.ismount(self.point):

@@ -27,6 +27,7 @@ def describe(config: Config, instances: Instances) -> dict[str, Any]:
     return {
         "cpus": cpus,
         "memory": memory(),
+        "disk": dict(zip(("size", "free"), parts.containers.pool.space(), strict=True)),
         "rentable": asdict(total),
         "sold": asdict(instances.sold(Market.ON_DEMAND)),
         "spot": asdict(instances.sold(Market.SPOT)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -15,7 +16,7 @@ from sublet.domain.change import Change
 from sublet.domain.signals import signal_number
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.waiting import Condition
-from sublet.engine import usage
+from sublet.engine import footprint, usage
 from sublet.engine.verbs import Verbs
 
 Texts = Annotated[Sequence[str], Query()]
@@ -80,6 +81,10 @@ def router(verbs: Verbs) -> APIRouter:
     async def inspect_instance(name: str) -> dict[str, Any]:
         row = instances.get(name)
         return {**render.inspection(row, instances), **details.upkeep(row, verbs.health)}
+
+    @routes.get("/{name}/footprint")
+    async def measure_instance(name: str) -> dict[str, Any]:
+        return asdict(await footprint.measure(instances, instances.get(name)))
 
     @routes.delete("/{name}", status_code=204)
     async def remove_instance(name: str, force: bool = False, volumes: bool = False) -> Response:

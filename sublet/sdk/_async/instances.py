@@ -24,6 +24,12 @@ class AsyncInstanceVerbs(AsyncCalls):
         """All that is known of an instance."""
         return dict(await self.call("GET", f"/v1/instances/{quote(name)}"))
 
+    async def footprint(self, name: str) -> dict[str, Any]:
+        """What an instance takes of its host, in bytes: `memory` (the proportional set size of its
+        `processes`) and `disk`; `shared_memory` and `shared_disk` are there once for all that
+        have it."""
+        return dict(await self.call("GET", f"/v1/instances/{quote(name)}/footprint"))
+
     async def ps(
         self,
         *,

@@ -16,6 +16,11 @@ async def each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
+async def pause(seconds: float) -> None:
+    """Let time pass."""
+    await asyncio.sleep(seconds)
+
+
 async def pulled(work: Callable[[Iterator[bytes]], T], pieces: AsyncIterator[bytes]) -> T:
     """The result of blocking `work`, in a thread, that takes the pieces as they come.
 

@@ -23,6 +23,12 @@ class InstanceVerbs(Calls):
         """All that is known of an instance."""
         return dict(self.call("GET", f"/v1/instances/{quote(name)}"))
 
+    def footprint(self, name: str) -> dict[str, Any]:
+        """What an instance takes of its host, in bytes: `memory` (the proportional set size of its
+        `processes`) and `disk`; `shared_memory` and `shared_disk` are there once for all that
+        have it."""
+        return dict(self.call("GET", f"/v1/instances/{quote(name)}/footprint"))
+
     def ps(
         self,
         *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -11,6 +12,11 @@ T = TypeVar("T")
 def each(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """The pieces."""
     return iter(pieces)
+
+
+def pause(seconds: float) -> None:
+    """Let time pass."""
+    time.sleep(seconds)
 
 
 def pulled(work: Callable[[Iterator[bytes]], T], pieces: Iterator[bytes]) -> T:
