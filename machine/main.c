@@ -172,11 +172,11 @@ static void start(struct options *options) {
 }
 
 static void set_up(struct options *options) {
-    signals = watch_signals();
     umask(077);
     if (chdir(options->directory) < 0)
         die(options->directory);
-    open_sockets(options);
+    open_sockets(options); /* before anything else takes their numbers */
+    signals = watch_signals();
     enter_cgroups(&options->cgroups);
     if (options->log && log_open(options->log, options->log_size, options->log_files) < 0)
         die(options->log);
