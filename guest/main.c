@@ -90,7 +90,8 @@ int main(int argc, char **argv) {
     boot();
     while (!port_open())
         nanosleep(&moment, NULL);
-    process_clear(&channels[0].process);
+    for (struct channel *channel = channels; channel < channels + CHANNELS; channel++)
+        process_clear(&channel->process);
     channels[0].open = true;
     channels[0].credit = CREDIT_AT_START;
     port_token(token);

@@ -132,6 +132,13 @@ class Link:
         with self.writing:
             self.end.sendall(HEADER.pack(number, ord(kind), 0, len(data)) + data)
 
+    def leave(self) -> None:
+        """Close the host's end."""
+        with contextlib.suppress(OSError):
+            self.end.shutdown(socket.SHUT_RDWR)
+        self.thread.join(5)
+        self.end.close()
+
     def _read(self) -> None:
         with self.end.makefile("rb") as stream, contextlib.suppress(OSError):
             while head := stream.read(HEADER.size):
@@ -187,9 +194,9 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
-        self.link.end.shutdown(socket.SHUT_RDWR)
-        self.link.thread.join(5)
-        self.link.end.close()
+        if self._qmp:
+            self._qmp.close()
+        self.link.leave()
 
     def _argv(self, agent: int, incoming: int = -1) -> list[str]:
         kernel = newest_kernel()
@@ -260,6 +267,20 @@ class Machine:
         assert code == 0, f"{argv}: {code}, {err.decode()}"
         return out.decode()
 
+    def silence(self, *items: str) -> None:
+        """Have the guest say nothing until GO or RENEW."""
+        channel = self.link.open()
+        channel.send("Q", b"".join(item.encode() + b"\0" for item in items))
+        channel.expect("d")
+
+    def renew(self, *items: str) -> None:
+        """Tell a restored guest who it is now."""
+        channel = self.link.open()
+        now = time.time_ns()
+        usual = [f"entropy={secrets.token_hex(64)}", f"time={now // 10**9}.{now % 10**9:09}"]
+        channel.request("N", [*usual, *items])
+        channel.expect("d")
+
     def console(self) -> str:
         return (self.directory / "console").read_text(errors="replace")
 
@@ -268,7 +289,8 @@ class Machine:
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(DEADLINE)
             connection.connect(str(self.directory / "qmp"))
-            self._qmp = connection.makefile("rw")
+            with connection:
+                self._qmp = connection.makefile("rw")
             self._qmp.readline()
             self.qmp("qmp_capabilities")
         self._qmp.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
@@ -303,6 +325,11 @@ def make_image(directory: Path) -> Path:
     shutil.copy("/bin/busybox", tree / "bin/busybox")
     for name in ("sh", "cat", "echo", "sleep", "stty", "head", "od", "ls", "id", "ps", "mount"):
         (tree / "bin" / name).symlink_to("busybox")
+    (tree / "sbin").mkdir()
+    (tree / "sbin/init").symlink_to("../bin/busybox")
+    (tree / "etc/machine-id").touch()
+    (tree / "srv/data").mkdir(parents=True)
+    (tree / "srv/data/given").write_text("by the image\n")
     (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nweb:x:33:33::/tmp:/bin/sh\n")
     (tree / "etc/group").write_text("root:x:0:\nweb:x:33:\nmedia:x:44:web\n")
     file = directory / "image.squashfs"
@@ -312,24 +339,36 @@ def make_image(directory: Path) -> Path:
     return file
 
 
-def make_disk(file: Path, size: int = 64 << 20, *directories: str) -> Path:
+def make_disk(file: Path, *directories: str, size: int = 64 << 20) -> Path:
+    """An ext4 file system with these directories in it."""
     with file.open("wb") as made:
         made.truncate(size)
     subprocess.run(["mkfs.ext4", "-q", "-F", file], check=True)
     for name in directories:
-        subprocess.run(["debugfs", "-w", "-R", f"mkdir {name}", file], check=True, timeout=60)
+        argv = ["debugfs", "-w", "-R", f"mkdir {name}", file]
+        subprocess.run(argv, check=True, timeout=60, stderr=subprocess.DEVNULL)
     return file
 
 
 @contextlib.contextmanager
-def machine(directory: Path, image: Path, **options: Any) -> Iterator[Machine]:
-    """A booted machine that waits to become an instance."""
+def machine(
+    directory: Path,
+    image: Path | None,
+    *volumes: tuple[str, Path, bool],
+    disk: Path | None = None,
+    resumed: Path | None = None,
+) -> Iterator[Machine]:
+    """A booted machine that waits to become an instance, or one that goes on from memory.
+
+    Its writable disk is made in `directory`, unless it is given.
+    """
     directory.mkdir(exist_ok=True)
-    disk = directory / "disk.img"
-    if not disk.exists():
-        make_disk(disk)
+    disk = disk or make_disk(directory / "disk.img")
     modules = newest_kernel() / "modules.squashfs"
-    disks = (("image", image, True), ("modules", modules, True), ("disk", disk, False))
-    with Machine(directory, disks, **options) as made:
-        made.ready()
+    disks = [("modules", modules, True), ("disk", disk, False), *volumes]
+    if image:
+        disks.insert(0, ("image", image, True))
+    with Machine(directory, tuple(disks), resumed=resumed) as made:
+        if not resumed:
+            made.ready()
         yield made

@@ -1,0 +1,185 @@
+"""Guests that are restored from memory: templates, sleepers, copies."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from guestlab import Machine, machine, make_image
+
+RANDOM = ("arg=od", "arg=-An", "arg=-tx1", "arg=-N64", "arg=/dev/urandom")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A memory image, and the disk that was in the machine then."""
+
+    image: Path
+    memory: Path
+    disk: Path
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_image(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Saved:
+    """A guest that waits to become an instance."""
+    directory = tmp_path_factory.mktemp("template")
+    with machine(directory / "machine", image) as made:
+        made.silence()
+        made.save(directory / "saved")
+    return Saved(image, directory / "saved", directory / "machine/disk.img")
+
+
+@pytest.fixture(scope="module")
+def sleeper(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Saved:
+    """A running instance that is saved while it writes, its disk frozen."""
+    directory = tmp_path_factory.mktemp("sleeper")
+    uuid = "/proc/sys/kernel/random/uuid"
+    script = f"read a <{uuid}; while read line; do read b <{uuid}; echo $a $b; done"
+    with machine(directory / "machine", image) as made:
+        made.configure("arg=sh", "arg=-c", f"arg={script}", "stdin=1").expect("s")
+        hook = "#!/bin/sh\ncp /run/sublet/generation /tmp/seen\n"
+        made.run("busybox", "mkdir", "-p", "/etc/sublet/resume.d")
+        made.run("sh", "-c", f"printf '{hook}' >/etc/sublet/resume.d/hook")
+        made.run("busybox", "chmod", "+x", "/etc/sublet/resume.d/hook")
+        made.execute("sh", "-c", "while :; do echo x >>/log; done")
+        time.sleep(1.1)
+        ask(made)  # the kernel's generator is seeded now, and not again for a second or two
+        made.silence("fsfreeze=1")
+        made.save(directory / "saved")
+    return Saved(image, directory / "saved", directory / "machine/disk.img")
+
+
+@pytest.fixture
+def copies(tmp_path: Path, sleeper: Saved) -> Iterator[list[Machine]]:
+    made: list[Machine] = []
+    with machine(
+        tmp_path / "a",
+        sleeper.image,
+        resumed=sleeper.memory,
+        disk=disk_of(sleeper, tmp_path / "a.img"),
+    ) as a:
+        made.append(a)
+        with machine(
+            tmp_path / "b",
+            sleeper.image,
+            resumed=sleeper.memory,
+            disk=disk_of(sleeper, tmp_path / "b.img"),
+        ) as b:
+            made.append(b)
+            yield made
+
+
+def disk_of(saved: Saved, target: Path) -> Path:
+    shutil.copyfile(saved.disk, target)
+    return target
+
+
+def first_words(saved: Saved, directory: Path, *items: str) -> bytes:
+    """What a clone of a template prints that is configured with these."""
+    with machine(directory, saved.image, resumed=saved.memory) as made:
+        made.configure(*items).expect("s")
+        code, out, _ = made.link.channels[0].collect()
+        assert code == 0
+        return out
+
+
+def test_clones_have_nothing_in_common(tmp_path: Path, template: Saved) -> None:
+    one = first_words(template, tmp_path / "1", *RANDOM)
+    two = first_words(template, tmp_path / "2", *RANDOM)
+    assert len(one.split()) == len(two.split()) == 64
+    assert not set(one.splitlines()) & set(two.splitlines())
+
+
+def test_clone_is_an_instance(tmp_path: Path, template: Saved) -> None:
+    with machine(tmp_path / "clone", template.image, resumed=template.memory) as made:
+        mac = "02:00:00:00:00:0c"
+        start = time.monotonic()
+        made.configure(
+            "arg=sleep",
+            "arg=99",
+            "hostname=clone",
+            f"nic=0 {mac} 10.0.0.9/16 -",
+            "machine-id=" + "ab" * 16,
+        ).expect("s")
+        print(f"configured in {(time.monotonic() - start) * 1000:.0f} ms")
+        assert made.run("busybox", "hostname") == "clone\n"
+        assert mac in made.run("busybox", "ip", "link")
+        assert made.run("cat", "/etc/machine-id") == "ab" * 16 + "\n"
+        assert abs(int(made.run("busybox", "date", "+%s")) - time.time()) < 2
+
+
+def test_wakes(tmp_path: Path, sleeper: Saved) -> None:
+    """The same instance, at another time, with the same process in the same state."""
+    disk = disk_of(sleeper, tmp_path / "disk.img")
+    with machine(tmp_path / "m", sleeper.image, resumed=sleeper.memory, disk=disk) as made:
+        made.renew(f"time={time.time() + 86400:.0f}.0")
+        first, second = ask(made), ask(made)
+        assert first[0] == second[0], "its main process is not the one that it was"
+        assert first[1] != second[1]
+        assert "/log" not in made.run("ps"), "what a client that is gone had started runs on"
+        made.run("sh", "-c", "echo thawed >/log")
+        assert made.run("busybox", "hostname") == "guest\n"
+
+
+def test_forks_become_others(copies: list[Machine]) -> None:
+    identities = []
+    for number, made in enumerate(copies):
+        made.renew(
+            "fork=1",
+            f"hostname=copy{number}",
+            f"machine-id={number:032x}",
+            f"nic=0 02:00:00:00:00:0{number} 10.0.0.{number + 1}/16 10.0.255.254",
+            f"file=/etc/hosts\n10.0.0.{number + 1} copy{number}\n",
+        )
+        assert made.run("busybox", "hostname") == f"copy{number}\n"
+        assert made.run("cat", "/etc/machine-id") == f"{number:032x}\n"
+        assert f"copy{number}" in made.run("cat", "/etc/hosts")
+        addresses = made.run("busybox", "ip", "address")
+        assert f"10.0.0.{number + 1}/16" in addresses
+        assert f"02:00:00:00:00:0{number}" in addresses
+        assert "default via 10.0.255.254" in made.run("busybox", "ip", "route")
+        generation = made.run("cat", "/run/sublet/generation")
+        assert made.run("cat", "/tmp/seen") == generation, "the hook ran before DONE was said"
+        identities.append((generation, made.run(*(a.removeprefix("arg=") for a in RANDOM))))
+    assert identities[0][0] != identities[1][0]
+    assert not set(identities[0][1].splitlines()) & set(identities[1][1].splitlines())
+
+
+def ask(guest: Machine) -> list[str]:
+    """Two UUIDs of the main process: what it kept from its start, and one made now."""
+    main = guest.link.channels[0]
+    main.send("i", b"\n")
+    return main.until(b"\n").decode().split()
+
+
+def test_randomness_of_running_copies(copies: list[Machine]) -> None:
+    """The process has run all the time, and starts nothing: its kernel's generator alone counts."""
+    for made in copies:
+        made.renew("fork=1")
+    one, two = (ask(made) for made in copies)
+    assert one[0] == two[0]
+    assert one[1] != two[1]
+
+
+def test_without_renewal_copies_are_alike(copies: list[Machine]) -> None:
+    """Which shows that the tests of randomness test something."""
+    for made in copies:
+        made.link.open().send("G")
+    assert ask(copies[0]) == ask(copies[1])
+
+
+def test_frozen_disk_is_whole(tmp_path: Path, sleeper: Saved) -> None:
+    """A copy of the disk taken while it was frozen needs no repair."""
+    disk = disk_of(sleeper, tmp_path / "disk.img")
+    done = subprocess.run(["e2fsck", "-fn", disk], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
