@@ -4,15 +4,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "guest.h"
 
 enum { KEPT = 64 };
+
+#define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
 
 static int kept[KEPT]; /* roots of writable file systems, open */
 static int count;
@@ -42,6 +46,35 @@ bool disk_keep(const char *path) {
     if (fd >= 0)
         kept[count++] = fd;
     return fd >= 0;
+}
+
+/* The host makes disks larger, but never touches what a guest has written: the guest stretches
+ * its file systems itself (there is no header for this of ext4). */
+static void stretch(const char *device, const char *path) {
+    int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int disk = open(device, O_RDONLY | O_CLOEXEC);
+    struct statvfs room;
+    uint64_t size, blocks;
+
+    if (root >= 0 && disk >= 0 && fstatvfs(root, &room) == 0 &&
+        ioctl(disk, BLKGETSIZE64, &size) == 0) {
+        blocks = size / room.f_bsize;
+        if (ioctl(root, EXT4_IOC_RESIZE_FS, &blocks) < 0)
+            printf("sublet: %s keeps its size: %s\n", path, strerror(errno));
+    }
+    close(root);
+    close(disk);
+}
+
+bool disk_mount(const char *device, const char *path, bool read_only) {
+    unsigned long flags = MS_NOATIME | (read_only ? MS_RDONLY : 0);
+    if (mount(device, path, "ext4", flags, read_only ? "" : "discard,errors=remount-ro") < 0)
+        return false;
+    if (!read_only) {
+        stretch(device, path);
+        disk_keep(path);
+    }
+    return true;
 }
 
 void disks_freeze(bool freeze) {

@@ -141,6 +141,8 @@ void boot(void);
 const char *below(const char *path); /* a path of the initramfs, from any root */
 /* The device whose serial number is `serial`. */
 bool disk_find(const char *serial, char device[DEVICE_MOST]);
+/* A file system ext4, as large as its device, and kept as below. */
+bool disk_mount(const char *device, const char *path, bool read_only);
 bool disk_keep(const char *path); /* a file system to be frozen, and put to rest at the end */
 void disks_freeze(bool freeze);
 void disks_rest(void); /* nothing is written any more */

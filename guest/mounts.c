@@ -69,10 +69,8 @@ static bool mount_volume(const char *value, struct problem *problem) {
         return fail(problem, 125, 0, "The machine has no disk '%s'.", volume.serial);
     snprintf(own, sizeof own, "volumes/%s", volume.serial);
     mkdir(below(own), 0755);
-    if (mount(device, below(own), "ext4", volume.read_only ? MS_RDONLY : 0, NULL) < 0)
+    if (!disk_mount(device, below(own), volume.read_only))
         return fail(problem, 125, errno, "The volume for %s cannot be mounted", volume.path);
-    if (!volume.read_only)
-        disk_keep(below(own));
     snprintf(data, sizeof data, "%s/data", below(own));
     if (stat(data, &there) < 0)
         snprintf(data, sizeof data, "%s", below(own));

@@ -56,9 +56,8 @@ static bool mount_overlay(struct problem *problem) {
 
     if (!disk_find("disk", device))
         return fail(problem, 125, 0, "The machine has no writable disk.");
-    if (mount(device, "/disk", "ext4", 0, NULL) < 0)
+    if (!disk_mount(device, "/disk", false))
         return fail(problem, 125, errno, "The writable disk cannot be mounted");
-    disk_keep("/disk");
     mkdir("/disk/upper", 0755);
     mkdir("/disk/work", 0755);
     if (mount("overlay", "/root", "overlay", 0,
