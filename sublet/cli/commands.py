@@ -14,6 +14,7 @@ from sublet.cli.main import ENGINE_ERROR
 COMMANDS = {
     "run": ("hot", "Run an instance of an image"),
     "exec": ("hot", "Run a command in a running instance"),
+    "ssh": ("ssh", "Log in to a running instance over SSH"),
     "ps": ("ps", "List instances"),
     "inspect": ("instances", "Show all that is known of an instance"),
     "logs": ("watching", "Show what an instance wrote"),

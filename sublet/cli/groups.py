@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sublet.cli import files, hot, instances, life, pruning, ps, system, watching
+from sublet.cli import files, hot, instances, life, pruning, ps, ssh, system, watching
 
 
 @click.group()
@@ -17,7 +17,7 @@ def system_group() -> None:
     """Commands on the host's room: df, prune; and events."""
 
 
-_MODULES = (hot, life, watching, instances, files, pruning)
+_MODULES = (hot, ssh, life, watching, instances, files, pruning)
 for _module in _MODULES:
     for _name, _command in _module.COMMANDS.items():
         if _name != "events":

@@ -104,6 +104,17 @@ class NoSuchSnapshot(SubletError):
     default_hint = "`sublet snapshot ls` lists them."
 
 
+class NoSSH(SubletError):
+    """The instance cannot be reached by SSH: it has no address, no sshd, or lets no key in."""
+
+    code = "no-ssh"
+    status = 409
+    default_hint = (
+        "`sublet exec -it INSTANCE sh` needs no sshd; to have one, install openssh-server in the "
+        "image."
+    )
+
+
 class NoSuchNetwork(SubletError):
     """No network has this id or name."""
 
