@@ -24,8 +24,8 @@ from sublet.domain.errors import (
 from sublet.domain.units import GIB, MIB
 from sublet.drivers import run
 from sublet.drivers.pool import Pool
-from sublet.drivers.vm import disks, kernels, saving, shelf, superblock, templates
-from sublet.drivers.vm.memory import MemoryImage
+from sublet.drivers.vm import disks, kernels, shelf, superblock, templates
+from sublet.drivers.vm.memory import PARTIAL, MemoryImage
 from sublet.drivers.vm.saving import Saving
 from sublet.drivers.vm.shape import Platform, Shape, differences
 from sublet.drivers.vm.templates import Templates
@@ -192,7 +192,7 @@ async def save(target: Path, content: bytes = b"kernel", shape: Shape = SHAPE) -
 
 def fill(making: Saving, content: bytes = b"kernel") -> None:
     os.write(making.devices, DEVICES)
-    with (making.target.with_name(making.target.name + saving.PARTIAL) / "memory").open("r+b") as f:
+    with (making.target.with_name(making.target.name + PARTIAL) / "memory").open("r+b") as f:
         f.seek(2 * MIB)
         f.write(content)
 
@@ -234,6 +234,16 @@ class TestMemory:
         os.write(making.devices, DEVICES)
         image = await making.commit()
         assert image.memory.read_bytes() == base.memory.read_bytes()
+
+    async def test_copied(self, tmp_path: Path) -> None:
+        image = await save(tmp_path / "image")
+        copy = image.copy(tmp_path / "another" / "image")
+        copy.check(SHAPE.text)
+        assert copy.memory.read_bytes() == image.memory.read_bytes()
+        image.devices.unlink()
+        with pytest.raises(FileNotFoundError):
+            image.copy(tmp_path / "third")
+        assert sorted(os.listdir(tmp_path)) == ["another", "image"]
 
     async def test_qemu_wrote_nothing(self, tmp_path: Path) -> None:
         making = await Saving.begin(tmp_path / "image", SHAPE.text, SHAPE.memory, None)

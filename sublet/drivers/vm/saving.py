@@ -14,13 +14,10 @@ from pathlib import Path
 from sublet.domain.errors import DiskFull, MemoryUnusable
 from sublet.drivers import files, linux, reflink, run
 from sublet.drivers.descriptors import DIRECTORY, closing, opened
-from sublet.drivers.vm.memory import MAGIC, MemoryImage
+from sublet.drivers.vm.memory import MAGIC, PARTIAL, MemoryImage
 
 MACHINE = run.HELPER.with_name("sublet-machine")
 """The program that copies the pages (`machine/`)."""
-
-PARTIAL = ".partial"
-"""What the name of an image ends with while it is made."""
 
 
 class Saving:

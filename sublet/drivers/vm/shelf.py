@@ -12,8 +12,7 @@ from sublet.domain.errors import MemoryUnusable
 from sublet.domain.leftover import Leftover
 from sublet.drivers import files
 from sublet.drivers.pool import Pool
-from sublet.drivers.vm.memory import MemoryImage
-from sublet.drivers.vm.saving import PARTIAL
+from sublet.drivers.vm.memory import PARTIAL, MemoryImage
 from sublet.drivers.vm.shape import Platform
 
 COUNT = 64
