@@ -41,6 +41,19 @@ bool disk_find(const char *serial, char device[DEVICE_MOST]) {
     return found;
 }
 
+bool is_empty(const char *directory) {
+    DIR *all = opendir(directory);
+    const struct dirent *each;
+    bool empty = all != NULL;
+
+    while (all && empty && (each = readdir(all)))
+        empty = strcmp(each->d_name, ".") == 0 || strcmp(each->d_name, "..") == 0 ||
+                strcmp(each->d_name, "lost+found") == 0;
+    if (all)
+        closedir(all);
+    return empty;
+}
+
 bool disk_keep(const char *path) {
     int fd = count < KEPT ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd >= 0)
@@ -68,7 +81,7 @@ static void stretch(const char *device, const char *path) {
 
 bool disk_mount(const char *device, const char *path, bool read_only) {
     unsigned long flags = MS_NOATIME | (read_only ? MS_RDONLY : 0);
-    if (mount(device, path, "ext4", flags, read_only ? "" : "discard,errors=remount-ro") < 0)
+    if (mount(device, path, "ext4", flags, read_only ? "" : "noinit_itable,discard,errors=remount-ro") < 0)
         return false;
     if (!read_only) {
         stretch(device, path);

@@ -143,6 +143,7 @@ const char *below(const char *path); /* a path of the initramfs, from any root *
 bool disk_find(const char *serial, char device[DEVICE_MOST]);
 /* A file system ext4, as large as its device, and kept as below. */
 bool disk_mount(const char *device, const char *path, bool read_only);
+bool is_empty(const char *directory);
 bool disk_keep(const char *path); /* a file system to be frozen, and put to rest at the end */
 void disks_freeze(bool freeze);
 void disks_rest(void); /* nothing is written any more */

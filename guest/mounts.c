@@ -1,6 +1,5 @@
 /* What is mounted inside the instance's root: volumes, and file systems in memory. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -35,19 +34,6 @@ static bool read_volume(const char *value, struct volume *volume) {
     snprintf(volume->serial, sizeof volume->serial, "%.*s", (int)name, value);
     snprintf(volume->path, sizeof volume->path, "%.*s", (int)(length - name - 1), value + name + 1);
     return volume->path[0] == '/';
-}
-
-static bool is_empty(const char *path) {
-    DIR *all = opendir(path);
-    const struct dirent *each;
-    bool empty = all != NULL;
-
-    while (all && empty && (each = readdir(all)))
-        empty = strcmp(each->d_name, ".") == 0 || strcmp(each->d_name, "..") == 0 ||
-                strcmp(each->d_name, "lost+found") == 0;
-    if (all)
-        closedir(all);
-    return empty;
 }
 
 /* What the image has there, with owners and times. */

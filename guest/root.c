@@ -53,6 +53,7 @@ void root_prepare(void) {
 
 static bool mount_overlay(struct problem *problem) {
     char device[DEVICE_MOST];
+    struct stat top;
 
     if (!disk_find("disk", device))
         return fail(problem, 125, 0, "The machine has no writable disk.");
@@ -60,6 +61,10 @@ static bool mount_overlay(struct problem *problem) {
         return fail(problem, 125, errno, "The writable disk cannot be mounted");
     mkdir("/disk/upper", 0755);
     mkdir("/disk/work", 0755);
+    if (is_empty("/disk/upper") && stat("/image", &top) == 0) {
+        (void)!chown("/disk/upper", top.st_uid, top.st_gid); /* an overlay's root is its upper's */
+        chmod("/disk/upper", top.st_mode & 07777);
+    }
     if (mount("overlay", "/root", "overlay", 0,
               "lowerdir=/image:/scaffold,upperdir=/disk/upper,workdir=/disk/work,"
               "metacopy=off,redirect_dir=off") < 0)

@@ -332,6 +332,7 @@ def make_image(directory: Path) -> Path:
     (tree / "srv/data/given").write_text("by the image\n")
     (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nweb:x:33:33::/tmp:/bin/sh\n")
     (tree / "etc/group").write_text("root:x:0:\nweb:x:33:\nmedia:x:44:web\n")
+    tree.chmod(0o751)
     file = directory / "image.squashfs"
     argv = ["mksquashfs", tree, file, "-comp", "zstd", "-all-root", "-quiet", "-no-progress"]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)

@@ -97,6 +97,7 @@ def test_world(guest: Machine) -> None:
     release = newest_kernel().name
     assert "modules.dep" in guest.run("ls", f"/lib/modules/{release}").split()
     assert abs(int(guest.run("busybox", "date", "+%s")) - time.time()) < 5
+    assert guest.run("busybox", "stat", "-c", "%a", "/") == "751\n"
     assert re.fullmatch(r"[0-9a-f-]{36}\n", guest.run("cat", "/run/sublet/generation"))
 
 

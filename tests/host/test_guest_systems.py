@@ -57,6 +57,16 @@ def test_volumes(tmp_path: Path, image: Path) -> None:
     assert subprocess.run(argv, capture_output=True, text=True).stdout == "kept\n"
 
 
+def test_disk_that_has_grown(tmp_path: Path, image: Path) -> None:
+    disk = make_disk(tmp_path / "disk.img", "upper", "work")
+    with disk.open("r+b") as file:
+        file.truncate(256 << 20)
+    with machine(tmp_path / "m", image, disk=disk) as guest:
+        guest.configure(*MAIN).expect("s")
+        blocks = guest.run("busybox", "df", "-m", "/").splitlines()[1].split()[1]
+        assert int(blocks) > 200
+
+
 def test_corrupt_disk(tmp_path: Path, image: Path) -> None:
     disk = tmp_path / "disk.img"
     disk.write_bytes(bytes(16 << 20))
