@@ -156,7 +156,7 @@ bool mounts_make(const struct text *request, struct problem *problem);
 
 void entropy_add(const char *hex);
 void clock_set(const char *time);
-bool identity_set(const struct text *request, bool init, struct problem *problem);
+bool identity_set(const struct text *request, struct problem *problem);
 bool files_place(const struct text *request, struct problem *problem);
 bool network_set(const struct text *request, struct problem *problem);
 

@@ -62,18 +62,24 @@ static void leave_generation(void) {
     place_file("/run/sublet/generation", uuid, length, 0644);
 }
 
-bool identity_set(const struct text *request, bool init, struct problem *problem) {
+static bool place_line(const char *path, const char *text, mode_t permissions) {
+    char line[128];
+    int length = snprintf(line, sizeof line, "%.*s\n", (int)sizeof line - 2, text);
+    return place_file(path, line, (size_t)length, permissions);
+}
+
+/* An init system names the machine by /etc/hostname. */
+bool identity_set(const struct text *request, struct problem *problem) {
     const char *hostname = text_get(request, "hostname"), *id = text_get(request, "machine-id");
     struct stat there;
-    char line[64];
 
     if (hostname && sethostname(hostname, strlen(hostname)) < 0)
         return fail(problem, 125, errno, "The machine cannot be named %s", hostname);
-    if (id && (init || lstat("/etc/machine-id", &there) == 0)) {
-        int length = snprintf(line, sizeof line, "%.40s\n", id);
-        if (!place_file("/etc/machine-id", line, (size_t)length, 0444))
-            return fail(problem, 125, errno, "/etc/machine-id cannot be written");
-    }
+    if (hostname && mode == INIT && !place_line("/etc/hostname", hostname, 0644))
+        return fail(problem, 125, errno, "/etc/hostname cannot be written");
+    if (id && (mode == INIT || lstat("/etc/machine-id", &there) == 0) &&
+        !place_line("/etc/machine-id", id, 0444))
+        return fail(problem, 125, errno, "/etc/machine-id cannot be written");
     leave_generation();
     return true;
 }

@@ -44,11 +44,11 @@ static bool set_sysctls(const struct text *request, struct problem *problem) {
     return true;
 }
 
-static bool become_instance(const struct text *request, bool init, struct problem *problem) {
+static bool become_instance(const struct text *request, struct problem *problem) {
     entropy_add(text_get(request, "entropy"));
     clock_set(text_get(request, "time"));
     if (!root_enter(request, problem) || !mounts_make(request, problem) ||
-        !identity_set(request, init, problem) || !files_place(request, problem) ||
+        !identity_set(request, problem) || !files_place(request, problem) ||
         !network_set(request, problem) || !set_sysctls(request, problem))
         return false;
     const char *directory = text_get(request, "cwd");
@@ -100,7 +100,7 @@ void machine_configure(struct channel *channel) {
     }
     machine_go();
     mode = init ? INIT : APPLICATION;
-    if (!become_instance(request, init, &problem) ||
+    if (!become_instance(request, &problem) ||
         !(init ? run_init(request, &problem)
                : process_start(&channels[0].process, request, text_is(request, "stdin"),
                                &problem))) {

@@ -45,7 +45,7 @@ static bool become(const struct text *request, struct problem *problem) {
 
     entropy_add(text_get(request, "entropy"));
     clock_set(text_get(request, "time"));
-    if (!identity_set(request, false, problem) || !files_place(request, problem) ||
+    if (!identity_set(request, problem) || !files_place(request, problem) ||
         !network_set(request, problem))
         return false;
     if (fork && stat("/etc/ssh", &there) == 0)

@@ -85,6 +85,7 @@ def test_init_system(tmp_path: Path, image: Path) -> None:
         guest.configure(*INIT, "machine-id=" + "cd" * 16, mode="init").expect("s")
         assert "init" in guest.run("cat", "/proc/1/comm")
         assert guest.run("cat", "/etc/machine-id") == "cd" * 16 + "\n"
+        assert guest.run("cat", "/etc/hostname") == "guest\n"
         agent = guest.run("sh", "-c", "grep -l @init /proc/[0-9]*/cmdline", extra=("tool=1",))
         assert agent.strip() != "/proc/1/cmdline"
         shut_down(guest)
