@@ -31,6 +31,10 @@ _COMMAND_ERRORS: dict[str, type[SubletError]] = {
 }
 
 
+class NeverReady(StartFailed):
+    """The machine ended, or said nothing, before its guest could judge anything."""
+
+
 class ProcessStreams(Attachment):
     """The process's input and output; `pump` ends with its exit, whose code it keeps."""
 
@@ -83,13 +87,13 @@ async def say(connection: socket.socket, packets: list[bytes]) -> None:
 
 
 async def answer(connection: socket.socket, deadline: float, what: str) -> protocol.Message:
-    """What comes next. Raises StartFailed when nothing does within `deadline` seconds (`what`
+    """What comes next. Raises NeverReady when nothing does within `deadline` seconds (`what`
     was waited for), WrongState when the machine has ended, and what a FAILED amounts to."""
     try:
         async with asyncio.timeout(deadline):
             message = await protocol.receive(connection)
     except TimeoutError as error:
-        raise StartFailed(f"The machine did not {what} within {deadline:g} s.") from error
+        raise NeverReady(f"The machine did not {what} in time.") from error
     if message is None:
         raise WrongState(f"The machine ended before it could {what}.")
     if message.kind == Tell.FAILED:
@@ -102,6 +106,7 @@ def explain(text: str) -> SubletError:
     code, colon, reason = text.partition(":")
     if colon and code in _COMMAND_ERRORS:
         return _COMMAND_ERRORS[code](f"{reason.strip().rstrip('.')}.")
-    if not (colon and code.isdigit()):
-        reason = text
-    return StartFailed(f"The machine could not be started: {reason.strip() or 'it said nothing'}.")
+    told = colon and code.isdigit()
+    kind, why = (StartFailed, reason) if told else (NeverReady, text)
+    why = why.strip().rstrip(".") or "it said nothing"
+    return kind(f"The machine could not be started: {why}.")

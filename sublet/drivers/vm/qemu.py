@@ -1,0 +1,177 @@
+"""QEMU's command line for one machine. Pure.
+
+Whatever QEMU opens it has been given as a descriptor: its user may open next to nothing
+(`machine/root.c`). The order of the devices and their places on the bus are part of every memory
+image, so they are fixed here: `shape.PROTOCOL` counts up with each change.
+Source: qemu-system-x86_64(1), docs/interop/live-block-operations.rst of QEMU.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+PROGRAM = "/usr/bin/qemu-system-x86_64"
+
+FIRST = 4
+"""The number of QEMU's first descriptor; 3 is the supervisor's connection."""
+
+CODE_CACHE = 64
+"""MiB that TCG keeps translated code in. It fills up with what the guest runs: a resumed clone
+has 12, a boot 40; with 16 a boot begins to translate things anew, with 8 it takes three times."""
+
+OVERHEAD = 192 << 20
+"""Bytes that QEMU needs at most beside the guest's memory: its own, what TCG knows of the code in
+the cache (as much again), I/O buffers, and the pages of a shared template that it is charged."""
+
+PORT = "sublet.agent"
+"""The name of the guest's end of its channel."""
+
+_MACHINE = {
+    "graphics": "off",
+    "usb": "off",
+    "smbus": "off",
+    "sata": "off",
+    "vmport": "off",
+    "hpet": "off",
+    "memory-backend": "ram",
+    "dump-guest-core": "off",
+    "suppress-vmdesc": "on",  # what QEMU 7.2 cannot load again
+}
+_SANDBOX = ("obsolete", "elevateprivileges", "spawn", "resourcecontrol")
+_KERNEL = "console=ttyS0 quiet panic=0 reboot=t tsc=reliable no_timer_check"
+"""Both clocks are as good as the host's; the kernel need not find that out."""
+
+_SLOTS = {"rng": 0x02, "serial": 0x03, "nics": 0x04, "disks": 0x0C}
+"""First places on the bus: for 8 interfaces, and 18 disks up to the chipset at 0x1f."""
+MOST_NICS, MOST_DISKS = 8, 18
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A disk: `fd` is its descriptor. `backing`: what it is an overlay of, for qcow2."""
+
+    fd: int
+    serial: str
+    read_only: bool = False
+    format: str = "raw"
+    offset: int = 0
+    length: int = 0
+    backing: Drive | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """A machine, in descriptors, -1 for none: `memory` (bytes) is mapped privately from `ram`;
+    `incoming` is the state of the devices of one that does not boot, but goes on. QEMU keeps a
+    copy of the kernel (14 MB), which only a machine that boots, or `reboots` inside, needs."""
+
+    acceleration: str
+    memory: int
+    vcpus: int
+    ram: int
+    kernel: int
+    initramfs: int
+    nics: tuple[tuple[int, str], ...]
+    """Taps and the addresses of the cards."""
+    drives: tuple[Drive, ...]
+    incoming: int = -1
+    reboots: bool = False
+
+
+def argv(machine: Hardware) -> list[str]:
+    """The command line; @agent@, @console@ and @qmp@ are descriptors of the supervisor's."""
+    words = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none"]
+    words += ["-sandbox", ",".join(("on", *(f"{what}=deny" for what in _SANDBOX)))]
+    words += ["-machine", _options("q35", **_MACHINE)]
+    words += [*_acceleration(machine.acceleration), "-smp", str(machine.vcpus)]
+    words += _memory(machine) + _boot(machine)
+    for name in ("send-configuration", "store-global-state"):
+        words += ["-global", f"migration.{name}=off"]
+    words += ["-device", "pvpanic", "-action", "panic=exit-failure"]
+    words += _channels()
+    for number, (tap, mac) in enumerate(machine.nics):
+        words += _nic(number, tap, mac)
+    for number, drive in enumerate(machine.drives):
+        words += _drive(number, drive)
+    return words + (["-incoming", f"fd:{machine.incoming}"] if machine.incoming >= 0 else [])
+
+
+def _options(first: str, **options: object) -> str:
+    return ",".join((first, *(f"{name}={value}" for name, value in options.items())))
+
+
+def _acceleration(kind: str) -> list[str]:
+    if kind == "kvm":
+        return ["-accel", "kvm", "-cpu", "host,migratable=off"]
+    return ["-accel", f"tcg,thread=multi,tb-size={CODE_CACHE}", "-cpu", "max"]
+
+
+def _memory(machine: Hardware) -> list[str]:
+    backend = {"id": "ram", "mem-path": f"/proc/self/fd/{machine.ram}", "size": machine.memory}
+    backend |= {"share": "off", "prealloc": "off", "merge": "off", "dump": "off"}
+    size = f"{machine.memory}B"
+    return ["-m", _options(f"size={size}"), "-object", _options("memory-backend-file", **backend)]
+
+
+def _boot(machine: Hardware) -> list[str]:
+    words = [] if machine.reboots else ["-no-reboot"]
+    if machine.kernel < 0:
+        return words
+    words += ["-kernel", f"/proc/self/fd/{machine.kernel}"]
+    return [*words, "-initrd", f"/proc/self/fd/{machine.initramfs}", "-append", _KERNEL]
+
+
+def _channels() -> list[str]:
+    words = ["-object", "rng-builtin,id=entropy"]
+    words += ["-device", _pci("virtio-rng-pci", _SLOTS["rng"], rng="entropy")]
+    words += ["-chardev", "socket,id=agent,fd=@agent@"]
+    words += ["-device", _pci("virtio-serial-pci", _SLOTS["serial"], id="ports", max_ports=2)]
+    words += ["-device", _options("virtserialport", bus="ports.0", chardev="agent", name=PORT)]
+    words += ["-chardev", "socket,id=console,fd=@console@", "-serial", "chardev:console"]
+    words += ["-chardev", "socket,id=qmp,fd=@qmp@,server=on,wait=off"]
+    return [*words, "-mon", "chardev=qmp,mode=control"]
+
+
+def _pci(kind: str, slot: int, **options: object) -> str:
+    return _options(kind, addr=f"{slot:#04x}", **options)
+
+
+def _nic(number: int, tap: int, mac: str) -> list[str]:
+    device = _pci(
+        "virtio-net-pci", _SLOTS["nics"] + number, netdev=f"net{number}", mac=mac, romfile=""
+    )
+    return ["-netdev", _options("tap", id=f"net{number}", fd=tap), "-device", device]
+
+
+def _drive(number: int, drive: Drive) -> list[str]:
+    words = []
+    for node in _nodes(drive.serial, drive):
+        words += ["-blockdev", json.dumps(node)]
+    fds = [each.fd for each in (drive, drive.backing) if each]
+    added = [word for fd in fds for word in ("-add-fd", f"fd={fd},set={fd}")]
+    device = _pci("virtio-blk-pci", _SLOTS["disks"] + number, drive=drive.serial)
+    return [*added, *words, "-device", f"{device},serial={drive.serial}"]
+
+
+def _nodes(name: str, drive: Drive) -> Iterator[dict[str, Any]]:
+    """Block nodes, the lower ones first. One of several processes that open a file to write is
+    refused by the lock that QEMU takes on it."""
+    read_only = {"read-only": True} if drive.read_only else {"discard": "unmap"}
+    file = {"driver": "file", "filename": f"/dev/fdset/{drive.fd}", **read_only}
+    if drive.read_only:
+        file["locking"] = "off"
+    if drive.backing:
+        yield from _nodes(f"{name}-backing", drive.backing)
+    if drive.format == "raw":
+        cut = {"offset": drive.offset, "size": drive.length} if drive.length else {}
+        yield {"driver": "raw", "node-name": name, "file": file, **cut, **read_only}
+        return
+    if drive.length:
+        cut = {"offset": drive.offset, "size": drive.length}
+        file = {"driver": "raw", "file": file, **cut, **read_only}
+    below = f"{name}-backing" if drive.backing else None
+    node = {"driver": drive.format, "node-name": name, "file": file, "backing": below}
+    yield {**node, **read_only}

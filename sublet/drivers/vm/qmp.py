@@ -1,0 +1,104 @@
+"""What QEMU is asked while it runs, over its monitor (QMP): to stand still, to go on, and for the
+state of its devices. A start needs none of it: a restored machine runs by itself.
+
+One connection for each purpose, closed after it: QEMU answers one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from qemu.qmp import ExecuteError, QMPClient, QMPError
+
+from sublet.domain.errors import ProcessFailed, WrongState
+from sublet.drivers.descriptors import closing, opened
+
+DEADLINE = 30.0
+"""Seconds that an answer may take: under load a virtual CPU is slow to stand still."""
+
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # what it complains of, it raises, too
+
+
+class Monitor:
+    """A connection to one QEMU. Its verbs raise WrongState where that has ended, ProcessFailed
+    where it refuses or does not answer in time."""
+
+    def __init__(self, client: QMPClient) -> None:
+        self._client = client
+
+    async def _execute(self, command: str, **arguments: object) -> Any:
+        with _translated(command):
+            async with asyncio.timeout(DEADLINE):
+                return await self._client.execute(command, arguments)
+
+    async def stop(self) -> None:
+        """No virtual CPU runs any more, no disk is written to."""
+        await self._execute("stop")
+
+    async def resume(self) -> None:
+        """They run again."""
+        await self._execute("cont")
+
+    async def running(self) -> bool:
+        """Whether they run."""
+        return bool((await self._execute("query-status"))["running"])
+
+    async def save_devices(self, fd: int) -> None:
+        """Write the state of all devices, RAM excepted, into the file; the machine stands still."""
+        with opened(f"/proc/self/fd/{fd}", os.O_WRONLY) as writable:  # no other mode is taken
+            self._client.send_fd_scm(writable)
+            fdset = (await self._execute("add-fd"))["fdset-id"]
+        try:
+            await self._execute("xen-save-devices-state", filename=f"/dev/fdset/{fdset}")
+        finally:
+            await self._execute("remove-fd", **{"fdset-id": fdset})
+
+
+@asynccontextmanager
+async def monitor(directory: Path) -> AsyncIterator[Monitor]:
+    """The monitor of the machine whose supervisor's files are in the directory.
+
+    Raises WrongState where there is none.
+    """
+    client = QMPClient()
+    with _translated("negotiate"):
+        async with asyncio.timeout(DEADLINE):
+            await client.connect(_connected(directory))
+    try:
+        yield Monitor(client)
+    finally:
+        with contextlib.suppress(QMPError, EOFError, OSError):
+            await client.disconnect()
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise ProcessFailed(f"QEMU did not {what} within {DEADLINE:g} s.") from error
+    except ExecuteError as error:
+        raise ProcessFailed(f"QEMU refuses to {what}: {error}.") from error
+    except (QMPError, EOFError, OSError) as error:
+        raise WrongState("The machine has ended.") from error
+
+
+def _connected(directory: Path) -> socket.socket:
+    """A connection to the socket there, by way of a descriptor (unix(7): 107 bytes of path)."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    try:
+        with closing(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
+            connection.connect(f"/proc/self/fd/{fd}/qmp")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
