@@ -49,14 +49,16 @@ static int sentence(char *text, size_t size, int status, const char *why) {
 
     if (why)
         return snprintf(text, size, "%s", why);
-    if (WIFSIGNALED(status))
-        return snprintf(text, size, "QEMU was killed by signal %d.", WTERMSIG(status));
-    if (WEXITSTATUS(status) && console_panicked())
+    if (WIFEXITED(status) && WEXITSTATUS(status) && console_panicked())
         return snprintf(text, size, "The machine's kernel panicked.");
-    if (WEXITSTATUS(status) && complaint(words, sizeof words))
-        return snprintf(text, size, "QEMU ended with code %d: %s", WEXITSTATUS(status), words);
+    size_t said = complaint(words, sizeof words);
+    const char *colon = said ? ": " : ".";
+    if (WIFSIGNALED(status))
+        return snprintf(text, size, "QEMU was killed by signal %d%s%s", WTERMSIG(status), colon,
+                        words);
     if (WEXITSTATUS(status))
-        return snprintf(text, size, "QEMU ended with code %d.", WEXITSTATUS(status));
+        return snprintf(text, size, "QEMU ended with code %d%s%s", WEXITSTATUS(status), colon,
+                        words);
     return snprintf(text, size, "The machine was powered off before it was ready.");
 }
 

@@ -36,6 +36,9 @@ for fd in (5, 6, 7): os.close(fd)
 order = control.recv(4096).decode()
 os.write(2, order[order.find(" ") + 1:].encode())
 number = int(order.split()[0])
+if number < 0:
+    import ctypes
+    ctypes.string_at(0) # SIGSEGV
 os._exit(number)
 """
 """Gives the sockets of agent, console and QMP away, and ends when and as it is told."""

@@ -209,6 +209,13 @@ def test_qemu_that_is_killed_leaves_a_reason_and_no_code(machines: Lab) -> None:
     )
 
 
+def test_qemu_that_crashes_has_its_last_words(machines: Lab) -> None:
+    machine = machines.start()
+    machine.guest.end(-11, "info\nerror: failed to set MSR 0x10a\n")
+    reason = machine.first.hears(Tell.FAILED)
+    assert reason == b"QEMU was killed by signal 11: error: failed to set MSR 0x10a\n"
+
+
 def test_qemu_ends_with_its_supervisor(machines: Lab) -> None:
     machine = machines.start()
     qemu, supervisor = machine.configure()
