@@ -25,7 +25,7 @@ cloud_init_modules: [bootcmd, write-files, growpart, resizefs, set_hostname, use
 cloud_config_modules: [set-passwords, runcmd]
 cloud_final_modules: [scripts-user, final-message]
 """
-"""Of cloud-init's fifty modules those that the tests see: each takes half a second of a slow CPU."""
+"""Of cloud-init's fifty modules those that the tests see: each takes half a slow second."""
 
 MASKED = (
     "systemd-networkd-wait-online.service",
