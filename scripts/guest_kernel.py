@@ -2,13 +2,15 @@
 
     guest_kernel.py KERNELS AGENT
 
-KERNELS/VERSION/ gets `vmlinuz`, `modules.squashfs` (what belongs at /lib/modules/VERSION),
-`boot/` (the modules that the initramfs loads) and `initramfs` (AGENT as /init, busybox, and
-those). The package is unpacked, never installed: that would touch the host's own boot loader.
-Kernels that are there already stay; their initramfs is made anew when AGENT changes. `sources`
-says what it was made of, and marks a kernel as complete.
+KERNELS/VERSION/ gets `vmlinuz` (unpacked, where it can be booted so: that is quicker, and leaves
+no packed copies behind in memory that templates keep; its address is not random then),
+`modules.squashfs` (what belongs at /lib/modules/VERSION), `boot/` (the modules that the initramfs
+loads) and `initramfs` (AGENT as /init, busybox, and those); `sources` says what that was made of.
 
-Exits 1, with the reason, when there is no kernel at all afterwards.
+The package is unpacked, never installed: that would touch the host's own boot loader. Kernels
+that are there already stay; their initramfs is made anew when AGENT changes.
+
+Where none can be fetched, it says so, and what that means.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -56,8 +59,8 @@ def depends(package: str) -> list[str]:
     return [name for name in names if re.match(r"linux-(image|modules)-", name)]
 
 
-def packages() -> tuple[str, list[str]]:
-    """The newest kernel's version, and what holds it."""
+def newest() -> tuple[str, str]:
+    """The newest kernel's version, and the package that holds it."""
     reason = "apt-cache is missing" if not shutil.which("apt-cache") else ""
     for meta in META if not reason else ():
         try:
@@ -67,19 +70,31 @@ def packages() -> tuple[str, list[str]]:
             continue
         if real:
             version = re.sub(r"^linux-image-(unsigned-)?", "", real)
-            return version, [real, *(each for each in depends(real) if "modules" in each)]
+            return version, real
     raise Unavailable(reason or f"the package lists have none of {', '.join(META)}")
 
 
-def fetch(kernels: Path, version: str, names: list[str]) -> None:
+def listed(kernels: Path) -> tuple[str, str]:
+    """As `newest`; a machine that has neither a kernel nor package lists gets the lists first."""
+    try:
+        return newest()
+    except Unavailable:
+        if any(kernels.iterdir()) or not shutil.which("apt-get"):
+            raise
+    output("apt-get", "-o", "DPkg::Lock::Timeout=600", "update")
+    return newest()
+
+
+def fetch(kernels: Path, version: str, package: str) -> None:
     """Download and unpack one kernel; the directory appears when it is whole but for the
     initramfs."""
     say(f"fetching the kernel of VMs, {version}")
     with tempfile.TemporaryDirectory(dir=kernels, prefix=".new-") as temporary:
         work = Path(temporary)
+        names = [package, *(each for each in depends(package) if "modules" in each)]
         output("apt-get", "-o", "APT::Sandbox::User=root", "download", *names, cwd=work)
-        for package in work.glob("*.deb"):
-            output("dpkg-deb", "--extract", str(package), str(work / "tree"))
+        for archive in work.glob("*.deb"):
+            output("dpkg-deb", "--extract", str(archive), str(work / "tree"))
         tree = work / "tree"
         modules = next((each for each in tree.glob("**/lib/modules/*") if each.is_dir()), None)
         if modules is None:
@@ -91,11 +106,52 @@ def fetch(kernels: Path, version: str, names: list[str]) -> None:
         made = work / "made"
         (made / "boot").mkdir(parents=True)
         shutil.copyfile(next(tree.glob("boot/vmlinuz-*")), made / "vmlinuz")
+        unpack(made / "vmlinuz")
         copy_boot_modules(modules, made / "boot")
         squash = ("-comp", "zstd", "-all-root", "-no-progress", "-quiet", "-mkfs-time", "0")
         output("mksquashfs", str(modules), str(made / "modules.squashfs"), *squash)
         shutil.rmtree(kernels / version, ignore_errors=True)
         made.rename(kernels / version)
+
+
+PACKERS = {
+    b"\x1f\x8b": ("gzip", "-dcq"),
+    b"\xfd7zXZ\0": ("xz", "-dcq", "--single-stream"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "-dcq"),
+    b"\x02\x21\x4c\x18": ("lz4", "-dcq"),
+}
+
+
+def bootable(image: bytes) -> bytes | None:
+    """The ELF file in a bzImage (the kernel's x86/boot.rst, payload_offset), if QEMU can boot that:
+    it says where to enter it, in the note XEN_ELFNOTE_PHYS32_ENTRY (QEMU's load_elfboot)."""
+    if image[0x202:0x206] != b"HdrS":
+        return None
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    start = (image[0x1F1] + 1) * 512 + offset
+    packed = image[start : start + length - 4]  # its size when unpacked ends it
+    argv = next((argv for magic, argv in PACKERS.items() if packed.startswith(magic)), None)
+    if argv is None or not shutil.which(argv[0]):
+        return None
+    elf = subprocess.run(argv, input=packed, capture_output=True).stdout
+    note = struct.pack("<II", 4, 4) + struct.pack("<I", 18) + b"Xen\0"
+    wide = struct.pack("<II", 4, 8) + struct.pack("<I", 18) + b"Xen\0"
+    return elf if elf.startswith(b"\x7fELF") and (note in elf or wide in elf) else None
+
+
+def unpack(kernel: Path) -> None:
+    with kernel.open("rb") as file:
+        if file.read(4) == b"\x7fELF":
+            return
+    elf = bootable(kernel.read_bytes())
+    if elf:
+        replace(kernel, elf)
+
+
+def replace(file: Path, data: bytes) -> None:
+    new = file.with_name(f"{file.name}.new")
+    new.write_bytes(data)
+    os.replace(new, file)
 
 
 def copy_boot_modules(modules: Path, target: Path) -> None:
@@ -159,8 +215,7 @@ def build(kernel: Path, agent: bytes, busybox: bytes) -> None:
     if sources.exists() and sources.read_text() == digest and (kernel / "initramfs").exists():
         return
     say(f"building the initramfs of {kernel.name}")
-    (kernel / "initramfs.new").write_bytes(image)
-    os.replace(kernel / "initramfs.new", kernel / "initramfs")
+    replace(kernel / "initramfs", image)
     sources.write_text(digest)
 
 
@@ -168,13 +223,14 @@ def main() -> int:
     kernels, agent = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()
     kernels.mkdir(parents=True, exist_ok=True)
     try:
-        version, names = packages()
+        version, package = listed(kernels)
         if not (kernels / version / "modules.squashfs").exists():
-            fetch(kernels, version, names)
+            fetch(kernels, version, package)
     except (Unavailable, OSError) as error:
         say(f"no newer kernel for VMs: {error}.")
     here = [each for each in sorted(kernels.iterdir()) if (each / "modules.squashfs").exists()]
     for kernel in here:
+        unpack(kernel / "vmlinuz")
         build(kernel, agent, BUSYBOX.read_bytes())
     if not here:
         say("VMs are not available until a kernel can be fetched; run this again then.")

@@ -163,8 +163,8 @@ def test_terminal(guest: Machine) -> None:
     seen = channel.until(b"/dev/pts/0\r\n")
     assert b"33 99\r\n" in seen
     assert b"42\r\n" in seen
-    channel.send("i", b"sleep 100\n")
-    channel.until(b"sleep 100\r\n")
+    channel.send("i", b"(echo be''gun; sleep 100)\n")
+    channel.until(b"begun\r\n")
     channel.send("i", b"\x03")
     channel.send("i", b"echo alive; exit 5\n")
     channel.until(b"alive\r\n")
