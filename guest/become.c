@@ -126,6 +126,8 @@ static int run_tool(char **argv, char **environment) {
     size_t count = 0;
     while (argv[count])
         count++;
+    if (strcmp(argv[0], "files") == 0)
+        _exit(copy_main((int)count, argv));
     char **all = calloc(count + 2, sizeof *all);
     if (all) {
         all[0] = "busybox";

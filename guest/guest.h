@@ -169,6 +169,7 @@ void renew_look(void);
 
 /* tools.c: our busybox, in the instance's root */
 
+int copy_main(int count, char **argv); /* copy.c */
 pid_t tool_start(char *const argv[]);
 bool tool_run(char *const argv[]); /* whether it succeeded */
 long long milliseconds(void);      /* of a clock that only runs */

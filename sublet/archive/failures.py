@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from sublet.domain.errors import CopyFailed, DiskFull, NoSuchPath, SubletError
+from sublet.domain.errors import CopyFailed, CorruptArchive, DiskFull, NoSuchPath, SubletError
 
 
 def explained(error: OSError, path: str) -> SubletError:
@@ -25,3 +25,29 @@ def explained(error: OSError, path: str) -> SubletError:
             hint="Copy to another path, or write it from inside with `sublet exec`.",
         )
     return CopyFailed(f"{shown}: {error.strerror or error}.")
+
+
+def special(path: str) -> CopyFailed:
+    """What is no file, no directory and no symbolic link was asked for."""
+    return CopyFailed(f"{path} is a FIFO, a socket or a device: there is nothing to copy.")
+
+
+def occupied(name: str) -> CopyFailed:
+    """A directory is in the way of a file."""
+    return CopyFailed(
+        f"{name} is a directory, and what is to be copied there is not.",
+        hint="Move it out of the way, or copy to another path.",
+    )
+
+
+def no_directory(name: str) -> CopyFailed:
+    """Something else is in the way of a directory."""
+    return CopyFailed(
+        f"{name} is no directory, and a directory is to be copied there.",
+        hint="Move it out of the way, or copy to another path.",
+    )
+
+
+def leads_out(name: str) -> CorruptArchive:
+    """An archive's name has a way up in it."""
+    return CorruptArchive(f"The archive holds a name that leads out of it: {name}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sublet.archive.entry import Entry
+from sublet.archive.failures import occupied
 from sublet.archive.reader import Reader
 from sublet.domain.errors import CopyFailed, CorruptArchive
 
@@ -49,10 +50,7 @@ def replacing(at: int, name: str) -> Iterator[str]:
         try:
             os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
         except IsADirectoryError as error:
-            raise CopyFailed(
-                f"{name} is a directory, and what is to be copied there is not.",
-                hint="Move it out of the way, or copy to another path.",
-            ) from error
+            raise occupied(name) from error
     finally:
         # Also after success: rename(2) leaves alone two names of one file.
         with contextlib.suppress(OSError):

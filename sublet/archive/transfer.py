@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sublet.archive.entry import DIRECTORY
-from sublet.archive.failures import explained
+from sublet.archive.entry import DIRECTORY, Entry
+from sublet.archive.failures import explained, special
 from sublet.archive.making import Rules
 from sublet.archive.pack import Options, pack
 from sublet.archive.place import kind_at, located, target
@@ -37,7 +37,7 @@ def send(path: str, *, follow: bool, options: Options | None = None) -> Iterator
     with located(path, follow=follow) as (parent, name):
         mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
-            raise CopyFailed(f"{path} is a FIFO, a socket or a device: there is nothing to copy.")
+            raise special(path)
         top = "." if is_contents(path) else top_of(os.path.abspath(path))
         yield from gathered(pack(parent, name, top, options))
 
@@ -52,17 +52,7 @@ def receive(pieces: Iterable[bytes], path: str, rules: Rules, *, archive: bool) 
     first = reader.next()
     try:
         path = target(path)
-        if archive:
-            if kind_at(path) is not Kind.DIRECTORY:
-                raise CopyFailed(f"{path} is no directory, as a tar stream needs one.")
-            place, strip = Landing(path, ""), 0
-        elif first is None:
-            raise CorruptArchive("The archive is empty.")
-        else:
-            top = first.name.strip("/").partition("/")[0]
-            kind = Kind.DIRECTORY if first.kind == DIRECTORY else Kind.FILE
-            place = landing(top, kind, path, kind_at(path))
-            strip = 0 if top == "." else 1
+        place, strip = arrival(first, path, kind_at(path), archive=archive)
         root = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise explained(error, path) from error
@@ -73,6 +63,23 @@ def receive(pieces: Iterable[bytes], path: str, rules: Rules, *, archive: bool) 
     finally:
         os.close(root)
     return Received(unpacker.count, unpacker.left_out)
+
+
+def arrival(first: Entry | None, path: str, there: Kind, *, archive: bool) -> tuple[Landing, int]:
+    """Where an archive that begins with `first` lands when it is copied to `path`, where `there`
+    is, and how many components of its names the landing's name stands for.
+
+    Raises NoSuchPath, CopyFailed, CorruptArchive.
+    """
+    if archive:
+        if there is not Kind.DIRECTORY:
+            raise CopyFailed(f"{path} is no directory, as a tar stream needs one.")
+        return Landing(path, ""), 0
+    if first is None:
+        raise CorruptArchive("The archive is empty.")
+    top = first.name.strip("/").partition("/")[0]
+    kind = Kind.DIRECTORY if first.kind == DIRECTORY else Kind.FILE
+    return landing(top, kind, path, there), 0 if top == "." else 1
 
 
 def gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 from sublet.archive.directories import OPEN, Way
 from sublet.archive.entry import DIRECTORY, FIFO, FILE, HARD_LINK, LINK, Entry
-from sublet.archive.failures import explained
+from sublet.archive.failures import explained, leads_out, no_directory
 from sublet.archive.making import Rules, replacing, set_attributes, set_by_name, write
 from sublet.archive.reader import Reader
-from sublet.domain.errors import CopyFailed, CorruptArchive
+from sublet.domain.errors import CorruptArchive
 
 MAX_DEPTH = 1 << 16
 _NO_DIRECTORY = (errno.ENOTDIR, errno.ELOOP)
@@ -63,7 +63,7 @@ class Unpacker:
         """The components of a name in the archive, as they are below the directory."""
         names = [name for name in text.split("/") if name not in ("", ".")]
         if ".." in names:
-            raise CorruptArchive(f"The archive holds a name that leads out of it: {text}")
+            raise leads_out(text)
         if len(names) > MAX_DEPTH:
             raise CorruptArchive("The archive holds directories that are too deep.")
         return self._prefix + names[self._strip :]
@@ -104,10 +104,7 @@ class Unpacker:
         except OSError as error:
             if error.errno not in _NO_DIRECTORY:
                 raise
-            raise CopyFailed(
-                f"{name} is no directory, and a directory is to be copied there.",
-                hint="Move it out of the way, or copy to another path.",
-            ) from error
+            raise no_directory(name) from error
         self._after.append(entry)
 
     def _make(self, reader: Reader, entry: Entry, name: str) -> None:

@@ -20,7 +20,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from sublet.domain.errors import CorruptImage, DiskFull, ProcessFailed, SubletError
 from sublet.drivers import run
@@ -89,6 +89,14 @@ async def _pack_what_is_there(argv: list[str]) -> None:
         raise run.failure(argv, run.Result(result.code, b"", "\n".join(problems[:100])))
 
 
+class Source(Protocol):
+    """Whoever writes a tar archive."""
+
+    async def write(self, sink: int) -> SubletError | None:
+        """Write it to the descriptor; the error for which it is not all of it. That nobody reads
+        to the end is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Producer:
     """A program that writes a tar archive to its standard output; `explain` makes an
@@ -97,6 +105,12 @@ class Producer:
     argv: Sequence[str]
     explain: Callable[[run.Result], SubletError]
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    async def write(self, sink: int) -> SubletError | None:
+        result = await run.run(self.argv, stdout=sink, check=False, timeout=TIMEOUT, **self.options)
+        if result.code in (0, -signal.SIGPIPE, 128 + signal.SIGPIPE):
+            return None  # one that a full pipe's end ended is not the cause
+        return self.explain(result)
 
 
 async def pack_tar(source: BinaryIO, output: Path, *, offset: int) -> None:
@@ -131,18 +145,16 @@ async def write_tar(partition: Path, sink: int) -> None:
     await run.run(argv, stdout=sink, before_exec=limit, timeout=TIMEOUT)
 
 
-async def pack_output(producer: Producer, output: Path, *, offset: int) -> None:
-    """Pack the tar archive that a program writes.
+async def pack_output(producer: Source, output: Path, *, offset: int) -> None:
+    """Pack the tar archive that somebody writes.
 
-    Raises what the producer's `explain` gives, CorruptImage, DiskFull.
+    Raises what the producer's `write` gives, CorruptImage, DiskFull.
     """
     reader, writer = os.pipe()
 
-    async def produce() -> run.Result:
+    async def produce() -> SubletError | None:
         try:
-            return await run.run(
-                producer.argv, stdout=writer, check=False, timeout=TIMEOUT, **producer.options
-            )
+            return await producer.write(writer)
         finally:
             os.close(writer)
 
@@ -156,10 +168,9 @@ async def pack_output(producer: Producer, output: Path, *, offset: int) -> None:
         producing.cancel()
         await asyncio.gather(producing, return_exceptions=True)
         raise
-    result = await cancelling(producing)
-    # A producer that a full pipe's end ended is not the cause.
-    if result.code not in (0, -signal.SIGPIPE, 128 + signal.SIGPIPE):
-        raise producer.explain(result) from problem
+    cause = await cancelling(producing)
+    if cause:
+        raise cause from problem
     if problem:
         raise problem
 

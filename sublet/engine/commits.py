@@ -12,7 +12,6 @@ from sublet.domain.image import Image, ImageConfig, Step
 from sublet.domain.instance import Instance, State
 from sublet.domain.instruction import instructed
 from sublet.domain.units import rfc3339
-from sublet.drivers.container import archive
 from sublet.drivers.container.archive import Entrance
 from sublet.engine import altering
 from sublet.engine.instances import Instances
@@ -57,7 +56,7 @@ class Commits:
             async with self._lifecycle.mounted(instance.id, "commit") as current:
                 async with self._still(current, wish.pause):
                     at = self._parts.containers.places(instance.id)
-                    with archive.producing(Entrance(at)) as producer:
+                    with Entrance(at).producing() as producer:
                         packed = self._instances.images.pack_output(
                             producer, config, name=wish.name, output=wish.output, report=report
                         )

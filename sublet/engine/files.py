@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from sublet.archive.transfer import Received
 from sublet.domain.changes import made
 from sublet.domain.copying import inside
 from sublet.domain.errors import InvalidArgument, WrongState
+from sublet.drivers.access import Access, Sender, Taker
 from sublet.drivers.container import archive
-from sublet.drivers.container.archive import Courier, Entrance
+from sublet.drivers.container.archive import Entrance
 from sublet.drivers.container.difference import Layers
 from sublet.engine.instances import Instances
 
@@ -25,16 +25,16 @@ class Files:
         self._parts = instances.parts
 
     @contextlib.asynccontextmanager
-    async def read(self, text: str, path: str, *, follow: bool) -> AsyncIterator[Courier]:
+    async def read(self, text: str, path: str, *, follow: bool) -> AsyncIterator[Sender]:
         """The file or directory at `path` as a tar stream that begins with it."""
         path = _checked(path)
         instance_id = self._instances.get(text).id
 
         @contextlib.asynccontextmanager
-        async def place() -> AsyncIterator[Courier]:
+        async def place() -> AsyncIterator[Sender]:
             async with (
-                self._entrance(instance_id, "copy") as entrance,
-                archive.sending(entrance, path, follow=follow) as courier,
+                self._access(instance_id, "copy") as access,
+                access.sending(path, follow=follow) as courier,
             ):
                 yield courier
 
@@ -52,10 +52,10 @@ class Files:
             raise WrongState(f"{instance.name} was made with --read-only.")
 
         @contextlib.asynccontextmanager
-        async def place() -> AsyncIterator[Courier]:
+        async def place() -> AsyncIterator[Taker]:
             async with (
-                self._entrance(instance.id, "copy") as entrance,
-                archive.receiving(entrance, path, archive=archived, keep=keep) as courier,
+                self._access(instance.id, "copy") as access,
+                access.receiving(path, archive=archived, keep=keep) as courier,
             ):
                 yield courier
 
@@ -63,15 +63,15 @@ class Files:
             return await courier.feed(pieces)
 
     @contextlib.asynccontextmanager
-    async def export(self, text: str) -> AsyncIterator[Courier]:
+    async def export(self, text: str) -> AsyncIterator[Sender]:
         """The instance's whole file system as a tar stream, without what is mounted in it."""
         instance_id = self._instances.get(text).id
 
         @contextlib.asynccontextmanager
-        async def place() -> AsyncIterator[Courier]:
+        async def place() -> AsyncIterator[Sender]:
             async with (
-                self._entrance(instance_id, "export") as entrance,
-                archive.sending(replace(entrance, pid=0), "/.", follow=False) as courier,
+                self._access(instance_id, "export") as access,
+                access.exporting() as courier,
             ):
                 yield courier
 
@@ -79,13 +79,13 @@ class Files:
             yield courier
 
     @contextlib.asynccontextmanager
-    async def changes(self, text: str) -> AsyncIterator[Courier]:
+    async def changes(self, text: str) -> AsyncIterator[Sender]:
         """What the instance has changed of its image's files: JSON objects, one a line, with
         `kind` (A: added, C: changed, D: deleted) and `path`."""
         instance_id = self._instances.get(text).id
 
         @contextlib.asynccontextmanager
-        async def place() -> AsyncIterator[Courier]:
+        async def place() -> AsyncIterator[Sender]:
             async with self._lifecycle.mounted(instance_id, "diff") as instance:
                 points = made(mount.destination for mount in instance.spec.mounts)
                 layers = Layers(
@@ -102,7 +102,7 @@ class Files:
             yield courier
 
     @contextlib.asynccontextmanager
-    async def _entrance(self, instance_id: str, action: str) -> AsyncIterator[Entrance]:
+    async def _access(self, instance_id: str, action: str) -> AsyncIterator[Access]:
         """A copy sees what is mounted in the instance, of one that does not run too."""
         async with self._lifecycle.mounted(instance_id, action) as instance:
             if action == "copy" and not instance.pid:

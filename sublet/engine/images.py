@@ -27,7 +27,7 @@ from sublet.drivers.registry import buildah
 from sublet.drivers.registry.bases import base_id
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
-from sublet.drivers.squashfs import Producer
+from sublet.drivers.squashfs import Source
 from sublet.drivers.store import files
 from sublet.drivers.store.images import ImageStore
 from sublet.engine.collecting import Collecting, InUse, Pruned, Removed
@@ -180,14 +180,14 @@ class Images:
 
     async def pack_output(
         self,
-        producer: Producer,
+        producer: Source,
         config: ImageConfig,
         *,
         name: str = "",
         output: str = "",
         report: Report = silent,
     ) -> Image:
-        """Take the tar archive that a program writes into the store, and, with `output`, into
+        """Take the tar archive that somebody writes into the store, and, with `output`, into
         that file; into the file alone without a name. Raises InvalidArgument, DiskFull."""
         names = (str(Reference.parse(name)),) if name else ()
         if output:

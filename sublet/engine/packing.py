@@ -130,7 +130,7 @@ class Packing:
 
     async def pack_output(
         self,
-        producer: squashfs.Producer,
+        producer: squashfs.Source,
         config: ImageConfig,
         names: tuple[str, ...],
         output: Path | None,

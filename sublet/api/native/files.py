@@ -18,7 +18,7 @@ from sublet.api.native import render
 from sublet.api.native.streaming import Report, respond
 from sublet.api.native.strict import only_known
 from sublet.domain.errors import Cancelled, SubletError
-from sublet.drivers.container.archive import Courier
+from sublet.drivers.access import Sender
 from sublet.engine.commits import Wish
 from sublet.engine.verbs import Verbs
 
@@ -55,7 +55,7 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
 
 
 async def _sent(
-    source: AbstractAsyncContextManager[Courier], media: str = "application/x-tar"
+    source: AbstractAsyncContextManager[Sender], media: str = "application/x-tar"
 ) -> Streamed:
     """The response, once the first bytes are there."""
     async with AsyncExitStack() as stack:

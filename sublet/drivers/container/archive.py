@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 from sublet.archive.transfer import Received
@@ -31,6 +32,38 @@ class Entrance:
     at: Places
     pid: int = 0
     started: int = 0
+
+    @asynccontextmanager
+    async def sending(self, path: str, *, follow: bool) -> AsyncIterator[Courier]:
+        """Have the file or directory at `path` sent."""
+        job = Job("send", path, -1, -1, -1, follow=follow)
+        async with _working(self, job, stdin=asyncio.subprocess.DEVNULL) as courier:
+            yield courier
+
+    @asynccontextmanager
+    async def receiving(self, path: str, *, archive: bool, keep: bool) -> AsyncIterator[Courier]:
+        """Have what is fed unpacked at `path`; `archive`, `keep` as of `Job`."""
+        job = Job("receive", path, -1, -1, -1, archive=archive, keep=keep)
+        async with _working(self, job, stdin=asyncio.subprocess.PIPE) as courier:
+            yield courier
+
+    @asynccontextmanager
+    async def exporting(self) -> AsyncIterator[Courier]:
+        """Have the whole root sent, without what is mounted in it."""
+        async with replace(self, pid=0).sending("/.", follow=False) as courier:
+            yield courier
+
+    @contextmanager
+    def producing(self) -> Iterator[Producer]:
+        """What writes the whole root to a packer, as long as the block lasts."""
+        with _doors(replace(self, pid=0)) as (user, mount, root):
+            job = Job("send", "/.", user, mount, root)
+            passed = tuple(fd for fd in (user, mount, root) if fd >= 0)
+
+            def explain(result: run.Result) -> SubletError:
+                return _error(result.code, result.stderr.encode())
+
+            yield Producer(inside.argv(job), explain, {"pass_fds": passed})
 
 
 class Courier:
@@ -88,45 +121,14 @@ def _error(code: int, complaint: bytes) -> SubletError:
         return run.failure(["sublet-inside"], result)
 
 
-@contextlib.asynccontextmanager
-async def sending(entrance: Entrance, path: str, *, follow: bool) -> AsyncIterator[Courier]:
-    """Have the file or directory at `path` sent."""
-    job = Job("send", path, -1, -1, -1, follow=follow)
-    async with _working(entrance, job, stdin=asyncio.subprocess.DEVNULL) as courier:
-        yield courier
-
-
-@contextlib.asynccontextmanager
-async def receiving(
-    entrance: Entrance, path: str, *, archive: bool, keep: bool
-) -> AsyncIterator[Courier]:
-    """Have what is fed unpacked at `path`; `archive`, `keep` as of `Job`."""
-    job = Job("receive", path, -1, -1, -1, archive=archive, keep=keep)
-    async with _working(entrance, job, stdin=asyncio.subprocess.PIPE) as courier:
-        yield courier
-
-
-@contextlib.contextmanager
-def producing(entrance: Entrance) -> Iterator[Producer]:
-    """What writes the whole root to a packer, as long as the block lasts."""
-    with _doors(entrance) as (user, mount, root):
-        job = Job("send", "/.", user, mount, root)
-        passed = tuple(fd for fd in (user, mount, root) if fd >= 0)
-
-        def explain(result: run.Result) -> SubletError:
-            return _error(result.code, result.stderr.encode())
-
-        yield Producer(inside.argv(job), explain, {"pass_fds": passed})
-
-
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def comparing(layers: Layers) -> AsyncIterator[Courier]:
     """Have the changes of a writable layer sent, one JSON object a line."""
     async with _started(difference.argv(layers), (), asyncio.subprocess.DEVNULL) as courier:
         yield courier
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def _working(entrance: Entrance, job: Job, *, stdin: int) -> AsyncIterator[Courier]:
     with contextlib.ExitStack() as doors:
         user, mount, root = doors.enter_context(_doors(entrance))
@@ -137,7 +139,7 @@ async def _working(entrance: Entrance, job: Job, *, stdin: int) -> AsyncIterator
             yield courier
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def _started(argv: list[str], passed: tuple[int, ...], stdin: int) -> AsyncIterator[Courier]:
     reader, writer = os.pipe()
     try:
@@ -166,7 +168,7 @@ async def _connected(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTranspo
     return stream, pipe
 
 
-@contextlib.contextmanager
+@contextmanager
 def _doors(entrance: Entrance) -> Iterator[tuple[int, int, int]]:
     """Descriptors of user namespace, mount namespace and root; -1 for what is not used."""
     with contextlib.ExitStack() as stack:

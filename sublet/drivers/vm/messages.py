@@ -81,10 +81,11 @@ class GuestDisk:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What tells a guest from another that began as the same memory."""
+    """What tells a guest from another that began as the same memory; an empty name, or machine id,
+    is left as it is."""
 
-    hostname: str
-    machine_id: str
+    hostname: str = ""
+    machine_id: str = ""
     nics: tuple[Nic, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     """Contents of files by their absolute paths: /etc/hosts, /etc/resolv.conf and the like."""
@@ -119,6 +120,7 @@ def configure(guest: Guest, entropy: bytes, time: float) -> bytes:
         *(f"sysctl={name} {value}" for name, value in guest.sysctls.items()),
     ]
     flags = {"stdin": guest.stdin, "readonly": guest.read_only, "rootdisk": guest.root_disk}
+    flags["tool"] = guest.command.tool
     entries += [f"{name}=1" for name, wanted in flags.items() if wanted]
     if guest.shm:
         entries.append(f"shm={guest.shm}")
@@ -173,8 +175,10 @@ def _mount(disk: GuestDisk) -> str:
 
 
 def _identity(identity: Identity) -> Iterator[str]:
-    yield f"hostname={identity.hostname}"
-    yield f"machine-id={identity.machine_id}"
+    if identity.hostname:
+        yield f"hostname={identity.hostname}"
+    if identity.machine_id:
+        yield f"machine-id={identity.machine_id}"
     for index, nic in enumerate(identity.nics):
         yield f"nic={index} {nic.mac} {nic.address}/{nic.prefix} {nic.gateway or '-'}"
     yield from (f"file={path}\n{content}" for path, content in identity.files.items())

@@ -1,0 +1,125 @@
+"""The agent's own program in a guest (`guest/copy.c`), which works on the instance's files.
+
+What it answers was written inside the tenant's machine: it is bounded, and shown as plain text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from sublet.archive import failures
+from sublet.domain.errors import CopyFailed, CorruptArchive, StartFailed, SubletError, WrongState
+from sublet.drivers.container import protocol
+from sublet.drivers.container.protocol import Tell
+from sublet.drivers.vm.messages import Command
+from sublet.drivers.vm.streams import GuestExecution
+
+Execute = Callable[[str, Command], Awaitable[GuestExecution]]
+"""Starts a process in the guest of an instance."""
+
+SILENCE = 120.0
+"""Seconds for which a guest may have nothing to say, when it is its turn."""
+
+PATIENCE = 5.0
+"""Seconds in which the program may tidy up, when its input has ended too early."""
+
+_COMPLAINT, _SHOWN = 8192, 400
+_REASONS: dict[str, Callable[[str], SubletError]] = {
+    "corrupt": CorruptArchive,
+    "special": failures.special,
+    "directory": failures.occupied,
+    "no-directory": failures.no_directory,
+    "way-out": failures.leads_out,
+}
+
+
+def explain(code: int, complaint: bytes) -> SubletError:
+    """The error that the program has told: `REASON ABOUT`, or a number of errno(3) and a path."""
+    reason, _, about = complaint.decode(errors="replace").partition(" ")
+    about = "".join(c if c.isprintable() else "?" for c in about[:_SHOWN])
+    if reason.isascii() and reason.isdigit() and len(reason) < 4:
+        number = int(reason)
+        return failures.explained(OSError(number, os.strerror(number)), about)
+    if reason in _REASONS and about:
+        return _REASONS[reason](about)
+    return CopyFailed(f"The machine did not finish it; its program ended with {code}.")
+
+
+class Tool:
+    """The program at its work, until its connection ends."""
+
+    def __init__(self, execution: GuestExecution) -> None:
+        self._execution = execution
+        self._connection = execution.connection
+        self._ended = False
+
+    async def output(self, silence: float | None = SILENCE) -> AsyncIterator[bytes]:
+        """What it writes; then the error for which that is not all."""
+        complaint = b""
+        while True:
+            message = await self._heard(silence)
+            if message.kind == Tell.OUTPUT:
+                yield message.data
+            elif message.kind == Tell.ERRORS:
+                complaint = (complaint + message.data)[:_COMPLAINT]
+            elif message.kind == Tell.EXITED:
+                self._ended = True
+                if message.number:
+                    raise explain(message.number, complaint)
+                return
+
+    async def answer(self, most: int, silence: float | None = SILENCE) -> bytes:
+        """All that it writes, which must not be more than `most` bytes."""
+        found = b""
+        async for piece in self.output(silence):
+            found += piece
+            if len(found) > most:
+                raise CopyFailed("The machine's answer is too long.")
+        return found
+
+    async def _heard(self, silence: float | None) -> protocol.Message:
+        try:
+            async with asyncio.timeout(silence):
+                message = await protocol.receive(self._connection)
+        except TimeoutError as error:
+            raise StartFailed(
+                f"The machine has said nothing for {silence:g} s.",
+                hint="It may be too busy, or hang; `sublet logs` may tell.",
+            ) from error
+        if message is None:
+            self._ended = True
+            raise WrongState("The instance has ended meanwhile.", hint="Try again.")
+        return message
+
+    async def send(self, data: bytes) -> None:
+        """Give it input; ignored when it has ended."""
+        await self._execution.streams.send(data)
+
+    async def close_input(self) -> None:
+        """Let it read an end of file."""
+        await self._execution.streams.close_input()
+
+    async def close(self, *, tidy: bool) -> None:
+        """End it; before, one that unpacks (`tidy`) may remove the file that is incomplete."""
+        if tidy and not self._ended:
+            with contextlib.suppress(SubletError, OSError, TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await self.close_input()
+                    async for _ in self.output():
+                        pass
+        self._execution.close()
+
+
+@asynccontextmanager
+async def working(execute: Execute, instance_id: str, *args: str) -> AsyncIterator[Tool]:
+    """The program at the job `args`, until the block ends."""
+    command = Command(("files", *args), tool=True)
+    tool = Tool(await execute(instance_id, command))
+    try:
+        yield tool
+    finally:
+        await asyncio.shield(tool.close(tidy=args[0] == "receive"))
