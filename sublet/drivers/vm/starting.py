@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sublet.domain.errors import MemoryUnusable
+from sublet.domain.errors import MemoryUnusable, SubletError
 from sublet.drivers import trace
 from sublet.drivers.cgroup import SUPERVISORS, Cgroups
 from sublet.drivers.container.streams import Attachment
@@ -27,6 +28,8 @@ from sublet.drivers.vm.qmp import monitor
 from sublet.drivers.vm.streams import NeverReady
 from sublet.drivers.vm.supervisor import Start, Supervision
 from sublet.drivers.vm.templates import Templates, Turn
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +163,19 @@ class Starting:
         )
 
     async def _keep(self, start: Start, turn: Turn) -> None:
-        """Make a template of the guest that has booted, and let that go on."""
+        """Make a template of the guest that has booted, and let that go on. Where none can be made,
+        the disk being full, say, the machine starts all the same."""
         await start.quiesce()
-        saving = await turn.begin(None)
         async with monitor(self._place.run) as machine:
-            await machine.stop()
-            await dump(machine, saving, self._qemu(), self._plan.size.memory)
+            try:
+                saving = await turn.begin(None)
+                await machine.stop()
+                await dump(machine, saving, self._qemu(), self._plan.size.memory)
+                turn.keep()
+            except (SubletError, OSError) as error:
+                log.warning("no template is made of %s: %s", self._plan.instance_id, error)
             await machine.resume()
         await start.go_on()
-        turn.keep()
 
     def _qemu(self) -> int:
         return next(iter(self._cgroups.pids(self._plan.instance_id)), 0)

@@ -192,6 +192,7 @@ class Templates:
             entry.failed = time.monotonic()
         finally:
             entry.making.release()
+            await saving.discard()
         await self.collect(shape.platform)
 
     def give_up(self, shape: Shape) -> None:
