@@ -49,14 +49,25 @@ static void execute(struct channel *channel) {
     }
 }
 
+/* Half a request could ask for less confinement than the whole. */
+static void refuse_cut(struct channel *channel) {
+    struct problem problem;
+    fail(&problem, 125, 0, "The machine has no room for a request that large.");
+    channel_refuse(channel, &problem);
+    channel->cut = false;
+    channel->wants_shut = true;
+}
+
 /* A request in pieces; the empty one is the last. */
 static void gather(struct channel *channel, int type, const char *data, size_t length) {
     channel->owed += (uint32_t)length;
     if (length) {
-        text_add(&channel->request, data, length);
+        channel->cut = !text_add(&channel->request, data, length) || channel->cut;
         return;
     }
-    if (type == EXECUTE)
+    if (channel->cut)
+        refuse_cut(channel);
+    else if (type == EXECUTE)
         execute(channel);
     else if (type == CONFIGURE)
         machine_configure(channel);

@@ -104,6 +104,7 @@ struct channel {
     char *words;
     size_t length;
     struct text request;
+    bool cut; /* not all of the request is there */
     struct process process;
     bool readable[2];
 };

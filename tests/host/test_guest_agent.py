@@ -239,6 +239,15 @@ def test_large_request(guest: Machine) -> None:
     assert guest.run("sh", "-c", "echo ${#BIG}", extra=(f"env=BIG={big}",)) == "100000\n"
 
 
+def test_request_that_is_too_large_is_refused_as_a_whole(guest: Machine) -> None:
+    unlimited = "y" * (17 << 20)
+    assert refused(guest, "arg=id", f"env=X={unlimited}", "user=web") == (
+        125,
+        "The machine has no room for a request that large.",
+    )
+    assert guest.run("id", "-u") == "0\n"
+
+
 def test_files_in_and_out(guest: Machine) -> None:
     """`tool`: our busybox in the instance's root, which needs no tar of its own."""
     packed = io.BytesIO()
