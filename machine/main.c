@@ -52,16 +52,16 @@ static _Noreturn void misuse(const char *what) {
     die(what);
 }
 
-static int number(const char *text, int least) {
+static unsigned number(const char *text, unsigned least, unsigned most) {
     char *end;
-    long value = strtol(text, &end, 10);
-    if (*end || end == text || value < least || value > INT32_MAX)
+    unsigned long long value = strtoull(text, &end, 10);
+    if (*end || end == text || *text == '-' || value < least || value > most)
         misuse(text);
-    return (int)value;
+    return (unsigned)value;
 }
 
 static void pass(struct options *options, const char *text) {
-    if (options->passed == PASSED_MOST || number(text, PASSED) != PASSED + options->passed ||
+    if (options->passed == PASSED_MOST || (int)number(text, PASSED, INT32_MAX) != PASSED + options->passed ||
         fcntl(PASSED + options->passed, F_GETFD) < 0)
         misuse("--fd has to name 4, 5 and so on");
     options->passed++;
@@ -77,11 +77,11 @@ static void take_option(struct options *options, int option) {
     case 'c': entrances_add(&options->cgroups.inner, optarg); break;
     case 'O': options->cgroups.own_tree = optarg; break;
     case 'C': options->cgroups.tree = optarg; break;
-    case 'u': options->jail.uid = (uid_t)number(optarg, 1); break;
+    case 'u': options->jail.uid = number(optarg, 1, UINT32_MAX - 1); break;
     case 'k': options->jail.kvm = true; break;
     case 'r': resumed = true; break;
     case 'R': options->plan.ready = true; break;
-    case 't': options->plan.deadline = number(optarg, 1); break;
+    case 't': options->plan.deadline = (int)number(optarg, 1, INT32_MAX / 1000); break;
     case 'f': pass(options, optarg); break;
     case 'p': console_is_output = true; break;
     default: misuse("its options");

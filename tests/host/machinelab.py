@@ -24,7 +24,9 @@ from sublet.drivers.container.protocol import Ask, Message, Tell
 from sublet.drivers.vm.messages import Say
 
 PROGRAM = run.HELPER.with_name("sublet-machine")
-UID = 1_234_567_000
+UID = 4_234_567_000
+"""Half of all that there are for instances are above 2^31."""
+
 WINDOW, MOST = 65536, protocol.MESSAGE + 1
 DEADLINE = 20.0
 
