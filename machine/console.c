@@ -9,7 +9,14 @@
 
 #include "machine.h"
 
-enum { RECENT = 8192, PIECE = 16384, FILE_KEEPS = 64 << 10, FILE_MOST = 2 * FILE_KEEPS };
+enum {
+    RECENT = 8192,
+    PIECE = 16384,
+    FILE_KEEPS = 64 << 10,
+    FILE_MOST = 2 * FILE_KEEPS,
+    LAST_READS = 16,
+    LINE_WITHIN = 100, /* milliseconds until the log gets a line that does not end */
+};
 
 struct recent { /* a ring */
     char bytes[RECENT];
@@ -17,8 +24,12 @@ struct recent { /* a ring */
 };
 
 int console_fd = -1, words_fd = -1;
+bool console_is_output;
 static struct recent console, words;
 static char piece[PIECE];
+static char line[PIECE]; /* for the log: it comes byte by byte */
+static size_t line_length;
+static long long line_since;
 
 static void remember(struct recent *recent, const char *data, size_t length) {
     for (size_t n = 0; n < length; n++)
@@ -59,14 +70,53 @@ static void keep(const char *data, size_t length) {
         shorten(&file, now.st_size);
 }
 
-void console_read(bool is_output) {
+static void log_line(void) {
+    log_write("stdout", line, line_length);
+    line_length = 0;
+}
+
+static void gather(const char *data, size_t length) {
+    if (line_length + length > sizeof line)
+        log_line();
+    if (!line_length)
+        line_since = milliseconds();
+    memcpy(line + line_length, data, length);
+    line_length += length;
+    if (line[line_length - 1] == '\n')
+        log_line();
+}
+
+int console_wait(void) {
+    if (!line_length)
+        return -1;
+    long long left = line_since + LINE_WITHIN - milliseconds();
+    return left > 0 ? (int)left : 0;
+}
+
+void console_look(void) {
+    if (console_wait() == 0)
+        log_line();
+}
+
+void console_finish(void) {
+    for (int n = 0; n < LAST_READS; n++) {
+        console_read();
+        words_read();
+    }
+    if (line_length)
+        log_line();
+}
+
+void console_read(void) {
     size_t length = receive(&console_fd);
     if (!length)
         return;
     remember(&console, piece, length);
     keep(piece, length);
-    if (is_output)
-        output_spill(piece, length);
+    if (!console_is_output)
+        return;
+    output_spill(piece, length);
+    gather(piece, length);
 }
 
 void words_read(void) { remember(&words, piece, receive(&words_fd)); }

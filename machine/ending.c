@@ -26,10 +26,7 @@ static void settle(void) {
     channels_flush();
     for (size_t total = 0, got; total < LAST_READ && (got = agent_read()); total += got)
         channels_flush();
-    for (int n = 0; n < 16; n++) {
-        console_read(false);
-        words_read();
-    }
+    console_finish();
 }
 
 /* The last line that QEMU itself said. */

@@ -22,7 +22,7 @@ static const char *why; /* it was killed */
 static bool replaying;
 static bool answered; /* the guest, on the first connection */
 
-static long long milliseconds(void) {
+long long milliseconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;

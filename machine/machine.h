@@ -43,8 +43,13 @@ const char *root_enter(uid_t uid, bool kvm);
 
 extern int console_fd, words_fd; /* our ends; -1: it has ended */
 
-void console_read(bool is_output);
+extern bool console_is_output; /* what it prints counts as the main process's output */
+
+void console_read(void);
 void words_read(void);
+int console_wait(void);  /* milliseconds until console_look is to write into the log; -1: never */
+void console_look(void);
+void console_finish(void); /* take and write what is left of both */
 /* The end of both, as far as it can be printed; the length. */
 size_t console_tail(char *text, size_t size);
 size_t words_tail(char *text, size_t size);
@@ -127,7 +132,7 @@ ssize_t client_take(struct client *client, char *data);
 bool output_busy(void); /* somebody has not got the last piece */
 void output_give(char type, const char *data, size_t length);
 void output_owed(struct client *client); /* it takes something again */
-/* From the console: who is not ready to take it loses it, for a kernel waits for its console. */
+/* From the console, to the clients alone: who is not ready to take it loses it, for a kernel waits for its console. */
 void output_spill(const char *data, size_t length);
 
 /* configuration.c: what the machine was told to be, for a reboot inside */
@@ -172,6 +177,7 @@ void machine_replayed(char type, const char *text, size_t length);
 int machine_wait(void);  /* milliseconds until machine_look is to look at the clock; -1: never */
 void machine_look(void); /* has it ended, is it late, has who started it gone? */
 void note(const char *text); /* into the log */
+long long milliseconds(void);
 
 /* ending.c: why it has ended, and what is left for the daemon */
 

@@ -38,7 +38,6 @@ struct options {
 };
 
 static int signals = -1, listener = -1;
-static bool console_is_output;
 
 _Noreturn void die(const char *what) {
     char text[256];
@@ -225,12 +224,14 @@ static int fill(struct pollfd *set) {
     return BEFORE_CLIENTS + CLIENTS;
 }
 
+static int sooner(int a, int b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
+
 static void turn(void) {
     static bool more; /* to write, without waiting for anything */
     struct pollfd set[BEFORE_CLIENTS + CLIENTS];
     struct signalfd_siginfo info;
 
-    if (poll(set, (nfds_t)fill(set), more ? 0 : machine_wait()) < 0)
+    if (poll(set, (nfds_t)fill(set), more ? 0 : sooner(machine_wait(), console_wait())) < 0)
         return;
     while (read(signals, &info, sizeof info) > 0) {
     }
@@ -240,7 +241,7 @@ static void turn(void) {
     if (set[2].revents & (POLLIN | POLLHUP | POLLERR))
         agent_read();
     if (set[3].revents)
-        console_read(console_is_output);
+        console_read();
     if (set[4].revents)
         words_read();
     if (set[1].revents)
@@ -248,6 +249,7 @@ static void turn(void) {
     if (!output_busy())
         channel_deliver(MACHINE);
     more = agent_write();
+    console_look();
     machine_look();
 }
 

@@ -26,12 +26,8 @@ void output_owed(struct client *client) {
         client_drop(client);
 }
 
-static void record(char type, const char *data, size_t length) {
-    log_write(type == ERRORS ? "stderr" : "stdout", data, length);
-}
-
 void output_give(char type, const char *data, size_t length) {
-    record(type, data, length);
+    log_write(type == ERRORS ? "stderr" : "stdout", data, length);
     piece.type = type;
     piece.length = length;
     memcpy(piece.data, data, length);
@@ -43,7 +39,6 @@ void output_give(char type, const char *data, size_t length) {
 }
 
 void output_spill(const char *data, size_t length) {
-    record(OUTPUT, data, length);
     for (struct client *client = clients; client < clients + CLIENTS; client++)
         if (client->fd >= 0 && client->attached && !client->owed)
             packet_send(client->fd, OUTPUT, data, length);
