@@ -35,6 +35,7 @@ from sublet.drivers.store.instances import InstanceStore
 from sublet.drivers.store.networks import NetworkStore
 from sublet.drivers.store.snapshots import SnapshotStore
 from sublet.drivers.store.volumes import VolumeStore
+from sublet.drivers.vm.machines import Machines
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
 from sublet.engine.commits import Commits
@@ -87,7 +88,8 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     store, image_store = InstanceStore(database), ImageStore(database)
     network_store = NetworkStore(database)
     tasks, region = Tasks(), store.setting(REGION)
-    containers = Containers(config, Cgroups(config.identity))
+    cgroups = Cgroups(config.identity)
+    containers = Containers(config, cgroups)
     parts = Parts(
         config=config,
         rentable=rentable(os.cpu_count() or 1, host.memory(), config.overcommit, config.reserve),
@@ -95,6 +97,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         network_store=network_store,
         image_store=image_store,
         containers=containers,
+        machines=Machines(config, cgroups, containers.pool, tasks.start),
         layers=Layers(containers.mounts / "images", config.root / "unpacked"),
         volumes=VolumeFiles(containers.pool, containers.mounts),
         volume_store=VolumeStore(database),

@@ -29,6 +29,8 @@ COMMANDS = {
     "kill": ("life", "Send a signal to instances"),
     "pause": ("life", "Freeze instances"),
     "unpause": ("life", "Let paused instances go on"),
+    "hibernate": ("life", "Keep the memory of VMs on disk and end them"),
+    "wake": ("life", "Let hibernated VMs go on where they were"),
     "rm": ("life", "Delete instances"),
     "wait": ("life", "Wait for instances to end, print their exit codes"),
     "rename": ("life", "Give an instance another name"),

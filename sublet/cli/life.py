@@ -113,6 +113,23 @@ def unpause(names: tuple[str, ...]) -> int:
 
 @click.command()
 @NAMES
+def hibernate(names: tuple[str, ...]) -> int:
+    """Keep the memory of running VMs on disk and end them; they take no memory of the host then.
+
+    `wake` lets them go on where they were, also after the host was down.
+    """
+    return each_named(names, Client().hibernate)
+
+
+@click.command()
+@NAMES
+def wake(names: tuple[str, ...]) -> int:
+    """Let hibernated VMs go on where they were; `start` does so, too."""
+    return each_named(names, Client().wake)
+
+
+@click.command()
+@NAMES
 @click.option("-f", "--force", is_flag=True, help="Running ones too; what is not there is fine.")
 @click.option("-v", "--volumes", is_flag=True, help="Volumes without a name as well.")
 def rm(names: tuple[str, ...], force: bool, volumes: bool) -> int:
@@ -179,6 +196,8 @@ COMMANDS = {
     "kill": kill,
     "pause": pause,
     "unpause": unpause,
+    "hibernate": hibernate,
+    "wake": wake,
     "rm": rm,
     "wait": wait,
     "rename": rename,

@@ -33,10 +33,11 @@ def snapshot() -> None:
 @snapshot.command()
 @click.argument("instance", metavar="INSTANCE", shell_complete=instance_names)
 @click.option("--name", default="", metavar="NAME", help="Name of the snapshot.")
-def create(instance: str, name: str) -> None:
+@click.option("--memory", is_flag=True, help="Of a running VM, keep the memory as well.")
+def create(instance: str, name: str, memory: bool) -> None:
     """Take a snapshot and print its id; a running instance is paused for a moment."""
     with Progress() as progress:
-        made = Client().snapshot(instance, name, progress=progress)
+        made = Client().snapshot(instance, name, memory=memory, progress=progress)
     print(made["id"])
 
 
@@ -53,12 +54,13 @@ def ls(instance: str, quiet: bool, as_json: bool) -> None:
         for row in rows:
             print(row["id"])
     else:
-        print_table(("ID", "NAME", "INSTANCE", "SIZE", "CREATED"), [_row(row) for row in rows])
+        print_table(("ID", "NAME", "INSTANCE", "KEEPS", "SIZE", "CREATED"), [_row(r) for r in rows])
 
 
 def _row(row: dict[str, Any]) -> list[str]:
-    size = format_bytes(row["size"])
-    return [row["id"], row["name"] or "-", row["instance_name"], size, ago(row["created"])]
+    keeps = "disk and memory" if row["memory"] else "disk"
+    about = [row["id"], row["name"] or "-", row["instance_name"], keeps]
+    return [*about, format_bytes(row["size"]), ago(row["created"])]
 
 
 @snapshot.command()
@@ -94,7 +96,8 @@ snapshot.add_command(ls)
 def fork(source: str, name: str, ports: tuple[str, ...]) -> None:
     """Make an instance with the files that INSTANCE has now, or SNAPSHOT has kept; print its id.
 
-    It runs if its source does. Volumes that have a name are shared, others are copied.
+    It runs if its source does; of a running VM, and of a snapshot with memory, it goes on where
+    that was, under an identity of its own. Volumes that have a name are shared, others are copied.
     """
     with Progress() as progress:
         made = Client().fork_of(source, name, ports=ports, progress=progress)
@@ -107,7 +110,8 @@ def fork(source: str, name: str, ports: tuple[str, ...]) -> None:
 def rollback(instance: str, kept: str) -> None:
     """Give INSTANCE back the files that its SNAPSHOT has kept; what it has now is lost.
 
-    A running instance is stopped and started again.
+    A running instance is stopped and started again; of a snapshot with memory, a VM goes on
+    where it was then.
     """
     with Progress() as progress:
         Client().rollback(instance, kept, progress=progress)

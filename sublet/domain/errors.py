@@ -174,6 +174,14 @@ class WrongState(SubletError):
     status = 409
 
 
+class HibernateNeedsVm(SubletError):
+    """Memory was to be kept of what is no VM: a container's is part of the host's kernel."""
+
+    code = "hibernate-needs-vm"
+    status = 409
+    default_hint = "Run it with --vm to keep its memory; `sublet pause` keeps a container in place."
+
+
 class NotHealthy(SubletError):
     """An instance that was waited for ended, or became unhealthy, first."""
 

@@ -34,7 +34,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
         {State.RUNNING, State.STOPPING, State.STOPPED, State.HIBERNATING, State.SHUTTING_DOWN}
     ),
     State.STOPPING: frozenset({State.STOPPED, State.SHUTTING_DOWN}),
-    State.STOPPED: frozenset({State.PENDING, State.SHUTTING_DOWN}),
+    State.STOPPED: frozenset({State.PENDING, State.HIBERNATED, State.SHUTTING_DOWN}),
     State.HIBERNATING: frozenset(
         {State.HIBERNATED, State.RUNNING, State.STOPPED, State.SHUTTING_DOWN}
     ),
@@ -47,6 +47,10 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 LIVE = frozenset({State.RUNNING, State.PAUSED, State.STOPPING})
 """States in which the instance has a process."""
+
+
+HELD = LIVE | {State.HIBERNATING}
+"""States in which it holds what a running one does: its machine may be there yet."""
 
 
 def check_transition(name: str, old: State, new: State) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import posixpath
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sublet.domain.errors import InvalidArgument
@@ -24,6 +26,17 @@ def vcpus(size: Size) -> int:
     """The CPUs that a guest sees: it has no fractions of one; what it may use of them is the
     host's to limit."""
     return max(1, math.ceil(size.cpus))
+
+
+_INITS = frozenset({"init", "systemd", "openrc-init", "runit-init", "s6-svscan", "dinit"})
+_BINARIES = frozenset({"/", "/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/lib/systemd"})
+
+
+def boots(args: Sequence[str]) -> bool:
+    """Whether a command is an init system: it is the guest's first process then, not a child of
+    ours, and has the machine to itself."""
+    directory, name = posixpath.split(args[0]) if args else ("", "")
+    return name in _INITS and directory in _BINARIES | {"/lib/systemd"}
 
 
 def check_machine(spec: InstanceSpec) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.instance import HELD, Instance, State
 
 
 class Fate(StrEnum):
     """`adopt`: it runs, watch it; `finish`: it ended unseen; `stop`: its start was cut off, and
-    it stays; `remove`: it goes; `complete-removal`: it was going; `leave`: it is well."""
+    it stays; `remove`: it goes; `complete-removal`: it was going; `leave`: it is well;
+    `sleep`: its memory is on disk, or was to be."""
 
     ADOPT = "adopt"
     FINISH = "finish"
@@ -17,11 +18,14 @@ class Fate(StrEnum):
     REMOVE = "remove"
     COMPLETE_REMOVAL = "complete-removal"
     LEAVE = "leave"
+    SLEEP = "sleep"
 
 
 def fate(instance: Instance, *, alive: bool) -> Fate:
     """What becomes of it; `alive`: its supervisor still runs."""
-    if instance.state in LIVE:
+    if instance.state in (State.HIBERNATING, State.HIBERNATED) and not alive:
+        return Fate.SLEEP
+    if instance.state in HELD:
         return Fate.ADOPT if alive else Fate.FINISH
     if instance.state is State.PENDING:
         return Fate.STOP if instance.kept else Fate.REMOVE

@@ -33,7 +33,8 @@ class VolumeFiles:
     def _base(self, anonymous: bool) -> Path:
         return (self.pool.directory if anonymous else self.pool.root) / "volumes"
 
-    def _image(self, volume: Volume) -> Path:
+    def image(self, volume: Volume) -> Path:
+        """The file of a limited volume, or of one that is the disk of VMs."""
         return self.directory(volume) / "disk.img"
 
     def data(self, volume: Volume) -> Path:
@@ -46,7 +47,7 @@ class VolumeFiles:
         directory = self.directory(volume)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if volume.size:
-            point, image = self.mounts / volume.id, self._image(volume)
+            point, image = self.mounts / volume.id, self.image(volume)
             if not image.exists():
                 await limited.create(image, volume.size)
             if not os.path.ismount(point):
@@ -55,6 +56,22 @@ class VolumeFiles:
         data = self.data(volume)
         data.mkdir(mode=0o755, exist_ok=True)
         return data
+
+    def reserve(self, volume: Volume, user: str) -> Path:
+        """The directory of a volume that the host does not mount; the user has it. Idempotent."""
+        self._users.setdefault(volume.id, set()).add(user)
+        directory = self.directory(volume)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory
+
+    def empty(self, volume: Volume) -> bool:
+        """Whether nobody has put anything into an unlimited volume."""
+        data = self.directory(volume) / "data"
+        return not data.exists() or not any(os.scandir(data))
+
+    def held(self, volume: Volume) -> bool:
+        """Whether anybody uses it now."""
+        return bool(self._users.get(volume.id))
 
     def adopt(self, volume: Volume, user: str) -> None:
         """Note that a living instance uses the volume."""

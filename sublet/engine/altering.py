@@ -29,16 +29,21 @@ async def still(lifecycle: Lifecycle, instance_id: str) -> AsyncIterator[bool]:
 
     For who has its lock: nobody else lets them go meanwhile. It is not shown as paused.
     """
-    current, cgroups = lifecycle.parts.store.get(instance_id), lifecycle.parts.containers.cgroups
+    current = lifecycle.parts.store.get(instance_id)
     if current is None or current.state not in LIVE - {State.PAUSED}:
         yield False
         return
+    if current.spec.vm:
+        async with lifecycle.parts.machines.frozen(instance_id):
+            yield True
+        return
+    runner = lifecycle.parts.runner(current)
     try:
-        await cgroups.freeze(instance_id, True)
+        await runner.freeze(instance_id, True)
         yield True
     finally:
         with contextlib.suppress(FileNotFoundError):  # it has ended, and its cgroup with it
-            await cgroups.freeze(instance_id, False)
+            await runner.freeze(instance_id, False)
 
 
 async def pause(lifecycle: Lifecycle, instance: Instance) -> None:
@@ -48,7 +53,7 @@ async def pause(lifecycle: Lifecycle, instance: Instance) -> None:
             raise WrongState(f"{current.name} is {current.state}, not running.")
         with trace.request("pause", current.id):
             with trace.step("freeze"):
-                await lifecycle.parts.containers.cgroups.freeze(current.id, True)
+                await lifecycle.parts.runner(current).freeze(current.id, True)
             with trace.step("row"):
                 _settle(lifecycle, current.id, State.RUNNING, State.PAUSED)
 
@@ -60,7 +65,7 @@ async def unpause(lifecycle: Lifecycle, instance: Instance) -> None:
             raise WrongState(f"{current.name} is {current.state}, not paused.")
         with trace.request("unpause", current.id):
             with trace.step("thaw"):
-                await lifecycle.parts.containers.cgroups.freeze(current.id, False)
+                await lifecycle.parts.runner(current).freeze(current.id, False)
             with trace.step("row"):
                 _settle(lifecycle, current.id, State.PAUSED, State.RUNNING)
 
@@ -112,12 +117,12 @@ async def update(
 
 def _limit(lifecycle: Lifecycle, current: Instance, altered: Instance) -> None:
     """Give a running instance its new limits; if the kernel refuses, the old ones stay."""
-    cgroups = lifecycle.parts.containers.cgroups
+    runner = lifecycle.parts.runner(current)
     try:
-        cgroups.limit(altered.id, altered.spec.size, altered.spec.pids_limit)
+        runner.limit(altered.id, altered.spec.size, altered.spec.pids_limit)
     except OSError as error:
         lifecycle.parts.store.update(current)
-        cgroups.limit(current.id, current.spec.size, current.spec.pids_limit)
+        runner.limit(current.id, current.spec.size, current.spec.pids_limit)
         raise WrongState(
             f"The kernel refuses these limits for {current.name}: {error.strerror}.",
             hint="It may use more memory than that; stop something in it first.",

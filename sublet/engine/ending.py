@@ -9,7 +9,7 @@ from dataclasses import replace
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.signals import signal_number
-from sublet.drivers import processes, trace
+from sublet.drivers import trace
 from sublet.engine.lifecycle import LOST, Lifecycle
 
 STOP_TIMEOUT = 10.0
@@ -39,16 +39,22 @@ async def kill(lifecycle: Lifecycle, instance: Instance, number: int) -> None:
     signal reaches it when it goes on."""
     if number in (signal.SIGKILL, stop_signal(lifecycle, instance)):
         instance = unwanted(lifecycle, instance)
-        processes.send(instance.pid, instance.pid_start, number)
+        await send(lifecycle, instance, number)
         await thaw(lifecycle, instance)
     else:
-        processes.send(instance.pid, instance.pid_start, number)
+        await send(lifecycle, instance, number)
+
+
+async def send(lifecycle: Lifecycle, instance: Instance, number: int) -> None:
+    """Hand a signal to whoever runs the instance."""
+    runner = lifecycle.parts.runner(instance)
+    await runner.signal(instance.id, instance.pid, instance.pid_start, number)
 
 
 async def thaw(lifecycle: Lifecycle, instance: Instance) -> None:
     """Let a paused instance's processes run again; it is still shown as it was."""
     if instance.state is State.PAUSED:
-        await lifecycle.parts.containers.cgroups.freeze(instance.id, False)
+        await lifecycle.parts.runner(instance).freeze(instance.id, False)
 
 
 async def stop(lifecycle: Lifecycle, instance: Instance, timeout: float | None) -> None:
@@ -59,7 +65,7 @@ async def stop(lifecycle: Lifecycle, instance: Instance, timeout: float | None) 
     paused = instance
     if instance.state is not State.STOPPING:
         instance = lifecycle.move(instance, State.STOPPING)
-    processes.send(instance.pid, instance.pid_start, stop_signal(lifecycle, instance))
+    await send(lifecycle, instance, stop_signal(lifecycle, instance))
     await thaw(lifecycle, paused)
     await ended(lifecycle, instance, STOP_TIMEOUT if timeout is None else timeout)
 
@@ -71,7 +77,7 @@ async def ended(lifecycle: Lifecycle, instance: Instance, timeout: float) -> Non
         return
     done, _ = await asyncio.wait([future], timeout=timeout)
     if not done:
-        processes.send(instance.pid, instance.pid_start, signal.SIGKILL)
+        await send(lifecycle, instance, signal.SIGKILL)
         await lifecycle.visits.end(instance.id)  # a commit may have frozen it
         done, _ = await asyncio.wait([future], timeout=KILL_DEADLINE)
     if not done:

@@ -14,7 +14,7 @@ from sublet.domain.health import Health, Healthcheck, Report, Result
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.spec import ExecSpec
-from sublet.drivers.container.execution import Execution
+from sublet.drivers.runner import Execution
 from sublet.engine.lifecycle import Lifecycle
 
 log = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ from sublet.domain.image import ImageConfig
 from sublet.domain.instance import Instance
 from sublet.domain.spec import ExecSpec, check_exec
 from sublet.drivers import listing
-from sublet.drivers.container.execution import Execution
 from sublet.drivers.container.execution import execute as start_process
 from sublet.drivers.container.rootfs import Root
 from sublet.drivers.container.streams import Streams
 from sublet.drivers.namespaces import ID_COUNT
-from sublet.engine import plan
+from sublet.drivers.runner import Execution
+from sublet.engine import guests, plan
 from sublet.engine.lifecycle import Lifecycle
 
 
@@ -22,6 +22,17 @@ async def execute(lifecycle: Lifecycle, instance: Instance, spec: ExecSpec) -> E
     parts = lifecycle.parts
     image = parts.image_store.get(instance.digest)
     config = image.config if image else ImageConfig()
+    if instance.spec.vm:
+        command = guests.command(
+            instance,
+            config,
+            spec.command,
+            env=spec.env,
+            user=spec.user,
+            working_dir=spec.working_dir,
+            tty=spec.tty,
+        )
+        return await parts.machines.execute(instance.id, command)
     process = plan.process(
         instance,
         config,
@@ -38,7 +49,7 @@ async def execute(lifecycle: Lifecycle, instance: Instance, spec: ExecSpec) -> E
 def attach(lifecycle: Lifecycle, instance: Instance) -> Streams:
     """The first process's streams, from now on; others may have them too."""
     try:
-        return lifecycle.parts.containers.attach(instance.id)
+        return lifecycle.parts.runner(instance).attach(instance.id)
     except OSError as error:
         raise WrongState(f"{instance.name} has just ended.") from error
 

@@ -18,9 +18,9 @@ from sublet.domain.spec import ExecSpec, InstanceSpec, Market, check_again, chec
 from sublet.domain.waiting import Condition, reached
 from sublet.drivers import listing, trace
 from sublet.drivers.container import logs
-from sublet.drivers.container.execution import Execution
 from sublet.drivers.container.streams import Streams
-from sublet.engine import altering, ending, inside, plan, reading, seeds
+from sublet.drivers.runner import Execution
+from sublet.engine import altering, ending, hibernation, inside, plan, reading, seeds
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.reading import Window
@@ -185,6 +185,9 @@ class Instances:
         if instance.state in LIVE:
             self._awake(instance.id)
             return instance, self.attach(instance.id) if attach else None
+        if instance.state is State.HIBERNATED:
+            await self.wake(instance.id)
+            return self.get(instance.id), self.attach(instance.id) if attach else None
         if instance.state is not State.STOPPED:
             raise WrongState(f"{instance.name} is {instance.state}; it cannot be started.")
         with trace.request("start", instance.id):
@@ -215,6 +218,9 @@ class Instances:
         instance = await self._settled(text)
         if instance.state in LIVE:
             await ending.stop(self.lifecycle, instance, timeout)
+        elif instance.state is State.HIBERNATED:
+            async with self.lifecycle.locks.hold(instance.id, "stop"):
+                await hibernation.forget(self.lifecycle, self.lifecycle.current(instance))
         else:
             ending.unwanted(self.lifecycle, instance)
 
@@ -258,6 +264,17 @@ class Instances:
     async def unpause(self, text: str) -> None:
         """Let a paused instance go on."""
         await altering.unpause(self.lifecycle, self._live(text))
+
+    async def hibernate(self, text: str) -> None:
+        """Keep the memory of a running VM on disk, and end it."""
+        await hibernation.hibernate(self.lifecycle, await self._settled(text))
+
+    async def wake(self, text: str) -> None:
+        """Let a hibernated VM go on where it was."""
+        instance = await self._settled(text)
+        if instance.state is State.HIBERNATED:
+            self.admit(instance.spec)
+        await hibernation.wake(self.lifecycle, instance)
 
     async def rename(self, text: str, name: str) -> None:
         """Give the instance another name."""

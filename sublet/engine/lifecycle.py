@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,16 +21,19 @@ from sublet.domain import health
 from sublet.domain.errors import NoSuchImage, NoSuchInstance, SubletError, WrongState
 from sublet.domain.health import Health
 from sublet.domain.image import Image
-from sublet.domain.instance import LIVE, Instance, State, check_transition
+from sublet.domain.instance import HELD, LIVE, Instance, State, check_transition
 from sublet.domain.networks import Mode
 from sublet.domain.ports import Port
 from sublet.drivers import files, processes, trace
 from sublet.drivers.container.containers import Plan
 from sublet.drivers.container.streams import Streams
+from sublet.drivers.container.supervisor import Started
 from sublet.drivers.network import Endpoint
+from sublet.drivers.vm.memory import MemoryImage
 from sublet.engine import plan
 from sublet.engine.connections import Connections
 from sublet.engine.locks import Locks
+from sublet.engine.machines import MachineStarts
 from sublet.engine.observer import Observer
 from sublet.engine.parts import Parts
 from sublet.engine.visits import Visits
@@ -53,6 +56,7 @@ class Lifecycle:
         self.locks = Locks()
         self.connections = Connections(parts)
         self.volumes = Volumes(parts, self.locks)
+        self.machines = MachineStarts(parts, self.connections, self.volumes)
         self.visits = Visits(parts.tasks)
         self.observers: list[Observer] = []
         self._exits: OrderedDict[str, asyncio.Future[int]] = OrderedDict()
@@ -61,8 +65,11 @@ class Lifecycle:
 
     # Up
 
-    async def launch(self, instance: Instance, *, attach: bool = False) -> Streams | None:
-        """Bring a pending instance up; with `attach`, its streams from the first byte on.
+    async def launch(
+        self, instance: Instance, *, attach: bool = False, memory: MemoryImage | None = None
+    ) -> Streams | None:
+        """Bring a pending instance up; with `attach`, its streams from the first byte on, with
+        `memory` a VM as another one that goes on from there.
 
         If that fails, or is cancelled, what was made is taken away again; an instance
         that is not kept is removed.
@@ -71,7 +78,7 @@ class Lifecycle:
             if instance.kept:
                 instance = self._still_pending(instance)
             try:
-                instance, streams = await self._bring_up(instance, attach)
+                instance, streams = await self._bring_up(instance, attach, memory)
             except BaseExceptionGroup as group:
                 await self.anyway(self._abandon(instance, group.exceptions[0]))
                 raise group.exceptions[0] from None
@@ -94,9 +101,35 @@ class Lifecycle:
             raise WrongState(f"{current.name} is {current.state}; its start was called off.")
         return current
 
-    async def _bring_up(self, instance: Instance, attach: bool) -> tuple[Instance, Streams | None]:
-        parts, image = self.parts, self._image(instance)
-        endpoint = self.connections.endpoint(instance)
+    async def resume(
+        self, instance: Instance, memory: MemoryImage, begun: Callable[[], None]
+    ) -> Instance:
+        """Let a hibernated VM go on from its memory; the row as it is then. `begun` is called
+        before it does. To be watched."""
+        image = self._image(instance)
+        started, ports = await self.machines.start(instance, image, memory=memory, begun=begun)
+        return self._up(instance, image, started, ports)
+
+    def alive(self, instance: Instance) -> bool:
+        """Whether its supervisor runs."""
+        return processes.alive(instance.supervisor, instance.supervisor_start)
+
+    async def _bring_up(
+        self, instance: Instance, attach: bool, memory: MemoryImage | None
+    ) -> tuple[Instance, Streams | None]:
+        image = self._image(instance)
+        if instance.spec.vm:
+            started, ports = await self.machines.start(
+                instance, image, attach=attach, memory=memory, fork=True
+            )
+        else:
+            started, ports = await self._start_container(instance, image, attach)
+        return self._up(instance, image, started, ports), started.streams
+
+    async def _start_container(
+        self, instance: Instance, image: Image, attach: bool
+    ) -> tuple[Started, tuple[Port, ...]]:
+        parts, endpoint = self.parts, self.connections.endpoint(instance)
         uid_base = parts.network.uid_base(instance.slot)
         what = plan.container_plan(
             instance,
@@ -108,7 +141,12 @@ class Lifecycle:
             joined=self.connections.joined(instance),
         )
         what, ports = await self._make(instance, image, endpoint, what)
-        started = await parts.containers.start(what, attach=attach)
+        return await parts.containers.start(what, attach=attach), ports
+
+    def _up(
+        self, instance: Instance, image: Image, started: Started, ports: tuple[Port, ...]
+    ) -> Instance:
+        """The row of an instance that has just been started."""
         check = health.effective(instance.spec.health, image.config.healthcheck)
         instance = replace(
             instance,
@@ -122,7 +160,7 @@ class Lifecycle:
             kept=True,
             health=Health.STARTING if check else Health.NONE,
         )
-        return self.move(instance, State.RUNNING), started.streams
+        return self.move(instance, State.RUNNING)
 
     async def _make(
         self, instance: Instance, image: Image, endpoint: Endpoint, what: Plan
@@ -171,7 +209,8 @@ class Lifecycle:
 
     def watch(self, instance: Instance) -> None:
         """Wait in the background for the instance's end, and finish it."""
-        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        before = self._exits.get(instance.id)  # not done: it was hibernated, and somebody waits
+        ended = before if before and not before.done() else self._future()
         self._exits[instance.id] = ended
         self._exits.move_to_end(instance.id)
         while len(self._exits) > KEPT_EXITS and next(iter(self._exits.values())).done():
@@ -179,6 +218,10 @@ class Lifecycle:
         self.parts.tasks.start(f"watch {instance.name}", self._watch(instance, ended))
         for observer in self.observers:
             observer.up(instance)
+
+    @staticmethod
+    def _future() -> asyncio.Future[int]:
+        return asyncio.get_running_loop().create_future()
 
     async def _watch(self, instance: Instance, future: asyncio.Future[int]) -> None:
         await processes.ended(instance.supervisor, instance.supervisor_start)
@@ -190,8 +233,13 @@ class Lifecycle:
                     await self.finish(instance.id, code)
         except Exception:  # whatever it is: who waits for the end must hear of it
             log.exception("%s has ended but is not cleaned up", instance.name)
-        if not future.done():
+        if not future.done() and not self._asleep(instance.id):
             future.set_result(LOST if code is None else code)
+
+    def _asleep(self, instance_id: str) -> bool:
+        """Whether it goes on some day: that was not its end."""
+        instance = self.parts.store.get(instance_id)
+        return instance is not None and instance.state in (State.HIBERNATING, State.HIBERNATED)
 
     async def finish(self, instance_id: str, code: int | None) -> None:
         """Clean up after an instance that has ended, with the exit code if one is known."""
@@ -313,7 +361,7 @@ class Lifecycle:
     def move(self, instance: Instance, state: State, *, reason: str = "") -> Instance:
         """Write the instance's row in its new state, and tell."""
         check_transition(instance.name, instance.state, state)
-        if state not in LIVE:
+        if state not in HELD:
             instance = replace(instance, pid=0, pid_start=0, supervisor=0, supervisor_start=0)
         instance = replace(instance, state=state, reason=reason)
         self.parts.store.update(instance)

@@ -10,11 +10,12 @@ import logging
 import time
 
 from sublet.domain.errors import SubletError
-from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.instance import HELD, LIVE, Instance, State
 from sublet.domain.leftover import Leftover
 from sublet.domain.recovery import Fate, fate
 from sublet.drivers import processes
 from sublet.drivers.network import Endpoint
+from sublet.engine import hibernation
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.restarts import Restarts
@@ -60,20 +61,25 @@ class Reconciler:
 
     @staticmethod
     def _alive(instance: Instance) -> bool:
-        return instance.state in LIVE and processes.alive(
+        return instance.state in HELD and processes.alive(
             instance.supervisor, instance.supervisor_start
         )
 
     async def _adopt(self, instance: Instance) -> None:
         parts = self.parts
-        parts.layers.adopt(self.lifecycle.image_file(instance.digest), instance.id)
+        if instance.state is State.HIBERNATING:
+            instance = self.lifecycle.move(instance, State.RUNNING)
+        if instance.spec.vm:
+            await hibernation.drop(self.lifecycle, instance)  # it had just been woken
+        else:
+            parts.layers.adopt(self.lifecycle.image_file(instance.digest), instance.id)
         self.lifecycle.volumes.adopt(instance)
         await parts.network.announce(self.lifecycle.connections.endpoint(instance))
         self.lifecycle.watch(instance)
         self.lifecycle.tell("adopted", instance)
-        cgroups = parts.containers.cgroups  # a pause or an update may have been cut off
-        await cgroups.freeze(instance.id, instance.state is State.PAUSED)
-        cgroups.limit(instance.id, instance.spec.size, instance.spec.pids_limit)
+        runner = parts.runner(instance)  # a pause, a save or an update may have been cut off
+        await runner.freeze(instance.id, instance.state is State.PAUSED)
+        runner.limit(instance.id, instance.spec.size, instance.spec.pids_limit)
 
     async def _settle(self, instance: Instance, what: Fate) -> None:
         """Finish what the instance was in the middle of."""
@@ -91,6 +97,8 @@ class Reconciler:
                 await lifecycle.remove(instance, volumes=True)
             case Fate.COMPLETE_REMOVAL:
                 await lifecycle.complete_removal(instance)
+            case Fate.SLEEP:
+                await hibernation.recover(lifecycle, instance)
             case Fate.LEAVE:
                 pass
 
@@ -156,7 +164,7 @@ class Reconciler:
         """The ids of instances that run, or are about to, or have something done to them."""
         rows = self.parts.store.all()
         busy = {i.id for i in rows if self.lifecycle.locks.action(i.id)}
-        return busy | {i.id for i in rows if i.state in LIVE or i.state is State.PENDING}
+        return busy | {i.id for i in rows if i.state in HELD or i.state is State.PENDING}
 
     async def fix(self) -> list[Leftover]:
         """Remove all that `audit` finds; what it found."""

@@ -21,7 +21,9 @@ from sublet.domain.snapshots import Snapshot, forked
 from sublet.domain.volumes import Volume, renamed
 from sublet.drivers import copies, disk, files, trace, usage
 from sublet.drivers.copies import Part
-from sublet.engine import altering, seeds
+from sublet.drivers.vm import saving
+from sublet.drivers.vm.memory import MemoryImage
+from sublet.engine import altering, hibernation, seeds
 from sublet.engine.instances import Instances
 
 log = logging.getLogger(__name__)
@@ -65,21 +67,27 @@ class Snapshots:
 
     # Taking and removing
 
-    async def take(self, text: str, name: str = "") -> Snapshot:
-        """Keep the files of an instance as they are now; a running one is paused for a moment.
+    async def take(self, text: str, name: str = "", *, memory: bool = False) -> Snapshot:
+        """Keep the files of an instance as they are now, with `memory` that of a running VM, too;
+        a running one is paused for a moment.
 
-        Raises NoSuchInstance, DiskFull; nothing is left then.
+        Raises NoSuchInstance, HibernateNeedsVm, WrongState, DiskFull; nothing is left then.
         """
         instance = self.instances.get(text)
+        if memory:
+            hibernation.check_running(instance)
         if name:
             validate_name(name, "a snapshot")
         volumes = tuple(part.name for part in self._parts(instance)[1:])
-        snapshot = Snapshot(secrets.token_hex(6), name, instance.id, time.time(), volumes=volumes)
+        snapshot = Snapshot(
+            secrets.token_hex(6), name, instance.id, time.time(), volumes=volumes, memory=memory
+        )
         self._making.add(snapshot.id)
         self.store.put(snapshot)
         try:
             pairs = [(p, self.pool.snapshot(snapshot.id) / p.name) for p in self._parts(instance)]
-            paused = await self._copy(instance, pairs, "snapshot")
+            target = self._memory(snapshot).directory if memory else None
+            paused = await self._copy(instance, pairs, "snapshot", target)
             self.lifecycle.current(instance)  # raises, unless it is still there
         except BaseException:
             await self.lifecycle.anyway(self._remove(snapshot))
@@ -112,10 +120,30 @@ class Snapshots:
             found.append(Part(volume.name, directory, "data", point))
         return found
 
+    def _memory(self, snapshot: Snapshot) -> MemoryImage:
+        """Where the memory is, of a snapshot that has it."""
+        return MemoryImage(self.pool.snapshot(snapshot.id) / "memory-image")
+
+    @asynccontextmanager
+    async def _still(self, instance: Instance, memory: Path | None) -> AsyncIterator[bool]:
+        """It stands still, and its memory is at `memory`; False where it does not run."""
+        if memory is None:
+            async with altering.still(self.lifecycle, instance.id) as running:
+                yield running
+            return
+        hibernation.check_running(self.lifecycle.current(instance))
+        async with hibernation.saved(self.lifecycle, instance, memory):
+            yield True
+
     async def _copy(
-        self, instance: Instance, pairs: Sequence[tuple[Part, Path]], action: str
+        self,
+        instance: Instance,
+        pairs: Sequence[tuple[Part, Path]],
+        action: str,
+        memory: Path | None = None,
     ) -> float:
-        """Copy parts of an instance that may run; the seconds that it was paused."""
+        """Copy parts of an instance that may run, and its memory; the seconds that it was
+        paused."""
         spent = 0.0
 
         @asynccontextmanager
@@ -123,7 +151,7 @@ class Snapshots:
             nonlocal spent
             async with self.lifecycle.locks.hold(instance.id, action):
                 begun = time.monotonic()
-                async with altering.still(self.lifecycle, instance.id) as running:
+                async with self._still(instance, memory) as running:
                     with trace.step("pause"):
                         yield
                 spent = time.monotonic() - begun if running else 0.0
@@ -153,9 +181,10 @@ class Snapshots:
         self, source: str, name: str = "", ports: tuple[Port, ...] | None = None
     ) -> Instance:
         """A new instance with the files that an instance has now, or a snapshot has kept. It
-        runs if the instance runs, under an id, a name and an address of its own.
+        runs if the instance runs, under an id, a name and an address of its own; of a running
+        VM, or a snapshot with memory, it goes on from there.
 
-        Volumes that have a name are shared with the source, others are copied.
+        Volumes that have a name are shared with the source, others are copied, and all of a VM's.
         """
         snapshot, origin = self._source(source)
         volumes = {v.name: self.lifecycle.volumes.twin(v) for v in self._own(origin)}
@@ -163,7 +192,8 @@ class Snapshots:
         spec = connections.inherited(forked(origin.spec, name, ports), origin)
         names = {old: volume.name for old, volume in volumes.items()}
         spec = replace(spec, mounts=renamed(spec.mounts, names))
-        running = origin.state in LIVE
+        with_memory = snapshot.memory if snapshot else origin.spec.vm and origin.state in LIVE
+        running = origin.state in LIVE or with_memory
         fork = self.instances.add_fork(spec, origin.digest, running=running)
         try:
             async with self.lifecycle.locks.hold(fork.id, "fork"):
@@ -171,14 +201,16 @@ class Snapshots:
                 seeds.inherit(self.parts.config.root, origin.id, fork.id)
                 for volume in volumes.values():
                     self.parts.volume_store.add(volume)
-                await self._fill(fork, origin, snapshot, volumes)
+                memory = hibernation.image(self.lifecycle, fork) if with_memory else None
+                await self._fill(fork, origin, snapshot, volumes, memory)
             self.lifecycle.current(fork)  # raises, unless it is still there
         except BaseException:
             await self.lifecycle.anyway(self.lifecycle.remove(fork, volumes=True))
             raise
         self.lifecycle.tell("forked", fork, source=origin.id)
         if running:
-            await self.lifecycle.launch(fork)
+            await self.lifecycle.launch(fork, memory=memory)
+            await hibernation.drop(self.lifecycle, fork)
         else:
             self.lifecycle.move(replace(fork, kept=True), State.STOPPED)
         return self.parts.store.get(fork.id) or fork
@@ -203,29 +235,36 @@ class Snapshots:
         origin: Instance,
         snapshot: Snapshot | None,
         volumes: dict[str, Volume],
+        memory: MemoryImage | None,
     ) -> None:
-        """Give a fork, which does not run yet, its files."""
+        """Give a fork, which does not run yet, its files, and its memory."""
         targets = {name: self.parts.volumes.directory(v) for name, v in volumes.items()}
         targets["layer"] = self.parts.containers.writable.layer(fork.id).directory
         if snapshot is None:
             pairs = [(part, targets[part.name]) for part in self._parts(origin)]
-            await self._copy(origin, pairs, "fork")
+            await self._copy(origin, pairs, "fork", memory.directory if memory else None)
             self.lifecycle.current(origin)  # raises, unless it is still there
         else:
             kept = self._kept(snapshot, origin)
             await copies.copy([(part, targets[part.name]) for part, _ in kept], None)
+            if memory:
+                await saving.copy(self._memory(snapshot), memory.directory)
 
     # Rolling back
 
     async def roll_back(self, text: str, name: str) -> None:
         """Give an instance back the files that one of its snapshots has kept. A running one is
-        stopped and started again. Once it has begun it is carried through, across a crash too."""
+        stopped and started again; of a snapshot with memory it goes on from there.
+
+        Once it has begun it is carried through, across a crash too.
+        """
         instance = self.instances.get(text)
-        kept = self._kept(self.get(name, instance.id), instance)
+        snapshot = self.get(name, instance.id)
+        kept = self._kept(snapshot, instance)
         parts = [part for part in self._parts(instance) if part.name in {k.name for k, _ in kept}]
         with trace.request("rollback", instance.id):
             await self._prepare(parts, kept)
-            await self._swap(instance, parts)
+            await self._swap(instance, parts, snapshot)
 
     async def _prepare(self, parts: Sequence[Part], kept: Sequence[tuple[Part, Path]]) -> None:
         try:
@@ -236,7 +275,7 @@ class Snapshots:
             await self.lifecycle.anyway(copies.forget(parts))
             raise
 
-    async def _swap(self, instance: Instance, parts: Sequence[Part]) -> None:
+    async def _swap(self, instance: Instance, parts: Sequence[Part], snapshot: Snapshot) -> None:
         """Put what is prepared in its place, while the instance does not run."""
         running = instance.state in LIVE
         self.lifecycle.restarting.add(instance.id)
@@ -249,10 +288,21 @@ class Snapshots:
                 with trace.step("replace"):
                     await copies.replace(parts)
             self.lifecycle.tell("rolled-back", instance)
-            if running:
+            if snapshot.memory:
+                await self._go_on(instance, snapshot)
+            elif running:
                 await self.instances.start(instance.id)
         finally:
             self.lifecycle.restarting.discard(instance.id)
+
+    async def _go_on(self, instance: Instance, snapshot: Snapshot) -> None:
+        """Let a VM, whose disk is that of the snapshot again, go on with its memory."""
+        async with self.lifecycle.locks.hold(instance.id, "rollback"):
+            memory = hibernation.image(self.lifecycle, instance)
+            await saving.copy(self._memory(snapshot), memory.directory)
+            current = self.lifecycle.current(instance)
+            self.lifecycle.move(replace(current, wanted=True), State.HIBERNATED)
+        await self.instances.wake(instance.id)
 
     # Recovery
 

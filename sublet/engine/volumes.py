@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from sublet.domain.disk_usage import Usage
-from sublet.domain.errors import NoSuchVolume, VolumeInUse
+from sublet.domain.errors import InvalidArgument, NoSuchVolume, VolumeInUse
 from sublet.domain.image import ImageConfig
-from sublet.domain.instance import Instance
+from sublet.domain.instance import LIVE, Instance
 from sublet.domain.leftover import Leftover
 from sublet.domain.mounts import Mount, MountType, is_anonymous, validate_volume, with_volumes
 from sublet.domain.size import check_disk
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.volumes import Volume, names_of, removable
+from sublet.drivers.vm.disks import DEFAULT
 from sublet.engine.locks import Locks
 from sublet.engine.parts import Parts
 
@@ -144,8 +145,53 @@ class Volumes:
             mounts.append(mount)
         return tuple(mounts)
 
+    async def disks(self, instance: Instance) -> list[tuple[Mount, Path]]:
+        """The volumes of a VM, which are disks: each mount with its file, which is made where it
+        is not there. Raises VolumeInUse, InvalidArgument where a volume is no disk."""
+        found = []
+        for mount in instance.spec.mounts:
+            if mount.type is MountType.VOLUME:
+                async with self._alone(mount.source):
+                    found.append((mount, await self._disk(instance, mount.source)))
+        return found
+
+    async def _disk(self, instance: Instance, name: str) -> Path:
+        volume = self.store.get(name)
+        if volume is None:
+            volume = replace(self._new(name, DEFAULT, {}), raw=True)
+            self.store.add(volume)
+        others = [i.name for i in self.users(name) if i.id != instance.id and i.state in LIVE]
+        if others:
+            raise VolumeInUse(
+                f"The volume '{name}' is in use by {others[0]}: a disk has one VM at a time.",
+                hint=f"Stop it first: sublet stop {others[0]}.",
+            )
+        if not volume.raw:
+            volume = self._given_to_guests(volume)
+        file = self.files.reserve(volume, instance.id) / "disk.img"
+        if not file.exists():
+            await self.parts.machines.disks.volume(file, volume.size)
+        return file
+
+    def _given_to_guests(self, volume: Volume) -> Volume:
+        """From now on guests write its file system, and the host never mounts it again."""
+        if not volume.size and not self.files.empty(volume):
+            raise InvalidArgument(
+                f"The volume '{volume.name}' is a directory with files in it; a VM needs a disk.",
+                hint="Make another one for it, and copy: sublet volume create --size 10g NAME.",
+            )
+        volume = replace(volume, raw=True, size=volume.size or DEFAULT)
+        self.store.update(volume)
+        return volume
+
     async def _held(self, instance: Instance, mount: Mount, image: Path) -> Mount:
         volume = self.store.get(mount.source)
+        if volume and volume.raw:
+            raise InvalidArgument(
+                f"The volume '{volume.name}' is the disk of VMs: what a guest's kernel has "
+                "written there, this host does not mount.",
+                hint="Run it with --vm, or use another volume.",
+            )
         if volume is None:
             # Its own volumes must not be a way around an instance's limit.
             size = instance.spec.disk if is_anonymous(mount.source) else 0
@@ -178,13 +224,17 @@ class Volumes:
         return self._locks.hold(f"volume {name}", "volume")
 
     def own(self, instance: Instance) -> list[Volume]:
-        """The volumes without a name that only this instance has: what is copied with it."""
+        """The volumes without a name that only this instance has, of a VM all: what is copied
+        with it."""
+        if instance.spec.vm:  # they are its disks: what its memory says goes with them
+            return self._of(instance)
         found = [volume for volume in self._of(instance) if volume.anonymous]
         return [volume for volume in found if len(self.users(volume.name)) == 1]
 
     def twin(self, volume: Volume) -> Volume:
         """Another volume without a name, like this one, for a copy of it; not recorded yet."""
-        return self._new(secrets.token_hex(32), volume.size, volume.labels)
+        twin = self._new(secrets.token_hex(32), volume.size, volume.labels)
+        return replace(twin, raw=volume.raw)
 
     def leftovers(self) -> list[Leftover]:
         """Directories and mounts of volumes that belong to nobody."""

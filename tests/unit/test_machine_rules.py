@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.machine import vcpus
+from sublet.domain.machine import boots, vcpus
 from sublet.domain.mounts import Mount, MountType
 from sublet.domain.privileges import Device
 from sublet.domain.size import Size
@@ -45,3 +45,19 @@ def test_what_a_vm_can_have() -> None:
 @pytest.mark.parametrize(("cpus", "seen"), [(0.05, 1), (1, 1), (1.5, 2), (4, 4)])
 def test_a_guest_sees_whole_cpus(cpus: float, seen: int) -> None:
     assert vcpus(Size(cpus, GIB, 0)) == seen
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (("/sbin/init",), True),
+        (("/lib/systemd/systemd", "--unit=rescue.target"), True),
+        (("/usr/lib/systemd/systemd",), True),
+        (("init",), False),
+        (("/opt/app/init",), False),
+        (("/usr/bin/postgres",), False),
+        ((), False),
+    ],
+)
+def test_an_init_system_boots_a_whole_machine(args: tuple[str, ...], expected: bool) -> None:
+    assert boots(args) is expected

@@ -72,6 +72,16 @@ def router(verbs: Verbs) -> APIRouter:
         await instances.unpause(name)
         return Response(status_code=204)
 
+    @routes.post("/{name}/hibernate", status_code=204)
+    async def hibernate_instance(name: str) -> Response:
+        await instances.hibernate(name)
+        return Response(status_code=204)
+
+    @routes.post("/{name}/wake", status_code=204)
+    async def wake_instance(name: str) -> Response:
+        await instances.wake(name)
+        return Response(status_code=204)
+
     @routes.post("/{name}/rename", status_code=204)
     async def rename_instance(name: str, new: str) -> Response:
         await instances.rename(name, new)

@@ -17,7 +17,10 @@ from sublet.engine.verbs import Verbs
 
 
 class NewSnapshot(Body):
+    """`memory`: that of a running VM, too."""
+
     name: str = ""
+    memory: bool = False
 
 
 class Fork(Body):
@@ -46,6 +49,7 @@ def router(verbs: Verbs) -> APIRouter:
             "created": render.time(snapshot.created),
             "size": await asyncio.to_thread(snapshots.size, snapshot),
             "volumes": list(snapshot.volumes),
+            "memory": snapshot.memory,
         }
 
     @routes.get("/snapshots")
@@ -65,7 +69,7 @@ def router(verbs: Verbs) -> APIRouter:
     async def take_snapshot(name: str, body: NewSnapshot, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
             report(f"Copying the files of {name}")
-            return await rendered(await snapshots.take(name, body.name))
+            return await rendered(await snapshots.take(name, body.name, memory=body.memory))
 
         return respond(request, operations, "snapshot", work)
 

@@ -22,7 +22,7 @@ from sublet.domain.mounts import Mount, MountType, in_order
 from sublet.domain.networks import Mode
 from sublet.domain.size import Size
 from sublet.domain.spec import LogConfig
-from sublet.drivers import disk, files, linux, mount, namespaces, trace
+from sublet.drivers import disk, files, linux, mount, namespaces, processes, trace
 from sublet.drivers.cgroup import SUPERVISORS, Cgroups
 from sublet.drivers.container import devices
 from sublet.drivers.container import spec as oci
@@ -213,6 +213,18 @@ class Containers:
     def attach(self, instance_id: str) -> Attachment:
         """The streams of a running container, from now on. Raises OSError where it has ended."""
         return Attachment.open(self.places(instance_id).run)
+
+    async def signal(self, instance_id: str, pid: int, pid_start: int, number: int) -> None:
+        """Send a signal to a container's first process."""
+        processes.send(pid, pid_start, number)
+
+    async def freeze(self, instance_id: str, frozen: bool) -> None:
+        """Freeze a container's processes, or thaw them: `Cgroups.freeze`."""
+        await self.cgroups.freeze(instance_id, frozen)
+
+    def limit(self, instance_id: str, size: Size, pids: int) -> None:
+        """Set a container's limits. Raises OSError where the kernel refuses."""
+        self.cgroups.limit(instance_id, size, pids)
 
     async def mount_root(self, instance_id: str, lower: Path, uid_base: int, limit: int) -> None:
         """The image with mapped ids, and over it the writable layer that the mapped root owns."""

@@ -36,6 +36,13 @@ class VolumeStore:
             _volume(r) for r in self._db.connection.execute("SELECT * FROM volumes ORDER BY name")
         ]
 
+    def update(self, volume: Volume) -> None:
+        """Write what may change of a volume: its size, and who writes its file system."""
+        self._db.connection.execute(
+            "UPDATE volumes SET size = ?, raw = ? WHERE name = ?",
+            (volume.size, int(volume.raw), volume.name),
+        )
+
     def delete(self, name: str) -> None:
         self._db.connection.execute("DELETE FROM volumes WHERE name = ?", (name,))
 

@@ -247,6 +247,14 @@ class AsyncInstance:
         """Let its processes go on."""
         await self._client.unpause(self.id)
 
+    async def hibernate(self) -> None:
+        """Keep its memory on disk and end it; it must be a VM."""
+        await self._client.hibernate(self.id)
+
+    async def wake(self) -> None:
+        """Let it go on where it was when it was hibernated."""
+        await self._client.wake(self.id)
+
     async def update(self, **options: Any) -> None:
         """Change its limits, restart policy or time to live; see `AsyncClient.update`."""
         await self._client.update(self.id, **options)

@@ -124,6 +124,14 @@ class AsyncInstanceVerbs(AsyncCalls):
         """Let a paused instance go on."""
         await self.call("POST", f"/v1/instances/{quote(name)}/unpause")
 
+    async def hibernate(self, name: str) -> None:
+        """Keep the memory of a running VM on disk and end it; `wake` lets it go on."""
+        await self.call("POST", f"/v1/instances/{quote(name)}/hibernate")
+
+    async def wake(self, name: str) -> None:
+        """Let a hibernated VM go on where it was."""
+        await self.call("POST", f"/v1/instances/{quote(name)}/wake")
+
     async def rename(self, name: str, new: str) -> None:
         """Give an instance another name."""
         await self.call("POST", f"/v1/instances/{quote(name)}/rename", new=new)

@@ -44,12 +44,12 @@ class AsyncStorageVerbs(AsyncCalls):
         return dict(await self.call("POST", "/v1/volumes/prune", body))
 
     async def snapshot(
-        self, instance: str, name: str = "", *, progress: Progress = silent
+        self, instance: str, name: str = "", *, memory: bool = False, progress: Progress = silent
     ) -> dict[str, Any]:
-        """Keep an instance's files as they are now; a running one is paused for a moment."""
-        return await self._operate(
-            f"/v1/instances/{quote(instance)}/snapshots", {"name": name}, progress
-        )
+        """Keep an instance's files as they are now, with `memory` a running VM's memory, too; a
+        running one is paused for a moment."""
+        body = {"name": name, "memory": memory}
+        return await self._operate(f"/v1/instances/{quote(instance)}/snapshots", body, progress)
 
     async def snapshots(self, instance: str = "") -> list[dict[str, Any]]:
         """The snapshots of an instance, or all; the newest first."""

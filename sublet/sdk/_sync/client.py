@@ -246,6 +246,14 @@ class Instance:
         """Let its processes go on."""
         self._client.unpause(self.id)
 
+    def hibernate(self) -> None:
+        """Keep its memory on disk and end it; it must be a VM."""
+        self._client.hibernate(self.id)
+
+    def wake(self) -> None:
+        """Let it go on where it was when it was hibernated."""
+        self._client.wake(self.id)
+
     def update(self, **options: Any) -> None:
         """Change its limits, restart policy or time to live; see `Client.update`."""
         self._client.update(self.id, **options)

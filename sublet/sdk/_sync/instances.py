@@ -123,6 +123,14 @@ class InstanceVerbs(Calls):
         """Let a paused instance go on."""
         self.call("POST", f"/v1/instances/{quote(name)}/unpause")
 
+    def hibernate(self, name: str) -> None:
+        """Keep the memory of a running VM on disk and end it; `wake` lets it go on."""
+        self.call("POST", f"/v1/instances/{quote(name)}/hibernate")
+
+    def wake(self, name: str) -> None:
+        """Let a hibernated VM go on where it was."""
+        self.call("POST", f"/v1/instances/{quote(name)}/wake")
+
     def rename(self, name: str, new: str) -> None:
         """Give an instance another name."""
         self.call("POST", f"/v1/instances/{quote(name)}/rename", new=new)

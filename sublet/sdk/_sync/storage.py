@@ -43,12 +43,12 @@ class StorageVerbs(Calls):
         return dict(self.call("POST", "/v1/volumes/prune", body))
 
     def snapshot(
-        self, instance: str, name: str = "", *, progress: Progress = silent
+        self, instance: str, name: str = "", *, memory: bool = False, progress: Progress = silent
     ) -> dict[str, Any]:
-        """Keep an instance's files as they are now; a running one is paused for a moment."""
-        return self._operate(
-            f"/v1/instances/{quote(instance)}/snapshots", {"name": name}, progress
-        )
+        """Keep an instance's files as they are now, with `memory` a running VM's memory, too; a
+        running one is paused for a moment."""
+        body = {"name": name, "memory": memory}
+        return self._operate(f"/v1/instances/{quote(instance)}/snapshots", body, progress)
 
     def snapshots(self, instance: str = "") -> list[dict[str, Any]]:
         """The snapshots of an instance, or all; the newest first."""

@@ -1,0 +1,162 @@
+"""How a VM comes up: its disks, its cables, and the machine that has them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from sublet.domain.image import Image
+from sublet.domain.instance import Instance
+from sublet.domain.machine import vcpus
+from sublet.domain.mounts import Mount
+from sublet.domain.ports import Port
+from sublet.drivers import diskimage, trace
+from sublet.drivers.container.supervisor import Started
+from sublet.drivers.network import Endpoint
+from sublet.drivers.vm import kernels
+from sublet.drivers.vm.disks import DEFAULT
+from sublet.drivers.vm.kernels import Kernel
+from sublet.drivers.vm.memory import MemoryImage
+from sublet.drivers.vm.plan import Disk, MachinePlan
+from sublet.drivers.vm.shape import Shape
+from sublet.engine import guests
+from sublet.engine.connections import Connections
+from sublet.engine.parts import Parts
+from sublet.engine.volumes import Volumes
+
+Attached = list[tuple[Mount, Path]]
+
+
+class MachineStarts:
+    """Starts the VMs of one daemon."""
+
+    def __init__(self, parts: Parts, connections: Connections, volumes: Volumes) -> None:
+        self._parts, self._connections, self._volumes = parts, connections, volumes
+
+    async def start(
+        self,
+        instance: Instance,
+        image: Image,
+        *,
+        attach: bool = False,
+        memory: MemoryImage | None = None,
+        fork: bool = False,
+        begun: Callable[[], None] = lambda: None,
+    ) -> tuple[Started, tuple[Port, ...]]:
+        """Boot the instance's machine, or let it go on from `memory`; `fork`: that was another
+        instance's. `begun` is called when all but the machine is there. The started machine, and
+        the ports that are published.
+
+        Raises StartFailed, CommandNotFound, CommandNotExecutable, MemoryUnusable and the like.
+        """
+        parts, endpoint = self._parts, self._connections.endpoint(instance)
+        async with AsyncExitStack() as stack:
+            taps = await self._taps(endpoint, stack)
+            async with asyncio.TaskGroup() as group:
+                ports = parts.network.publish(instance.id, endpoint.address, instance.spec.ports)
+                publishing = group.create_task(trace.timed("publish", ports))
+                group.create_task(trace.timed("names", parts.network.announce(endpoint)))
+                with trace.step("disks"):
+                    volumes = await self._volumes.disks(instance)
+                    disk = await self._disk(instance, image)
+            kernel = _kernel(memory)
+            plan = await self._plan(instance, image, endpoint, volumes, disk, kernel, taps)
+            if memory:
+                memory.check(plan.shape.text)
+            begun()
+            identity = plan.guest.identity if memory else None
+            started = await parts.machines.start(
+                plan, attach=attach, memory=memory, identity=identity, fork=fork
+            )
+        return started, tuple(publishing.result())
+
+    async def _taps(self, endpoint: Endpoint, stack: AsyncExitStack) -> tuple[int, ...]:
+        """Descriptors of the taps, in the order of the guest's interfaces; closed with `stack`."""
+        found = []
+        with trace.step("taps"):
+            for place in guests.plugged(endpoint):
+                tap = await self._parts.network.attach_tap(
+                    endpoint.instance_id,
+                    place.address,
+                    network=place.network,
+                    interface=place.interface,
+                )
+                stack.callback(os.close, tap)
+                found.append(tap)
+        return tuple(found)
+
+    async def _disk(self, instance: Instance, image: Image) -> Path:
+        """The instance's writable disk, made where it is not there."""
+        disks = self._parts.machines.disks
+        wanted = image.config.disk
+        if wanted is None:
+            return await disks.create(instance.id, instance.spec.disk or DEFAULT)
+        file = disks.path(instance.id)
+        if not file.exists():
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await diskimage.overlay(file, max(wanted.size, instance.spec.disk))
+        return file
+
+    async def _plan(
+        self,
+        instance: Instance,
+        image: Image,
+        endpoint: Endpoint,
+        volumes: Attached,
+        disk: Path,
+        kernel: Kernel,
+        taps: tuple[int, ...],
+    ) -> MachinePlan:
+        parts, identity = self._parts, guests.identity(instance, self._connections, endpoint)
+        platform = await parts.machines.platform(kernel)
+        file = parts.config.root / "images" / f"{image.digest.removeprefix('sha256:')}.sif"
+        disks = drives(image, file, kernel, disk, volumes)
+        return MachinePlan(
+            instance_id=instance.id,
+            uid=parts.network.uid_base(instance.slot),
+            size=instance.spec.size,
+            acceleration=platform.acceleration.partition(" ")[0],
+            kernel=kernel.vmlinuz,
+            initramfs=kernel.initramfs,
+            disks=disks,
+            guest=guests.guest(instance, image, identity, volumes),
+            shape=Shape(
+                platform=platform,
+                image=image.digest,
+                memory=instance.spec.memory,
+                vcpus=vcpus(instance.spec.size),
+                disk=disk.stat().st_size,
+                nics=len(taps),
+                volumes=tuple((f.stat().st_size, mount.read_only) for mount, f in volumes),
+            ),
+            taps=taps,
+            log=instance.spec.log,
+        )
+
+
+def drives(
+    image: Image, file: Path, kernel: Kernel, disk: Path, volumes: Attached
+) -> tuple[Disk, ...]:
+    """The machine's disks in the order in which they are plugged."""
+    kind = "raw" if image.config.disk is None else image.config.disk.format
+    return (
+        Disk(file, "image", True, kind, image.offset, image.length),
+        Disk(kernel.modules, "modules", read_only=True),
+        Disk(disk, "disk", format=kind),
+        *(
+            Disk(path, f"vol{number}", read_only=mount.read_only)
+            for number, (mount, path) in enumerate(volumes)
+        ),
+    )
+
+
+def _kernel(memory: MemoryImage | None) -> Kernel:
+    """The newest kernel, or the one that the memory was saved with, while that is there."""
+    newest = kernels.newest()
+    if memory is None:
+        return newest
+    shape = memory.shape
+    return next((k for k in kernels.found() if f'"{k.identity}"' in shape), newest)
