@@ -113,15 +113,19 @@ class MachineStarts:
         parts, identity = self._parts, guests.identity(instance, self._connections, endpoint)
         platform = await parts.machines.platform(kernel)
         file = parts.config.root / "images" / f"{image.digest.removeprefix('sha256:')}.sif"
-        disks = drives(image, file, kernel, disk, volumes)
+        kind = image.config.disk.format if image.config.disk else "raw"
         return MachinePlan(
             instance_id=instance.id,
             uid=parts.network.uid_base(instance.slot),
             size=instance.spec.size,
             acceleration=platform.acceleration.partition(" ")[0],
-            kernel=kernel.vmlinuz,
-            initramfs=kernel.initramfs,
-            disks=disks,
+            kernel=kernel,
+            image=Disk(file, "image", True, kind, image.offset, image.length),
+            disk=Disk(disk, "disk", format=kind),
+            volumes=tuple(
+                Disk(path, f"vol{number}", mount.read_only)
+                for number, (mount, path) in enumerate(volumes)
+            ),
             guest=guests.guest(instance, image, identity, volumes),
             shape=Shape(
                 platform=platform,
@@ -135,22 +139,6 @@ class MachineStarts:
             taps=taps,
             log=instance.spec.log,
         )
-
-
-def drives(
-    image: Image, file: Path, kernel: Kernel, disk: Path, volumes: Attached
-) -> tuple[Disk, ...]:
-    """The machine's disks in the order in which they are plugged."""
-    kind = "raw" if image.config.disk is None else image.config.disk.format
-    return (
-        Disk(file, "image", True, kind, image.offset, image.length),
-        Disk(kernel.modules, "modules", read_only=True),
-        Disk(disk, "disk", format=kind),
-        *(
-            Disk(path, f"vol{number}", read_only=mount.read_only)
-            for number, (mount, path) in enumerate(volumes)
-        ),
-    )
 
 
 def _kernel(memory: MemoryImage | None) -> Kernel:
