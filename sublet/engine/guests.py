@@ -12,10 +12,11 @@ from sublet.domain.instance import Instance
 from sublet.domain.machine import boots
 from sublet.domain.mounts import Mount, MountType, in_order
 from sublet.domain.privileges import Ulimit
+from sublet.domain.seed import Cable
 from sublet.domain.subnets import mac
 from sublet.drivers.network import Endpoint, Place
 from sublet.drivers.vm.messages import Command, Guest, GuestDisk, Identity, Mode, Nic
-from sublet.engine import plan
+from sublet.engine import plan, seeds
 from sublet.engine.connections import Connections
 
 
@@ -78,17 +79,24 @@ def _tmpfs(mount: Mount) -> str:
     return ",".join([*options, f"mode={mount.mode or '1777'}"])
 
 
-def identity(instance: Instance, connections: Connections, endpoint: Endpoint) -> Identity:
+def identity(
+    instance: Instance, image: Image, connections: Connections, endpoint: Endpoint
+) -> Identity:
     """What tells the instance's guest from others: names, addresses, and files that have them."""
     spec, host = instance.spec, plan.hostname(instance)
     gateway = connections.gateway(endpoint)
-    resolv_conf = connections.resolv_conf(instance)
+    default = connections.resolv_conf(instance)
+    resolv_conf = resolving.resolv_conf(default, spec.dns, spec.dns_search)
+    plugs = nics(connections, endpoint)
+    cables = [Cable(nic.mac, nic.address, nic.prefix, nic.gateway) for nic in plugs]
+    root = connections.parts.config.root
     files = {
-        "/etc/resolv.conf": resolving.resolv_conf(resolv_conf, spec.dns, spec.dns_search),
+        **seeds.files(root, instance, image.config, cables, host, resolv_conf),
+        "/etc/resolv.conf": resolv_conf,
         "/etc/hosts": resolving.hosts_file(host, endpoint.address, gateway, spec.hosts),
         "/etc/hostname": f"{host}\n",
     }
-    return Identity(host, machine_id(instance), nics(connections, endpoint), files)
+    return Identity(host, machine_id(instance), plugs, files)
 
 
 def machine_id(instance: Instance) -> str:

@@ -246,11 +246,12 @@ class Lifecycle:
         instance = self.parts.store.get(instance_id)
         if instance and instance.state in LIVE and code is not None:  # `release` takes its file
             self.parts.store.update(replace(instance, exit_code=code, finished=time.time()))
+        told = self.parts.machines.reason(instance_id)
         await self.release(instance_id)
         instance = self.parts.store.get(instance_id)
         if instance is None or instance.state not in LIVE:
             return
-        reason = "" if code is not None else "its supervisor ended without an exit code"
+        reason = told or ("" if code is not None else "its supervisor ended without an exit code")
         finished = instance.finished if code is not None else time.time()
         code = LOST if code is None else code
         instance = replace(instance, exit_code=code, finished=finished)
@@ -351,7 +352,11 @@ class Lifecycle:
         """The namespaces first: the cable goes with the network's."""
         try:
             with trace.step("teardown"):
-                await self.parts.containers.teardown(instance_id)
+                instance = self.parts.store.get(instance_id)
+                if instance is None or instance.spec.vm:
+                    await self.parts.machines.teardown(instance_id)
+                if instance is None or not instance.spec.vm:
+                    await self.parts.containers.teardown(instance_id)
         finally:
             with trace.step("unplug"):
                 await self.parts.network.detach(instance_id)

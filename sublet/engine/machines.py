@@ -110,7 +110,7 @@ class MachineStarts:
         kernel: Kernel,
         taps: tuple[int, ...],
     ) -> MachinePlan:
-        parts, identity = self._parts, guests.identity(instance, self._connections, endpoint)
+        parts, identity = self._parts, guests.identity(instance, image, self._connections, endpoint)
         platform = await parts.machines.platform(kernel)
         file = parts.config.root / "images" / f"{image.digest.removeprefix('sha256:')}.sif"
         kind = image.config.disk.format if image.config.disk else "raw"
