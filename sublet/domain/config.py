@@ -26,7 +26,8 @@ class Config:
     `subnet` an IPv4 /16, empty: the first free one; `mirror` a Debian mirror for suites that
     the host's own sources do not name, empty: the host's; `mirrors` what to ask before a
     registry: pairs of a registry and a `host[:port][/prefix]`; `template_limit` the most bytes
-    of booted VMs' memory that is kept on the disk, 0: none is."""
+    of booted VMs' memory that is kept on the disk, 0: none is; `acceleration` what VMs run on,
+    `kvm` or `tcg`, `auto`: find out."""
 
     root: Path = DEFAULT_ROOT
     run: Path = DEFAULT_RUN
@@ -37,6 +38,7 @@ class Config:
     mirror: str = ""
     mirrors: tuple[tuple[str, str], ...] = ()
     template_limit: int = 4 * GIB
+    acceleration: str = "auto"
 
     def mirrors_of(self, registry: str) -> list[str]:
         """What to ask for this registry's images before itself."""
@@ -77,6 +79,12 @@ def _mirrors(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((match[1], match[2].rstrip("/")) for match in found if match)
 
 
+def _acceleration(text: str) -> str:
+    if text not in ("auto", "kvm", "tcg"):
+        raise InvalidArgument(f"acceleration: '{text}' is none.", hint="Write auto, kvm or tcg.")
+    return text
+
+
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "reserve": parse_memory,
     "overcommit": float,
@@ -85,6 +93,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "mirror": str,
     "mirrors": _mirrors,
     "template_limit": parse_memory,
+    "acceleration": _acceleration,
 }
 
 

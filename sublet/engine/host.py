@@ -9,6 +9,7 @@ from typing import Any
 
 from sublet.domain.capacity import rentable
 from sublet.domain.config import Config
+from sublet.domain.errors import ToolMissing
 from sublet.domain.spec import Market
 from sublet.engine.instances import Instances
 
@@ -18,7 +19,7 @@ def memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def describe(config: Config, instances: Instances) -> dict[str, Any]:
+async def describe(config: Config, instances: Instances) -> dict[str, Any]:
     """Capacity in vCPUs and bytes, kernel, cgroup layout, runtime, and how ids are mapped."""
     parts = instances.parts
     cpus = os.cpu_count() or 1
@@ -39,5 +40,14 @@ def describe(config: Config, instances: Instances) -> dict[str, Any]:
         "runtime": parts.containers.supervisor.version(),
         "pool": parts.containers.pool.kind,
         "layers": {None: "not tried yet", True: "id-mapped squashfs", False: "unpacked"}[mapped],
-        "acceleration": {"kind": "none", "reason": "this version runs containers only"},
+        "acceleration": await acceleration(instances),
     }
+
+
+async def acceleration(instances: Instances) -> dict[str, str]:
+    """What VMs run on, and why; `none` where they cannot run at all."""
+    try:
+        found = await instances.parts.machines.acceleration()
+    except ToolMissing as error:
+        return {"kind": "none", "reason": error.message}
+    return {"kind": str(found.kind), "reason": found.reason}

@@ -33,7 +33,7 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.get("/host")
     async def describe_host() -> dict[str, Any]:
-        return host.describe(verbs.config, verbs.instances)
+        return await host.describe(verbs.config, verbs.instances)
 
     @routes.get("/audit")
     async def audit() -> list[dict[str, str]]:

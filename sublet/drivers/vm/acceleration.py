@@ -74,9 +74,11 @@ class Host:
 
 
 class Probe:
-    """Decides once; `root` is where the answer is kept."""
+    """Decides once; `root` is where the answer is kept. `wanted`: the owner's own decision, or
+    `auto`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, wanted: str = "auto") -> None:
+        self._wanted = wanted
         self._file = root / "acceleration.json"
         self._deciding = asyncio.Lock()
         self.known: Acceleration | None = None
@@ -91,6 +93,8 @@ class Probe:
             return self.known
 
     async def _decide(self, kernel: Kernel) -> Acceleration:
+        if self._wanted != "auto":
+            return Acceleration(Kind(self._wanted), "The setting `acceleration` says so.")
         problem = _closed(DEVICE)
         if problem:
             return Acceleration(Kind.TCG, problem)
