@@ -12,7 +12,6 @@ from sublet.domain.units import parse_duration, parse_memory
 Options = dict[str, Any]
 
 _PLAIN = {
-    "vm": "vm",
     "stop_signal": "stop_signal",
     "mount": "mounts",
     "tmpfs": "tmpfs",

@@ -94,6 +94,7 @@ def request(options: Options, args: list[str]) -> dict[str, Any]:
     return instance_spec(
         image,
         command,
+        vm=bool(options.get("vm")),
         name=options.get("name") or "",
         env=_env_files(options) + _environment(options),
         ports=options.get("publish") or (),
