@@ -57,7 +57,7 @@ class Machines:
         self.config, self.cgroups, self.pool = config, cgroups, pool
         self.disks = Disks(pool)
         self.templates = Templates(pool, config.template_limit, background)
-        self.probe = Probe(config.root)
+        self.probe = Probe(config.root, config.acceleration)
 
     # What all have in common
 
