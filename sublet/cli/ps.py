@@ -47,7 +47,7 @@ def ps(
         for row in rows:
             print(row["id"])
     else:
-        headers = ["ID", "NAME", "IMAGE", "STATE", "SIZE", "PORTS", "CREATED"]
+        headers = ["ID", "NAME", "IMAGE", "STATE", "ISOLATION", "SIZE", "PORTS", "CREATED"]
         print_table(headers + ["WRITTEN"] * written, [_row(row, no_trunc) for row in rows])
 
 
@@ -56,8 +56,8 @@ def _row(row: dict[str, Any], no_trunc: bool) -> list[str]:
     image = row["image"]
     if len(image) > WIDTH and not no_trunc:
         image = f"{image[: WIDTH - 1]}…"
-    cells = [row["id"], row["name"], image, state_text(row), row["size"], ports]
-    cells.append(ago(row["created"]))
+    cells = [row["id"], row["name"], image, state_text(row), row["isolation"], row["size"]]
+    cells += [ports, ago(row["created"])]
     return cells + ([format_bytes(row["written"])] if "written" in row else [])
 
 

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 
 from sublet.domain import networks, resolving
 from sublet.domain.errors import InvalidArgument, NetworkInUse, NoSuchNetwork, WrongState
-from sublet.domain.instance import LIVE, Instance
+from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.networks import STANDARD, Connection, Mode, NamedNetwork, NetworkSpec
 from sublet.engine.instances import Instances
 
@@ -161,6 +161,11 @@ class Networks:
 
     def _changeable(self, instance: Instance) -> Instance:
         instance = self.instances.get(instance.id)
+        if instance.spec.vm and (instance.state in LIVE or instance.state is State.HIBERNATED):
+            raise WrongState(
+                f"{instance.name} is a VM that is {instance.state}; its cables stay as they are.",
+                hint=f"Stop it first: sublet stop {instance.name}. It has them at its next start.",
+            )
         if not Mode.of(instance.spec.network).own:
             raise WrongState(
                 f"{instance.name} has no network of its own: --network {instance.spec.network}.",
