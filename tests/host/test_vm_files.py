@@ -64,6 +64,11 @@ async def get(guest: GuestFiles, path: str, *, follow: bool = False) -> bytes:
         return await all_of(sender)
 
 
+async def listed(guest: GuestFiles, path: str) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(await get(guest, path))) as archive:
+        return archive.getnames()
+
+
 def make_tree(top: Path) -> Path:
     (top / "d" / ("n" * 120)).mkdir(parents=True)
     (top / "d" / ("n" * 120) / "f").write_bytes(os.urandom(3 << 20))
@@ -94,7 +99,7 @@ async def test_a_tree_goes_in_and_comes_out_as_it_was(guest: GuestFiles, tmp_pat
     await put(guest, tree / "a", "/data/new")
     await put(guest, tree / "b", "/data/new")
     assert await put(guest, Path(f"{tree}/."), "/data/contents") == (8, 0)
-    names = tarfile.open(fileobj=io.BytesIO(await get(guest, "/data"))).getnames()
+    names = await listed(guest, "/data")
     assert {"data/new", "data/contents/a", "data/d/l"} <= set(names)
     assert not [name for name in names if ".sublet-" in name]
     with tarfile.open(fileobj=io.BytesIO(await get(guest, "/data/d/l", follow=True))) as archive:
@@ -142,7 +147,7 @@ async def test_an_archive_that_ends_early_leaves_nothing(guest: GuestFiles, tmp_
     async with guest.receiving("/early", archive=False, keep=False) as taker:
         with pytest.raises(ConnectionResetError):
             await taker.feed(broken())
-    assert tarfile.open(fileobj=io.BytesIO(await get(guest, "/early"))).getnames() == ["early"]
+    assert await listed(guest, "/early") == ["early"]
 
 
 async def test_a_full_disk_is_said_at_once(guest: GuestFiles, tmp_path: Path) -> None:
@@ -159,7 +164,7 @@ async def test_a_full_disk_is_said_at_once(guest: GuestFiles, tmp_path: Path) ->
     async with guest.receiving("/full", archive=True, keep=False) as taker:
         with pytest.raises(Exception, match="No space is left for big"):
             await taker.feed(endless())
-    assert tarfile.open(fileobj=io.BytesIO(await get(guest, "/full"))).getnames() == ["full"]
+    assert await listed(guest, "/full") == ["full"]
 
 
 async def test_changes_root_and_processes(guest: GuestFiles, tmp_path: Path) -> None:
