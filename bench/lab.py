@@ -14,7 +14,13 @@ from bench.engines import IMAGE, NAME, Bundle, Engine
 from bench.host import workspace
 from sublet.sdk import Client
 
-TOOLS = {"docker": "dockerd", "podman": "podman", "crun": "crun", "runc": "runc"}
+TOOLS = {
+    "docker": "dockerd",
+    "podman": "podman",
+    "crun": "crun",
+    "runc": "runc",
+    "qemu": "qemu-system-x86_64",
+}
 
 
 class Lab:

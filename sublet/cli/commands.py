@@ -62,6 +62,7 @@ COMMANDS = {
     "network": ("networks", "Commands on networks: create, ls, connect and others"),
     "system": ("groups", "What takes room on the disk, and freeing it: df, prune"),
     "host": ("system", "Show what this host has and what of it is sold"),
+    "compare": ("comparing", "Run an image as containers and as VMs, and compare what they take"),
     "events": ("watching", "Show what happens"),
     "audit": ("system", "Find what is left and belongs to nobody"),
     "daemon": ("system", "Run the daemon in the foreground, or stop it"),

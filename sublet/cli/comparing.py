@@ -13,6 +13,7 @@ from sublet.cli.output import Progress, print_json, print_table
 from sublet.domain.comparison import LIMITS
 from sublet.domain.units import format_bytes
 from sublet.sdk import Client
+from sublet.sdk import compare as measure
 
 SIDES = ("container", "vm")
 
@@ -33,13 +34,12 @@ def compare(
     this host would hold. The command has to go on until it is ended. All that is started is
     removed, also when this is interrupted.
     """
-    from sublet.sdk._sync.comparing import compare as measure
-
     if out:
         from sublet.cli.charts import picture_format
 
         picture_format(out)
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupted)
     where = os.path.abspath(image) if os.path.isfile(image) else image
     with Progress() as progress:
         found = measure(Client(), where, command, size=size, count=count, progress=progress)

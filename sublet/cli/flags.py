@@ -42,6 +42,7 @@ RUN = (
     Flag(("--rm",), "switch", "Delete the instance when it ends."),
     Flag(("-d", "--detach"), "switch", "Run in the background and print the id."),
     Flag(("--vm",), "switch", "Give it a kernel of its own."),
+    Flag(("--cold",), "switch", "With --vm: boot it, where it could go on from a template."),
     Flag(("--user-data",), "text", "With --vm: what cloud-init is to do.", "FILE"),
     Flag(("--ssh-key",), "list", "With --vm: a public key that cloud-init lets in.", "FILE"),
     *_PROCESS,

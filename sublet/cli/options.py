@@ -12,6 +12,7 @@ from sublet.domain.units import parse_duration, parse_memory
 Options = dict[str, Any]
 
 _PLAIN = {
+    "cold": "cold",
     "stop_signal": "stop_signal",
     "mount": "mounts",
     "tmpfs": "tmpfs",

@@ -55,7 +55,8 @@ class InstanceSpec:
     network's name, empty for the default one, `none`, `host` or `container:ID`; `aliases` are
     further names on it. `health` None keeps the image's check. `seccomp` is the JSON text of an
     OCI `linux.seccomp` profile, `unconfined`, or empty for Sublet's own. `shm_size` in bytes,
-    0: 64 MiB. `ttl` in seconds from creation, 0: none. `user_data` and `ssh_keys` go into the
+    0: 64 MiB. `cold`: a VM boots, where it could go on from a template. `ttl` in seconds from
+    creation, 0: none. `user_data` and `ssh_keys` go into the
     seed of cloud-init; the former is in no row. `hosts` are `name:address` for /etc/hosts.
     """
 
@@ -102,6 +103,7 @@ class InstanceSpec:
     ttl: float = 0.0
     user_data: str = ""
     ssh_keys: tuple[str, ...] = ()
+    cold: bool = False
 
     @property
     def vm(self) -> bool:
@@ -158,6 +160,8 @@ def check_spec(spec: InstanceSpec) -> None:
             "--user-data and --ssh-key are for VMs.",
             hint="Add --vm; or, for a container, put it into the image. `sublet ssh` needs no key.",
         )
+    if spec.cold and not spec.vm:
+        raise InvalidArgument("--cold is for VMs: no container boots.", hint="Add --vm.")
     if spec.stop_timeout is not None and not 0 <= spec.stop_timeout < math.inf:
         raise InvalidArgument(f"{spec.stop_timeout} is not a number of seconds to wait.")
     check_mounts(spec.mounts)

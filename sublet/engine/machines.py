@@ -137,6 +137,7 @@ class MachineStarts:
                 volumes=tuple((f.stat().st_size, mount.read_only) for mount, f in volumes),
             ),
             taps=taps,
+            cold=instance.spec.cold,
             log=instance.spec.log,
         )
 

@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sublet.sdk._async.client import AsyncClient, AsyncInstance
+    from sublet.sdk._sync.comparing import compare
     from sublet.sdk.outcome import ExecResult
 
-__all__ = ["AsyncClient", "AsyncInstance", "Client", "ExecResult", "Instance", "run"]
+__all__ = ["AsyncClient", "AsyncInstance", "Client", "ExecResult", "Instance", "compare", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from sublet.sdk._async import client
 
         return getattr(client, name)
+    if name == "compare":
+        from sublet.sdk._sync.comparing import compare
+
+        return compare
     raise AttributeError(f"module 'sublet.sdk' has no attribute '{name}'")

@@ -18,6 +18,7 @@ def instance_spec(
     command: Sequence[str] | None = None,
     *,
     vm: bool = False,
+    cold: bool = False,
     name: str = "",
     env: Environment = (),
     ports: Sequence[str] = (),
@@ -62,8 +63,8 @@ def instance_spec(
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
-    `vm` gives it a kernel of its own. `env` is a mapping or NAME=VALUE texts, `ports` as
-    `-p` (8080:80), `volumes` as `-v` (/host:/inside:ro), `mounts` as `--mount`,
+    `vm` gives it a kernel of its own, which boots if `cold`. `env` is a mapping or NAME=VALUE
+    texts, `ports` as `-p` (8080:80), `volumes` as `-v` (/host:/inside:ro), `mounts` as `--mount`,
     `memory`, `disk` and `shm_size` in bytes or as 256m, `ttl` in seconds or as 30m, `restart`,
     `ulimits` and `devices` as their flags, `user_data` a text, `ssh_keys` public keys,
     `health` and `log` with the keys of Healthcheck and LogConfig. Raises InvalidArgument.
@@ -71,6 +72,7 @@ def instance_spec(
     given: dict[str, Any] = {
         "command": list(command or ()),
         "isolation": "vm" if vm else "",
+        "cold": cold,
         "name": name,
         "env": list(environment(env)),
         "user": user,

@@ -76,6 +76,7 @@ def test_what_has_a_process_can_lose_it(state: State) -> None:
         {"disk": -1},
         {"stop_timeout": math.nan},
         {"stop_timeout": -1.0},
+        {"cold": True},
         {"ports": (Port(80, host_ip="0.0.0.0 } ; flush ruleset"),)},
         {"ports": (Port(80, protocol="icmp"),)},
         {"command": ("\ud800",)},
