@@ -14,31 +14,53 @@
 
 #include "guest.h"
 
-enum { KEPT = 64 };
+enum { KEPT = 64, SUPERBLOCK = 1024, BLOCKS_COUNT = 4 }; /* the kernel's ext4/super.rst */
 
 #define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
 
+static struct disk {
+    char serial[32], device[DEVICE_MOST];
+} known[KEPT];
+static int disks;
 static int kept[KEPT]; /* roots of writable file systems, open */
 static int count;
 static bool frozen;
 
-bool disk_find(const char *serial, char device[DEVICE_MOST]) {
+/* Asked of the devices once: which they are never changes, and each answer takes its time. */
+static void list_disks(void) {
     DIR *all = opendir("/sys/block");
     const struct dirent *each;
-    bool found = false;
 
-    while (all && !found && (each = readdir(all))) {
-        char path[300], text[32];
+    disks = 0;
+    while (all && disks < KEPT && (each = readdir(all))) {
+        struct disk *disk = &known[disks];
+        char path[300];
         snprintf(path, sizeof path, "/sys/block/%s/serial", each->d_name);
-        read_file(path, text, sizeof text);
-        text[strcspn(text, "\n")] = '\0';
-        found = text[0] && strcmp(text, serial) == 0;
-        if (found)
-            snprintf(device, DEVICE_MOST, "/dev/%.50s", each->d_name);
+        read_file(path, disk->serial, sizeof disk->serial);
+        disk->serial[strcspn(disk->serial, "\n")] = '\0';
+        snprintf(disk->device, DEVICE_MOST, "/dev/%.50s", each->d_name);
+        disks += disk->serial[0] != '\0';
     }
     if (all)
         closedir(all);
-    return found;
+}
+
+static const struct disk *look_up(const char *serial) {
+    for (int n = 0; n < disks; n++)
+        if (strcmp(known[n].serial, serial) == 0)
+            return &known[n];
+    return NULL;
+}
+
+bool disk_find(const char *serial, char device[DEVICE_MOST]) {
+    const struct disk *disk = look_up(serial);
+    if (!disk) {
+        list_disks();
+        disk = look_up(serial);
+    }
+    if (disk)
+        memcpy(device, disk->device, DEVICE_MOST);
+    return disk != NULL;
 }
 
 bool is_empty(const char *directory) {
@@ -68,11 +90,13 @@ static void stretch(const char *device, const char *path) {
     int disk = open(device, O_RDONLY | O_CLOEXEC);
     struct statvfs room;
     uint64_t size, blocks;
+    uint32_t now; /* the lower half is enough to see a difference */
 
     if (root >= 0 && disk >= 0 && fstatvfs(root, &room) == 0 &&
-        ioctl(disk, BLKGETSIZE64, &size) == 0) {
+        ioctl(disk, BLKGETSIZE64, &size) == 0 &&
+        pread(disk, &now, sizeof now, SUPERBLOCK + BLOCKS_COUNT) == sizeof now) {
         blocks = size / room.f_bsize;
-        if (ioctl(root, EXT4_IOC_RESIZE_FS, &blocks) < 0)
+        if (now != (uint32_t)blocks && ioctl(root, EXT4_IOC_RESIZE_FS, &blocks) < 0)
             printf("sublet: %s keeps its size: %s\n", path, strerror(errno));
     }
     close(root);

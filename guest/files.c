@@ -60,6 +60,9 @@ size_t read_file(const char *path, char *text, size_t size) {
 
 bool make_directories(const char *path) {
     char part[PATH_MAX];
+    struct stat there;
+    if (stat(path, &there) == 0 && S_ISDIR(there.st_mode))
+        return true;
     if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part) {
         errno = ENAMETOOLONG;
         return false;
@@ -70,7 +73,6 @@ bool make_directories(const char *path) {
             return false;
         *slash = '/';
     }
-    struct stat there;
     return mkdir(part, 0755) == 0 ||
            (errno == EEXIST && stat(part, &there) == 0 && S_ISDIR(there.st_mode));
 }
@@ -86,7 +88,6 @@ bool place_file(const char *path, const char *text, size_t length, mode_t mode) 
     snprintf(directory, sizeof directory, "%.*s", (int)(slash - path), path);
     if (directory[0] && !make_directories(directory))
         return false;
-    unlink(new);
     if (write_as(new, text, length, mode) && rename(new, path) == 0)
         return true;
     int problem = errno;

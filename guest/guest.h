@@ -159,6 +159,7 @@ void entropy_add(const char *hex);
 void clock_set(const char *time);
 bool identity_set(const struct text *request, struct problem *problem);
 bool files_place(const struct text *request, struct problem *problem);
+void network_prepare(void);
 bool network_set(const struct text *request, struct problem *problem);
 
 /* renew.c: a machine that was restored */

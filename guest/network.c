@@ -71,15 +71,22 @@ static bool set_up(int fd, const char *value, struct problem *problem) {
     return fail(problem, 125, errno, "The network interface %s cannot be set up", name);
 }
 
-bool network_set(const struct text *request, struct problem *problem) {
+/* What is the same in every instance. */
+void network_prepare(void) {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    const char *value;
-    bool done = true;
 
     set_kernel("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
     set_kernel("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     set_kernel("/proc/sys/net/ipv4/conf/all/arp_notify", "1"); /* tell others of a new address */
     set_flags(fd, "lo", IFF_UP, 0);
+    close(fd);
+}
+
+bool network_set(const struct text *request, struct problem *problem) {
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const char *value;
+    bool done = true;
+
     for (size_t at = 0; done && (value = text_next(request, "nic", &at));)
         done = set_up(fd, value, problem);
     close(fd);

@@ -51,20 +51,29 @@ void root_prepare(void) {
         printf("sublet: the kernel's modules cannot be mounted: %s\n", strerror(errno));
 }
 
+/* An overlay's root has the owner and the mode of its upper layer, which is new. */
+static void adopt_top(void) {
+    struct stat lower, upper;
+
+    mkdir("/disk/upper", 0755);
+    mkdir("/disk/work", 0755);
+    if (stat("/image", &lower) < 0 || stat("/disk/upper", &upper) < 0 ||
+        (lower.st_mode == upper.st_mode && lower.st_uid == upper.st_uid &&
+         lower.st_gid == upper.st_gid) ||
+        !is_empty("/disk/upper"))
+        return;
+    (void)!chown("/disk/upper", lower.st_uid, lower.st_gid);
+    chmod("/disk/upper", lower.st_mode & 07777);
+}
+
 static bool mount_overlay(struct problem *problem) {
     char device[DEVICE_MOST];
-    struct stat top;
 
     if (!disk_find("disk", device))
         return fail(problem, 125, 0, "The machine has no writable disk.");
     if (!disk_mount(device, "/disk", false))
         return fail(problem, 125, errno, "The writable disk cannot be mounted");
-    mkdir("/disk/upper", 0755);
-    mkdir("/disk/work", 0755);
-    if (is_empty("/disk/upper") && stat("/image", &top) == 0) {
-        (void)!chown("/disk/upper", top.st_uid, top.st_gid); /* an overlay's root is its upper's */
-        chmod("/disk/upper", top.st_mode & 07777);
-    }
+    adopt_top();
     if (mount("overlay", "/root", "overlay", 0,
               "lowerdir=/image:/scaffold,upperdir=/disk/upper,workdir=/disk/work,"
               "metacopy=off,redirect_dir=off") < 0)
@@ -81,35 +90,31 @@ static bool switch_root(struct problem *problem) {
     return fail(problem, 125, errno, "The instance's root cannot be entered");
 }
 
-static void link_devices(void) {
-    (void)!symlink("/proc/self/fd", "/dev/fd");
-    (void)!symlink("/proc/self/fd/0", "/dev/stdin");
-    (void)!symlink("/proc/self/fd/1", "/dev/stdout");
-    (void)!symlink("/proc/self/fd/2", "/dev/stderr");
-}
-
-static void mount_kernel_files(const struct text *request, bool init) {
+/* The kernel's file systems are mounted already: they go along. */
+static bool bring_kernel_files(const struct text *request, bool init, struct problem *problem) {
     const char *shm = text_get(request, "shm");
-    char options[64];
     unsigned long safe = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    char options[64];
 
-    mount("proc", "/proc", "proc", safe, NULL);
-    mount("sysfs", "/sys", "sysfs", safe, NULL);
-    mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
-    link_devices();
-    mkdir("/dev/pts", 0755);
-    mkdir("/dev/shm", 01777);
-    mkdir("/dev/mqueue", 01777);
-    mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=620,ptmxmode=666");
-    snprintf(options, sizeof options, "mode=1777,size=%.20s", shm ? shm : "64m");
-    mount("shm", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options);
-    mount("mqueue", "/dev/mqueue", "mqueue", safe, NULL);
+    for (const char *const *name = (const char *const[]){"proc", "sys", "dev", NULL}; *name; name++) {
+        char from[16], to[16];
+        snprintf(from, sizeof from, "/%s", *name);
+        snprintf(to, sizeof to, "/root/%s", *name);
+        mkdir(to, 0755); /* a disk image may have none */
+        if (mount(from, to, NULL, MS_MOVE, NULL) < 0)
+            return fail(problem, 125, errno, "%s cannot be mounted", from);
+    }
+    if (shm) {
+        snprintf(options, sizeof options, "mode=1777,size=%.20s", shm);
+        mount(NULL, "/root/dev/shm", NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, options);
+    }
     if (init) /* an init system finds it mounted, and leaves in it what is ours */
-        mount("run", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=20%");
-    else if (mkdir("/run/sublet", 0755) == 0 || errno == EEXIST)
-        mount("sublet", "/run/sublet", "tmpfs", safe, "mode=755,size=64k");
+        mount("run", "/root/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=20%");
+    else
+        mount("sublet", "/root/run/sublet", "tmpfs", safe, "mode=755,size=64k");
     if (!init)
-        mount("cgroup2", "/sys/fs/cgroup", "cgroup2", safe, NULL);
+        mount("cgroup2", "/root/sys/fs/cgroup", "cgroup2", safe, NULL);
+    return true;
 }
 
 static bool present(const char *path) {
@@ -138,11 +143,10 @@ bool root_enter(const struct text *request, struct problem *problem) {
     bool init = kind && strcmp(kind, "init") == 0;
 
     if (!(disk ? partition_mount("disk", problem) : mount_overlay(problem)) ||
-        !switch_root(problem))
+        !bring_kernel_files(request, init, problem) || !switch_root(problem))
         return false;
     if (disk)
         disk_keep("/");
-    mount_kernel_files(request, init);
     bring_modules();
     return true;
 }
