@@ -17,21 +17,13 @@ struct channel channels[CHANNELS];
 int quiet = -1;
 static bool forced; /* nobody is waited for */
 
-static struct client *client_of(unsigned number) {
+struct client *channel_client(unsigned number) {
     return number == MACHINE || number == REPLAY ? NULL : &clients[number - 1];
 }
 
-static void begin(struct channel *channel) {
+void channel_begin(struct channel *channel) {
     free(channel->queue);
     *channel = (struct channel){.credit = CREDIT_AT_START, .granted = CREDIT_AT_START};
-}
-
-static void say_shut(unsigned number) {
-    struct channel *channel = &channels[number];
-    agent_frame(number, FRAME_SHUT, 0);
-    channel->shut_said = true;
-    if (channel->shut_heard)
-        begin(channel);
 }
 
 bool channel_idle(unsigned number) { return !channels[number].open; }
@@ -56,9 +48,9 @@ void channels_reset(void) {
     quiet = -1;
     channels_flush();
     for (unsigned number = 0; number < CHANNELS; number++) {
-        struct client *client = client_of(number);
+        struct client *client = channel_client(number);
         bool was_open = channels[number].open;
-        begin(&channels[number]);
+        channel_begin(&channels[number]);
         if (was_open && client && !client->attached && !machine_needs(client))
             client_drop(client);
     }
@@ -66,7 +58,7 @@ void channels_reset(void) {
 
 /* Bytes, where they are going; false: they have to wait. */
 static bool deliver(unsigned number, const char *data, size_t length) {
-    struct client *client = client_of(number);
+    struct client *client = channel_client(number);
 
     if (number == MACHINE) {
         if (stage != RUNNING || (output_busy() && !forced))
@@ -109,7 +101,7 @@ static bool keep(struct channel *channel, const char *data, size_t length) {
 /* All that the guest had to say has been delivered: so the channel ends. */
 static void conclude(unsigned number) {
     struct channel *channel = &channels[number];
-    struct client *client = client_of(number);
+    struct client *client = channel_client(number);
 
     if (!channel->shut_heard || channel->from < channel->to)
         return;
@@ -117,7 +109,7 @@ static void conclude(unsigned number) {
     if (client && client->fd >= 0 && !client->attached && !machine_needs(client))
         client_drop(client);
     if (channel->shut_said)
-        begin(channel);
+        channel_begin(channel);
 }
 
 void channel_deliver(unsigned number) {
@@ -189,109 +181,4 @@ bool channel_frame(unsigned number, uint8_t kind, const char *data, size_t lengt
         conclude(number);
     }
     return true;
-}
-
-static void say_open(unsigned number) {
-    begin(&channels[number]);
-    channels[number].open = true;
-    agent_frame(number, FRAME_OPEN, 0);
-}
-
-/* The packet of a client that waits for the guest, if the guest takes it. */
-static bool forward(struct client *client) {
-    if (client->fd < 0 || !client->length)
-        return false;
-    unsigned number = client_target(client);
-    struct channel *channel = &channels[number];
-    if (channel->over)
-        return false; /* it has to be closed first, and opened again */
-    if (number != MACHINE && !channel->open) {
-        say_open(number);
-        return true;
-    }
-    if (channel->credit < client->length) {
-        if (client->gone && !client->attached)
-            client_drop(client);
-        return false;
-    }
-    ssize_t length = client_take(client, agent_room());
-    if (length > 0) {
-        channel->credit -= (uint32_t)length;
-        machine_forwards(client, agent_room(), (size_t)length);
-        if (agent_room()[0] == QUIESCE)
-            quiet = (int)number;
-        agent_frame(number, FRAME_PACKET, (size_t)length);
-    }
-    client_look(client);
-    return length > 0;
-}
-
-static bool replay(void) {
-    struct channel *channel = &channels[REPLAY];
-    if (!machine_replays() || channel->over)
-        return false;
-    if (!channel->open) {
-        say_open(REPLAY);
-        return true;
-    }
-    if (channel->credit < FRAME_MOST)
-        return false;
-    ssize_t length = configuration_next(agent_room() + 1, MESSAGE);
-    if (length < 0)
-        return false;
-    agent_room()[0] = CONFIGURE;
-    channel->credit -= (uint32_t)length + 1;
-    agent_frame(REPLAY, FRAME_PACKET, (size_t)length + 1);
-    return true;
-}
-
-static bool say(unsigned number) {
-    struct channel *channel = &channels[number];
-    struct client *client = client_of(number);
-
-    if (channel->over && channel->open && !channel->shut_said) {
-        say_shut(number);
-        return true;
-    }
-    if ((channel->open || number == MACHINE) && channel->taken >= GIVE_BACK) {
-        memcpy(agent_room(), &channel->taken, sizeof channel->taken);
-        channel->granted += channel->taken;
-        channel->taken = 0;
-        agent_frame(number, FRAME_CREDIT, sizeof channel->taken);
-        return true;
-    }
-    return number == REPLAY ? replay() : client && forward(client);
-}
-
-/* While the guest is to be quiet nothing is said to it but GO, by who has silenced it, or for
- * him when he has gone. */
-static bool say_go(void) {
-    unsigned number = (unsigned)quiet;
-    struct client *client = client_of(number);
-
-    if (client->fd >= 0 && client->length && client->type == GO) {
-        quiet = -1;
-        return forward(client);
-    }
-    if (client->fd >= 0)
-        return false;
-    quiet = -1;
-    agent_room()[0] = GO;
-    agent_frame(number, FRAME_PACKET, 1);
-    return true;
-}
-
-bool channels_say(void) {
-    static unsigned turn;
-
-    if (quiet >= 0)
-        return say_go();
-    for (unsigned n = 0; n < CHANNELS; n++) {
-        unsigned number = (turn + n) % CHANNELS;
-        if (say(number)) {
-            turn = (number + 1) % CHANNELS;
-            return true;
-        }
-    }
-    return false;
 }

@@ -92,6 +92,8 @@ struct channel {
 extern struct channel channels[CHANNELS];
 extern int quiet; /* the channel that has said QUIESCE; -1: none */
 
+void channel_begin(struct channel *channel); /* as a new one, not yet open */
+struct client *channel_client(unsigned number); /* NULL for those that are no client's */
 void channels_reset(void); /* the guest is a new one */
 void channels_flush(void); /* deliver what waits, whoever is not ready for it */
 /* Take a frame; false when it breaks the protocol. */
@@ -100,9 +102,12 @@ bool channel_frame(unsigned number, uint8_t kind, const char *data, size_t lengt
 void channel_deliver(unsigned number);
 /* The client has gone. */
 void channel_close(unsigned number);
+bool channel_idle(unsigned number);
+
+/* say.c */
+
 /* Put the next frame of any channel into the agent's room; false when there is none. */
 bool channels_say(void);
-bool channel_idle(unsigned number);
 
 /* client.c: connections */
 
@@ -184,6 +189,12 @@ long long milliseconds(void);
 /* QEMU has ended: tell all who wait, leave the exit code or the reason, and end. `why`: what the
  * supervisor killed it for, or NULL; `exited`: what the guest said, or -1. */
 _Noreturn void ending(int status, const char *why, int exited);
+
+/* loop.c */
+
+extern int signals, listener; /* SIGCHLD; further clients */
+
+void turn(void);
 
 /* memory.c */
 
