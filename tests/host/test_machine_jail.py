@@ -82,7 +82,12 @@ def memory() -> Iterator[int]:
 def qemu(machines: Lab, memory: int, *options: str) -> tuple[Machine, int]:
     """Real QEMU, stopped before its first instruction, and its pid."""
     machine = machines.start("--resumed", *options, argv=QEMU, fds=(memory,))
-    return machine, machine.started()[0]
+    pid = machine.started()[0]
+    monitor = Monitor(machine.home)
+    waiting = {"running": False, "singlestep": False, "status": "prelaunch"}
+    assert monitor("query-status") == waiting
+    monitor.close()
+    return machine, pid
 
 
 def status(pid: int) -> dict[str, str]:
@@ -114,9 +119,6 @@ class Monitor:
 
 def test_what_qemu_is(machines: Lab, memory: int) -> None:
     machine, pid = qemu(machines, memory)
-    monitor = Monitor(machine.home)
-    assert monitor("query-status") == {"running": False, "singlestep": False, "status": "prelaunch"}
-    monitor.close()
     now = status(pid)
     ids = "\t".join([str(UID)] * 4)
     assert (now["Uid"], now["Gid"], now["Groups"].strip()) == (ids, ids, "")
