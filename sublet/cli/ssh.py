@@ -18,7 +18,7 @@ from sublet.cli.session_key import Key, has_sshd, let_in
 from sublet.domain.errors import NoSSH, WrongState
 from sublet.sdk import Client
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds that an sshd, which is installed, gets to come up: a system that has just started."""
 
 _PAUSE, _ANSWER = 0.2, 3.0
