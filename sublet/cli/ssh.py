@@ -59,6 +59,7 @@ def argv(key: Key, user: str, address: str, port: int, rest: Sequence[str]) -> l
         "StrictHostKeyChecking": "yes",
         "CheckHostIP": "no",
         "UpdateHostKeys": "no",
+        "ConnectionAttempts": "5",
         "ControlPath": "none",
         "ProxyCommand": "none",
     }
