@@ -92,7 +92,7 @@ async def overlay(file: Path, size: int) -> None:
     partial.rename(file)
 
 
-async def grow(file: Path, size: int) -> None:
+def grow(file: Path, size: int) -> None:
     """Make the overlay of an instance that does not run larger; the same size is fine.
 
     Only its size is written: its content is the tenant's, and read by nothing here.

@@ -132,7 +132,7 @@ class MachineStarts:
                 image=image.digest,
                 memory=instance.spec.memory,
                 vcpus=vcpus(instance.spec.size),
-                disk=disk.stat().st_size,
+                disk=_capacity(disk, image),
                 nics=len(taps),
                 volumes=tuple((f.stat().st_size, mount.read_only) for mount, f in volumes),
             ),
@@ -140,6 +140,11 @@ class MachineStarts:
             cold=instance.spec.cold,
             log=instance.spec.log,
         )
+
+
+def _capacity(disk: Path, image: Image) -> int:
+    """The bytes that the guest sees of its disk; an overlay's file is as large as what it wrote."""
+    return diskimage.virtual_size(disk) if image.config.disk else disk.stat().st_size
 
 
 def _kernel(memory: MemoryImage | None) -> Kernel:

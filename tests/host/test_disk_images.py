@@ -171,15 +171,15 @@ async def test_an_overlay_grows_and_is_sound(tmp_path: Path) -> None:
     await diskimage.overlay(file, SIZE)
     assert file.stat().st_mode & 0o777 == 0o600
     call("qemu-io", "-f", "qcow2", "-c", f"write -P 7 {SIZE - MIB} 1M", file)
-    await diskimage.grow(file, 3 << 30)
-    await diskimage.grow(file, 3 << 30)
+    diskimage.grow(file, 3 << 30)
+    diskimage.grow(file, 3 << 30)
     call("qemu-io", "-f", "qcow2", "-c", f"write -P 8 {(3 << 30) - MIB} 1M", file)
     call("qemu-io", "-f", "qcow2", "-c", f"read -P 7 {SIZE - MIB} 1M", file)
     call("qemu-img", "check", "-f", "qcow2", file)
     found = json.loads(call("qemu-img", "info", "--output=json", "-f", "qcow2", file))
     assert found["virtual-size"] == 3 << 30
     with pytest.raises(InvalidArgument, match="cannot become smaller"):
-        await diskimage.grow(file, SIZE)
+        diskimage.grow(file, SIZE)
     assert qcow2.virtual_size(file.read_bytes()[:512]) == 3 << 30
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clilab import refused
 from conftest import BASE, Sublet, eventually
 from disklab import cloud_disk
 from imagelab import call
@@ -96,8 +97,13 @@ def test_the_seed_has_its_effect(host: Sublet, box: str) -> None:
 
 
 def test_the_disk_is_as_large_as_was_asked_for(host: Sublet, box: str) -> None:
-    kilobytes = int(shell(host, box, "df --output=size /").splitlines()[-1])
-    assert kilobytes > 2_500_000
+    assert size_of_root(host, box) > 2_500_000
+    refused(host, "update", "--disk", "5g", box, code=1, says="while it is stopped")
+
+
+def size_of_root(host: Sublet, name: str) -> int:
+    """In KiB."""
+    return int(shell(host, name, "df --output=size /").splitlines()[-1])
 
 
 def test_the_tenants_own_key_is_let_in(host: Sublet, box: str, key: Path) -> None:
@@ -153,9 +159,11 @@ def test_what_it_wrote_is_there_after_a_stop_and_rolled_back(host: Sublet, box: 
     shell(host, box, "echo second >/root/state; sync")
     host.ok("stop", "-t", "120", box, timeout=200)
     assert host.json("inspect", box)["exit_code"] == 0
+    host.ok("update", "--disk", "5g", box)
     host.ok("start", box)
     came_up(host, box)
     assert shell(host, box, "cat /root/state /root/runs") == "second\nran"  # once per instance
+    assert size_of_root(host, box) > 4_500_000
     host.ok("rollback", box, "before", timeout=300)
     came_up(host, box)
     assert shell(host, box, "cat /root/state") == "first"

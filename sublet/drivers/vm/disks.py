@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sublet.domain.errors import CorruptDisk, InvalidArgument, ProcessFailed
 from sublet.domain.units import GIB, MIB, format_bytes
-from sublet.drivers import disk, files, reflink, run
+from sublet.drivers import disk, diskimage, files, reflink, run
 from sublet.drivers.descriptors import opened
 from sublet.drivers.pool import Pool
 from sublet.drivers.vm import superblock
@@ -148,7 +148,11 @@ def grow(file: Path, size: int) -> None:
 
     Raises InvalidArgument where it would become smaller.
     """
-    now = file.stat().st_size
+    with opened(file) as fd:
+        if os.pread(fd, len(_QCOW2), 0) == _QCOW2:
+            diskimage.grow(file, size)
+            return
+        now = os.fstat(fd).st_size
     if size < now:
         raise InvalidArgument(
             f"A disk of {format_bytes(now)} cannot become smaller.", hint="Give a larger size."
