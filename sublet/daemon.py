@@ -108,7 +108,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         events=Events(store),
         tasks=tasks,
     )
-    images = Images(config, image_store, gone=lambda file: parts.layers.drop(file.stem))
+    images = Images(config, image_store, gone=lambda file: forget(parts, file.stem))
     lifecycle = Lifecycle(parts)
     instances = Instances(lifecycle, images)
     health = HealthChecks(lifecycle, instances.execute)
@@ -130,6 +130,12 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         reconciler=Reconciler(lifecycle, images, restarts, snapshots),
     )
     return verbs, parts
+
+
+def forget(parts: Parts, image: str) -> None:
+    """Drop what was made of an image that is gone."""
+    parts.layers.drop(image)
+    parts.tasks.start("templates", parts.machines.templates.remove_image(f"sha256:{image}"))
 
 
 def lock(config: Config) -> int:
@@ -180,6 +186,7 @@ async def serve(config: Config) -> None:
     parts.tasks.start("expiry", Expiry(verbs.instances).watch())
     parts.tasks.start("network guard", verbs.reconciler.guard())
     parts.tasks.start("pool guard", parts.containers.pool.guard())
+    parts.tasks.start("template guard", parts.machines.templates.guard())
     server = Server(
         uvicorn.Config(
             native.build(verbs),
@@ -199,6 +206,7 @@ async def serve(config: Config) -> None:
         log.info("serving %s", config.socket)
         await server.serve(sockets=[listener])
     await parts.tasks.close()
+    parts.machines.close()
     if not any(instance.state in LIVE for instance in parts.store.all()):
         await parts.network.down()
         parts.containers.close()

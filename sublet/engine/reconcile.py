@@ -157,6 +157,7 @@ class Reconciler:
         found += await self.images.leftovers()
         found += self.lifecycle.volumes.leftovers()
         found += self.snapshots.leftovers()
+        found += parts.machines.leftovers(live | self._asleep())
         started = self._live()  # while all this was looked at
         return [leftover for leftover in found if leftover.owner not in started]
 
@@ -165,6 +166,10 @@ class Reconciler:
         rows = self.parts.store.all()
         busy = {i.id for i in rows if self.lifecycle.locks.action(i.id)}
         return busy | {i.id for i in rows if i.state in HELD or i.state is State.PENDING}
+
+    def _asleep(self) -> set[str]:
+        """The ids of instances whose memory is kept."""
+        return {i.id for i in self.parts.store.all() if i.state is State.HIBERNATED}
 
     async def fix(self) -> list[Leftover]:
         """Remove all that `audit` finds; what it found."""
@@ -183,6 +188,7 @@ class Reconciler:
         await self.images.clean()
         await self.lifecycle.volumes.clean()
         await self.snapshots.clean()
+        await self.parts.machines.clean(self._live() | self._asleep())
         return found
 
     def _unused_layers(self) -> list[str]:

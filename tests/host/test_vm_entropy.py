@@ -20,6 +20,7 @@ from sublet.drivers import files, reflink
 from sublet.drivers.vm import supervisor
 from sublet.drivers.vm.memory import MemoryImage
 from sublet.drivers.vm.plan import MachinePlan
+from sublet.drivers.vm.saving import copy
 
 GENERATORS = """
 read naive </proc/sys/kernel/random/uuid; keyed=$naive; read seen </run/sublet/generation
@@ -100,7 +101,7 @@ async def fork(lab: Lab, origin: Guest, image: MemoryImage, slot: int) -> Guest:
     made = await lab.plan(slot=slot)
     await files.remove(made.disk.file)
     reflink.copy_file(origin.plan.disk.file, made.disk.file)
-    own = image.copy(made.disk.file.with_name("memory-image"))
+    own = await copy(image, made.disk.file.with_name("memory-image"))
     identity = made.guest.identity
     plan = replace(made, guest=replace(origin.plan.guest, identity=identity))
     await lab.start(plan, memory=own, identity=identity, fork=True)

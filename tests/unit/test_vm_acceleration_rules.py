@@ -41,6 +41,15 @@ def test_no_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
         acceleration.program()
 
 
+def test_why_it_does_not_boot() -> None:
+    assert acceleration.why("The machine's agent was not ready in time.\nSeaBIOS\n") == (
+        "it was not ready within 5 s."
+    )
+    assert acceleration.why("QEMU was killed by signal 6: no MSR.\n") == (
+        "QEMU was killed by signal 6: no MSR."
+    )
+
+
 @pytest.fixture
 def boots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Kernel]:
     """The kernels that were booted, on a host where /dev/kvm opens."""

@@ -26,7 +26,7 @@ from sublet.drivers import run
 from sublet.drivers.pool import Pool
 from sublet.drivers.vm import disks, kernels, shelf, superblock, templates
 from sublet.drivers.vm.memory import PARTIAL, MemoryImage
-from sublet.drivers.vm.saving import Saving
+from sublet.drivers.vm.saving import Saving, copy
 from sublet.drivers.vm.shape import Platform, Shape, differences
 from sublet.drivers.vm.templates import Templates
 
@@ -237,12 +237,12 @@ class TestMemory:
 
     async def test_copied(self, tmp_path: Path) -> None:
         image = await save(tmp_path / "image")
-        copy = image.copy(tmp_path / "another" / "image")
-        copy.check(SHAPE.text)
-        assert copy.memory.read_bytes() == image.memory.read_bytes()
+        copied = await copy(image, tmp_path / "another" / "image")
+        copied.check(SHAPE.text)
+        assert copied.memory.read_bytes() == image.memory.read_bytes()
         image.devices.unlink()
         with pytest.raises(FileNotFoundError):
-            image.copy(tmp_path / "third")
+            await copy(image, tmp_path / "third")
         assert sorted(os.listdir(tmp_path)) == ["another", "image"]
 
     async def test_qemu_wrote_nothing(self, tmp_path: Path) -> None:
@@ -433,12 +433,19 @@ class TestTemplates:
         async with made.turn(SHAPE) as turn:
             assert (turn.source, turn.makes) == (None, False)
 
-    async def test_what_was_not_finished_is_a_leftover(self, made: Templates, pool: Pool) -> None:
-        for place in ("templates/k1", "instances/i-1/memory-image", "snapshots/s-1/memory-image"):
-            (pool.directory / f"{place}.partial").mkdir(parents=True)
-        found = shelf.leftovers(pool, {"i-1"})
+    async def test_what_was_not_finished_is_a_leftover(self, pool: Pool) -> None:
+        instances = ("i-1/memory-image.partial", "i-2/memory-image", "i-3/disk.img.partial")
+        for place in (
+            "templates/k1.partial",
+            "templates/k2",
+            *(f"instances/{i}" for i in instances),
+        ):
+            (pool.directory / place).mkdir(parents=True)
+        found = shelf.leftovers(pool, set(), set())
         assert [(Path(x.name).name, x.owner) for x in found] == [
             ("k1.partial", ""),
-            ("memory-image.partial", "s-1"),
+            ("memory-image.partial", "i-1"),
+            ("memory-image", "i-2"),
+            ("disk.img.partial", "i-3"),
         ]
-        assert shelf.leftovers(pool, {"k1", "i-1", "s-1"}) == []
+        assert [x.owner for x in shelf.leftovers(pool, {"k1"}, {"i-1", "i-2"})] == ["i-3"]

@@ -13,6 +13,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from sublet.domain.config import Config
@@ -57,6 +58,7 @@ class Machines:
         self.config, self.cgroups, self.pool = config, cgroups, pool
         self.disks = Disks(pool)
         self.templates = Templates(pool, config.template_limit, background)
+        self._background, self._collected = background, False
         self.probe = Probe(config.root, config.acceleration)
 
     # What all have in common
@@ -70,7 +72,12 @@ class Machines:
         kernel = kernel or newest()
         host, found = await this_host(), await self.acceleration(kernel)
         kind = host.name if found.kind == "kvm" else str(found.kind)
-        return Platform(host.qemu, kind, kernel.identity)
+        platform = Platform(host.qemu, kind, kernel.identity)
+        if not self._collected:  # this is the first that needs to know, for QEMU may be missing
+            self._collected = True
+            newer = replace(platform, kernel=newest().identity)
+            self._background("stale templates", self.templates.collect(newer))
+        return platform
 
     def place(self, instance_id: str) -> Place:
         """Where the things of one instance are."""
@@ -218,9 +225,15 @@ class Machines:
         await files.remove(place.state)
 
     def leftovers(self, busy: set[str]) -> list[Leftover]:
-        """Memory images, templates and disks that were never finished; `busy`: the ids of instances
-        and snapshots that something is done to. The rest is where containers have theirs."""
-        return shelf.leftovers(self.pool, busy | self.templates.making())
+        """Memory images, templates and disks that were never finished, and memory of instances
+        that do not hibernate; `busy`: those that do, that run, or that something is done to. The
+        rest is where containers have theirs."""
+        return shelf.leftovers(self.pool, self.templates.making(), busy)
+
+    async def clean(self, busy: set[str]) -> None:
+        """Remove what `leftovers` finds."""
+        for leftover in self.leftovers(busy):
+            await files.remove(Path(leftover.name))
 
     def close(self) -> None:
         """Give back the memory of templates."""

@@ -19,13 +19,11 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sublet.domain.errors import MemoryUnusable
-from sublet.drivers import reflink
 from sublet.drivers.descriptors import opened
 from sublet.drivers.vm.shape import differences
 
@@ -127,23 +125,6 @@ class MemoryImage:
         self.check(shape)
         os.chown(self.memory, uid, uid)  # QEMU opens it anew, to write, and never does
         return self._opened(os.open(self.memory, os.O_RDWR | os.O_CLOEXEC))
-
-    def copy(self, target: Path) -> MemoryImage:
-        """A copy for an instance of its own, there when it is whole; use a thread.
-
-        It shares blocks with this one where the file system can.
-        """
-        partial = target.with_name(target.name + PARTIAL)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(mode=0o700, parents=True)
-        try:
-            for name in ("memory", "devices", "shape"):
-                reflink.copy_file(self.directory / name, partial / name)
-            partial.rename(target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        return MemoryImage(target)
 
     def share(self, sealed: int) -> Source:
         """For one of many machines; `sealed` is from `seal`, and stays the caller's."""

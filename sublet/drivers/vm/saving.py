@@ -94,14 +94,17 @@ class Saving:
 async def copy(image: MemoryImage, target: Path) -> MemoryImage:
     """Another memory image like this one, which shares its blocks where it can. Raises DiskFull."""
     partial = target.with_name(target.name + PARTIAL)
-    with _translated():
-        for directory in (target, partial):
-            await files.remove(directory)
-        partial.mkdir(mode=0o700, parents=True)
-        for name in ("memory", "devices", "shape"):
-            source = image.directory / name
-            await asyncio.to_thread(reflink.copy_file, source, partial / name)
-        partial.rename(target)
+    try:
+        with _translated():
+            for directory in (target, partial):
+                await files.remove(directory)
+            partial.mkdir(mode=0o700, parents=True)
+            for name in ("memory", "devices", "shape"):
+                source = image.directory / name
+                await asyncio.to_thread(reflink.copy_file, source, partial / name)
+            partial.rename(target)
+    finally:
+        await asyncio.shield(files.remove(partial))
     return MemoryImage(target)
 
 

@@ -42,16 +42,20 @@ def surplus(directory: Path, platform: Platform, limit: int, busy: Collection[st
     return gone
 
 
-def leftovers(pool: Pool, busy: Collection[str]) -> list[Leftover]:
-    """Memory images and disks that were never finished, and that nobody is making; `busy` are
-    the keys of templates and the ids of instances and snapshots that something is done to."""
-    found = []
-    for pattern in ("templates/*", "instances/*/*", "snapshots/*/*", "blanks/*"):
-        for path in sorted(pool.directory.glob(pattern + PARTIAL)):
-            own = pattern.count("*") == 1
-            owner = "" if own else path.parent.name
-            if (path.name.removesuffix(PARTIAL) if own else owner) not in busy:
-                found.append(Leftover("half-made file", str(path), owner))
+def leftovers(pool: Pool, making: Collection[str], busy: Collection[str]) -> list[Leftover]:
+    """What of memory images and disks was never finished, and memory of instances that do not
+    hibernate. `making` are the templates that are being made, `busy` the ids of instances that
+    run, that hibernate, or that something is done to. Snapshots look after their own."""
+    templates, instances = pool.directory / "templates", pool.directory / "instances"
+    found = [
+        Leftover("half-made template", str(templates / name))
+        for name in files.entries(templates)
+        if name.endswith(PARTIAL) and name.removesuffix(PARTIAL) not in making
+    ]
+    for path in sorted([*instances.glob(f"*/*{PARTIAL}"), *instances.glob("*/memory-image")]):
+        if path.parent.name not in busy:
+            kind = "half-made file" if path.name.endswith(PARTIAL) else "memory image"
+            found.append(Leftover(kind, str(path), path.parent.name))
     return found
 
 

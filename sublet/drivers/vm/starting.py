@@ -100,6 +100,7 @@ class Starting:
         self, memory: MemoryImage, identity: Identity | None, *, attach: bool, fork: bool
     ) -> Started:
         """Let the guest go on where its memory was saved."""
+        check(self._plan.disk.file)
         source = memory.open(self._plan.shape.text, self._plan.uid)
         with contextlib.closing(source):
             async with self._started(source, runs=True) as start:

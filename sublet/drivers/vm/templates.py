@@ -191,8 +191,10 @@ class Templates:
             log.warning("no template could be made: %s", error)
             entry.failed = time.monotonic()
         finally:
-            entry.making.release()
-            await saving.discard()
+            try:
+                await saving.discard()
+            finally:
+                entry.making.release()
         await self.collect(shape.platform)
 
     def give_up(self, shape: Shape) -> None:
