@@ -10,12 +10,14 @@
 
 enum {
     CREDIT_MOST = 1 << 24,              /* more than any agent has to grant */
+    STRAY_MOST = 1024,                  /* frames on channels that are not open, per boot */
     QUEUE_ROOM = 3 * CREDIT_AT_START,   /* packets of one byte, each behind its length */
 };
 
 struct channel channels[CHANNELS];
 int quiet = -1;
 static bool forced; /* nobody is waited for */
+static unsigned strays;
 
 struct client *channel_client(unsigned number) {
     return number == MACHINE || number == REPLAY ? NULL : &clients[number - 1];
@@ -46,6 +48,7 @@ void channels_flush(void) {
 
 void channels_reset(void) {
     quiet = -1;
+    strays = 0;
     channels_flush();
     for (unsigned number = 0; number < CHANNELS; number++) {
         struct client *client = channel_client(number);
@@ -55,6 +58,10 @@ void channels_reset(void) {
             client_drop(client);
     }
 }
+
+/* A frame on a channel that is not open: it was closed meanwhile, or in another life. To look at
+ * them for ever would be work that nobody has asked for. */
+static bool stray(void) { return ++strays <= STRAY_MOST; }
 
 /* Bytes, where they are going; false: they have to wait. */
 static bool deliver(unsigned number, const char *data, size_t length) {
@@ -136,12 +143,10 @@ static bool take_packet(unsigned number, const char *data, size_t length) {
 
     if (length == 0)
         return false;
-    if (number == MACHINE && data[0] == READY) {
-        machine_ready(data + 1, length - 1);
-        return true;
-    }
+    if (number == MACHINE && data[0] == READY)
+        return machine_ready(data + 1, length - 1);
     if (number != MACHINE && !channel->open)
-        return true; /* it was closed meanwhile, or in another life */
+        return stray();
     if (length > channel->granted)
         return false;
     channel->granted -= (uint32_t)length;
@@ -160,7 +165,7 @@ static bool take_credit(struct channel *channel, const char *data, size_t length
     if (length != sizeof more)
         return false;
     memcpy(&more, data, sizeof more);
-    if (more > CREDIT_MOST || channel->credit + more > CREDIT_MOST)
+    if (!more || more > CREDIT_MOST || channel->credit + more > CREDIT_MOST)
         return false;
     channel->credit += more;
     return true;
@@ -173,12 +178,12 @@ bool channel_frame(unsigned number, uint8_t kind, const char *data, size_t lengt
     if (kind == FRAME_PACKET)
         return take_packet(number, data, length);
     if (kind == FRAME_CREDIT)
-        return (number != MACHINE && !channel->open) || take_credit(channel, data, length);
+        return number == MACHINE || channel->open ? take_credit(channel, data, length) : stray();
     if (kind != FRAME_SHUT || number == MACHINE || length)
         return false;
-    if (channel->open) {
-        channel->shut_heard = true;
-        conclude(number);
-    }
+    if (!channel->open || channel->shut_heard)
+        return stray();
+    channel->shut_heard = true;
+    conclude(number);
     return true;
 }

@@ -10,7 +10,10 @@
 
 #include "machine.h"
 
-enum { POWER_OFF = 10000 }; /* milliseconds that QEMU has after EXITED */
+enum {
+    POWER_OFF = 10000, /* milliseconds that QEMU has after EXITED */
+    BOOTS_MOST = 30,   /* that many in a minute are no boots */
+};
 
 enum stage stage;
 bool resumed;
@@ -69,7 +72,19 @@ static void replay_configuration(void) {
                 "Start it again.");
 }
 
-void machine_ready(const char *text, size_t length) {
+static bool boots_too_often(void) {
+    static long long since;
+    static int boots;
+    if (!since || milliseconds() - since > 60000) {
+        since = milliseconds();
+        boots = 0;
+    }
+    return ++boots > BOOTS_MOST;
+}
+
+bool machine_ready(const char *text, size_t length) {
+    if (boots_too_often())
+        return false;
     channels_reset();
     agent = TALKING;
     agent_synchronize(text, length);
@@ -82,6 +97,7 @@ void machine_ready(const char *text, size_t length) {
     } else {
         end_for("The machine was restarted inside while it was being set up.");
     }
+    return true;
 }
 
 void machine_exited(int code) {

@@ -166,7 +166,8 @@ struct plan {
 
 /* QEMU has been started. */
 void machine_begin(const struct plan *plan);
-void machine_ready(const char *text, size_t length);
+/* The guest has booted; false when that cannot be. */
+bool machine_ready(const char *text, size_t length);
 void machine_exited(int code);
 void machine_faulted(void); /* the guest broke the protocol */
 /* Whether the first connection still waits for STARTED. */

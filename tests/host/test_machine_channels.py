@@ -157,6 +157,9 @@ BROKEN = {
     "empty": lambda m: m.guest.frame(0, "p"),
     "credit": lambda m: m.guest.frame(0, "c", struct.pack("<I", 0xFFFFFFFF)),
     "short credit": lambda m: m.guest.frame(0, "c", b"1"),
+    "no credit": lambda m: m.guest.frame(0, "c", struct.pack("<I", 0)),
+    "strays": lambda m: m.guest.agent.sendall(struct.pack("<HBBI", 99, ord("x"), 0, 0) * 1025),
+    "boots": lambda m: [m.guest.ready() for _ in range(31)],
     "shut": lambda m: m.guest.frame(0, "x"),
 }
 
