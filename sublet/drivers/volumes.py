@@ -73,6 +73,10 @@ class VolumeFiles:
         """Whether anybody uses it now."""
         return bool(self._users.get(volume.id))
 
+    def users(self, volume: Volume) -> frozenset[str]:
+        """Who has it now."""
+        return frozenset(self._users.get(volume.id, ()))
+
     def adopt(self, volume: Volume, user: str) -> None:
         """Note that a living instance uses the volume."""
         self._users.setdefault(volume.id, set()).add(user)

@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
+from sublet.domain.disks import LABEL_DISK
 from sublet.domain.image import Image, ImageConfig, Step
 from sublet.domain.instance import Instance, State
 from sublet.domain.instruction import instructed
 from sublet.domain.units import rfc3339
-from sublet.drivers.container.archive import Entrance
-from sublet.engine import altering
+from sublet.engine import access, altering
 from sublet.engine.instances import Instances
 
 Report = Callable[[str], None]
@@ -53,10 +53,9 @@ class Commits:
 
         @contextlib.asynccontextmanager
         async def place() -> AsyncIterator[Image]:
-            async with self._lifecycle.mounted(instance.id, "commit") as current:
-                async with self._still(current, wish.pause):
-                    at = self._parts.containers.places(instance.id)
-                    with Entrance(at).producing() as producer:
+            async with access.entered(self._lifecycle, instance.id, "commit") as files:
+                async with self._still(instance.id, wish.pause):
+                    with files.producing() as producer:
                         packed = self._instances.images.pack_output(
                             producer, config, name=wish.name, output=wish.output, report=report
                         )
@@ -67,9 +66,11 @@ class Commits:
             return image
 
     @contextlib.asynccontextmanager
-    async def _still(self, instance: Instance, pause: bool) -> AsyncIterator[None]:
-        """Its processes stand still; the lock keeps others from letting them go."""
-        if not pause or instance.state is not State.RUNNING:
+    async def _still(self, instance_id: str, pause: bool) -> AsyncIterator[None]:
+        """Its processes stand still; the lock keeps others from letting them go. Those of a VM do
+        not: it is its own kernel that reads the files."""
+        instance = self._lifecycle.parts.store.get(instance_id)
+        if not (pause and instance and instance.state is State.RUNNING) or instance.spec.vm:
             yield
             return
         lifecycle = self._lifecycle
@@ -86,4 +87,6 @@ def configured(config: ImageConfig, instance: Instance, wish: Wish) -> ImageConf
     command = " ".join(instance.spec.command or config.cmd)
     step = Step(created=now, created_by=command, comment=wish.message, author=wish.author)
     changed = instructed(config.without_checksums(), wish.changes)
-    return replace(changed, created=now, history=(*config.history, step))
+    # Of a disk, the files are taken, and neither its boot loader nor its partitions.
+    labels = {key: value for key, value in changed.labels.items() if key != LABEL_DISK}
+    return replace(changed, created=now, history=(*config.history, step), labels=labels)

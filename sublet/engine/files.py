@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 from sublet.archive.transfer import Received
 from sublet.domain.changes import made
 from sublet.domain.copying import inside
 from sublet.domain.errors import InvalidArgument, WrongState
-from sublet.drivers.access import Access, Sender, Taker
+from sublet.domain.instance import Instance
+from sublet.drivers.access import Sender, Taker
 from sublet.drivers.container import archive
-from sublet.drivers.container.archive import Entrance
 from sublet.drivers.container.difference import Layers
+from sublet.drivers.vm import listings
+from sublet.engine import access
 from sublet.engine.instances import Instances
 
 
@@ -33,8 +37,8 @@ class Files:
         @contextlib.asynccontextmanager
         async def place() -> AsyncIterator[Sender]:
             async with (
-                self._access(instance_id, "copy") as access,
-                access.sending(path, follow=follow) as courier,
+                access.entered(self._lifecycle, instance_id, "copy") as files,
+                files.sending(path, follow=follow) as courier,
             ):
                 yield courier
 
@@ -54,8 +58,8 @@ class Files:
         @contextlib.asynccontextmanager
         async def place() -> AsyncIterator[Taker]:
             async with (
-                self._access(instance.id, "copy") as access,
-                access.receiving(path, archive=archived, keep=keep) as courier,
+                access.entered(self._lifecycle, instance.id, "copy") as files,
+                files.receiving(path, archive=archived, keep=keep) as courier,
             ):
                 yield courier
 
@@ -70,8 +74,8 @@ class Files:
         @contextlib.asynccontextmanager
         async def place() -> AsyncIterator[Sender]:
             async with (
-                self._access(instance_id, "export") as access,
-                access.exporting() as courier,
+                access.entered(self._lifecycle, instance_id, "export") as files,
+                files.exporting() as courier,
             ):
                 yield courier
 
@@ -82,36 +86,38 @@ class Files:
     async def changes(self, text: str) -> AsyncIterator[Sender]:
         """What the instance has changed of its image's files: JSON objects, one a line, with
         `kind` (A: added, C: changed, D: deleted) and `path`."""
-        instance_id = self._instances.get(text).id
+        wanted = self._instances.get(text)
+        instance_id = wanted.id
+        access.layered(self._lifecycle, wanted)
 
         @contextlib.asynccontextmanager
         async def place() -> AsyncIterator[Sender]:
             async with self._lifecycle.mounted(instance_id, "diff") as instance:
-                points = made(mount.destination for mount in instance.spec.mounts)
-                layers = Layers(
-                    upper=str(self._parts.containers.places(instance_id).upper),
-                    lower=str(await self._lifecycle.lower(instance)),
-                    base=self._parts.network.uid_base(instance.slot),
-                    points=tuple(sorted(points.points)),
-                    parents=tuple(sorted(points.parents)),
-                )
-                async with archive.comparing(layers) as courier:
+                if instance.spec.vm:
+                    comparing = self._comparing_guest(instance)
+                else:
+                    comparing = self._comparing(instance, await self._lifecycle.lower(instance))
+                async with comparing as courier:
                     yield courier
 
         async with self._lifecycle.visits.stay(instance_id, "diff", place()) as courier:
             yield courier
 
-    @contextlib.asynccontextmanager
-    async def _access(self, instance_id: str, action: str) -> AsyncIterator[Access]:
-        """A copy sees what is mounted in the instance, of one that does not run too."""
-        async with self._lifecycle.mounted(instance_id, action) as instance:
-            if action == "copy" and not instance.pid:
-                lower = await self._lifecycle.lower(instance)
-                mounts = await self._lifecycle.volumes.attach(instance, lower)
-                base = self._parts.network.uid_base(instance.slot)
-                self._parts.containers.mount_volumes(instance_id, mounts, base)
-            at = self._parts.containers.places(instance_id)
-            yield Entrance(at, instance.pid, instance.pid_start)
+    def _comparing(self, instance: Instance, lower: Path) -> AbstractAsyncContextManager[Sender]:
+        points = made(mount.destination for mount in instance.spec.mounts)
+        layers = Layers(
+            upper=str(self._parts.containers.places(instance.id).upper),
+            lower=str(lower),
+            base=self._parts.network.uid_base(instance.slot),
+            points=tuple(sorted(points.points)),
+            parents=tuple(sorted(points.parents)),
+        )
+        return archive.comparing(layers)
+
+    def _comparing_guest(self, instance: Instance) -> AbstractAsyncContextManager[Sender]:
+        mounts = (mount.destination for mount in instance.spec.mounts)
+        guest = access.guest(self._lifecycle, instance)
+        return listings.comparing(guest, made((*mounts, *guest.own)))
 
 
 def _checked(path: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from sublet.domain import resolving
+from sublet.domain import resolving, seed
 from sublet.domain.image import Image, ImageConfig
 from sublet.domain.instance import Instance
 from sublet.domain.machine import boots
@@ -18,6 +18,12 @@ from sublet.drivers.network import Endpoint, Place
 from sublet.drivers.vm.messages import Command, Guest, GuestDisk, Identity, Mode, Nic
 from sublet.engine import plan, seeds
 from sublet.engine.connections import Connections
+
+OWN_FILES = (
+    *("/etc/hostname", "/etc/hosts", "/etc/machine-id", "/etc/resolv.conf"),
+    *(f"{seed.DIRECTORY}/{name}" for name in ("meta-data", "network-config", "user-data")),
+)
+"""What the host has a guest write into its files at each start."""
 
 
 def command(
@@ -71,6 +77,17 @@ def guest(
         read_only=spec.read_only,
         sysctls=spec.sysctls,
         root_disk=image.config.disk is not None,
+    )
+
+
+def idle(guest: Guest) -> Guest:
+    """The same machine, with nothing of the instance's own in it but its disks, and nobody on its
+    network."""
+    return Guest(
+        command=Command(("sleep", "2147483647"), tool=True),
+        identity=Identity(nics=tuple(Nic(nic.mac, "", 0) for nic in guest.identity.nics)),
+        disks=guest.disks,
+        root_disk=guest.root_disk,
     )
 
 

@@ -12,7 +12,8 @@ from sublet.drivers.container.rootfs import Root
 from sublet.drivers.container.streams import Streams
 from sublet.drivers.namespaces import ID_COUNT
 from sublet.drivers.runner import Execution
-from sublet.engine import guests, plan
+from sublet.drivers.vm import listings
+from sublet.engine import access, guests, plan
 from sublet.engine.lifecycle import Lifecycle
 
 
@@ -54,10 +55,12 @@ def attach(lifecycle: Lifecycle, instance: Instance) -> Streams:
         raise WrongState(f"{instance.name} has just ended.") from error
 
 
-def processes(lifecycle: Lifecycle, instance: Instance) -> list[listing.Process]:
+async def processes(lifecycle: Lifecycle, instance: Instance) -> list[listing.Process]:
     """The processes of a running instance, the first one first; users by the names that its
-    own /etc/passwd gives."""
+    own /etc/passwd gives. A VM's kernel lists its own."""
     parts = lifecycle.parts
+    if instance.spec.vm:
+        return await listings.processes(access.guest(lifecycle, instance))
     base = parts.network.uid_base(instance.slot)
     with Root(parts.containers.places(instance.id).rootfs, base) as root:
         names = listing.user_names(root.read_text("etc/passwd"))

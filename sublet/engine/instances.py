@@ -296,9 +296,9 @@ class Instances:
         """Start a further process in a running instance; `env` adds to the instance's own."""
         return await inside.execute(self.lifecycle, self._awake(text), spec)
 
-    def processes(self, text: str) -> Sequence[listing.Process]:
+    async def processes(self, text: str) -> Sequence[listing.Process]:
         """The processes of a running instance."""
-        return inside.processes(self.lifecycle, self._live(text))
+        return await inside.processes(self.lifecycle, self._live(text))
 
     def logs(self, text: str, window: Window) -> AsyncIterator[logs.Entry]:
         """What the instance wrote and, if it is followed, goes on to write."""

@@ -298,6 +298,23 @@ class Lifecycle:
         limit = instance.spec.size.disk
         await self.parts.containers.mount_root(instance.id, lower, uid_base, limit)
 
+    @asynccontextmanager
+    async def _shown(self, instance: Instance, *, volumes: bool) -> AsyncIterator[None]:
+        """A way to the files of an instance that does not run, `volumes` of a VM among them. What a
+        guest has written, the host's kernel never reads: another guest does."""
+        if not instance.spec.vm:
+            await self.mount(instance)
+            yield
+            return
+        if instance.state is State.HIBERNATED:
+            raise WrongState(
+                f"{instance.name} is hibernated: what is on its disk belongs to its memory.",
+                hint=f"Wake it first: sublet wake {instance.name}.",
+            )
+        image = self._image(instance)
+        async with self.machines.visited(instance, image, volumes=volumes):
+            yield
+
     async def lower(self, instance: Instance, image: Image | None = None) -> Path:
         """The directory that shows the instance's image, until `release`."""
         image, file = image or self._image(instance), self.image_file(instance.digest)
@@ -315,8 +332,8 @@ class Lifecycle:
                 instance = self._present(instance_id)
                 if instance.state not in LIVE:
                     try:
-                        await self.mount(instance)
-                        yield instance
+                        async with self._shown(instance, volumes=action == "copy"):
+                            yield instance
                     finally:
                         await self.anyway(self.release(instance_id))
                     return

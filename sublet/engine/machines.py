@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from sublet.domain.errors import SubletError
 from sublet.domain.image import Image
 from sublet.domain.instance import Instance
 from sublet.domain.machine import vcpus
 from sublet.domain.mounts import Mount
 from sublet.domain.ports import Port
-from sublet.drivers import diskimage, trace
+from sublet.domain.spec import LogConfig
+from sublet.drivers import diskimage, processes, trace
 from sublet.drivers.container.supervisor import Started
 from sublet.drivers.network import Endpoint
 from sublet.drivers.vm import kernels
@@ -28,6 +33,9 @@ from sublet.engine.parts import Parts
 from sublet.engine.volumes import Volumes
 
 Attached = list[tuple[Mount, Path]]
+
+_LEAVING = 15.0
+"""Seconds that a visited machine may take to write out and unmount its file systems."""
 
 
 class MachineStarts:
@@ -72,6 +80,40 @@ class MachineStarts:
                 plan, attach=attach, memory=memory, identity=identity, fork=fork
             )
         return started, tuple(publishing.result())
+
+    @asynccontextmanager
+    async def visited(
+        self, instance: Instance, image: Image, *, volumes: bool
+    ) -> AsyncIterator[None]:
+        """The machine of an instance that does not run, in which nothing of its own runs: our agent
+        mounts its disk, and with `volumes` those, and copies. It has the instance's shape, so that
+        its template fits, but hears and says nothing on its network.
+
+        Who calls it has the instance's lock, and releases what it holds afterwards.
+        """
+        async with AsyncExitStack() as stack:
+            endpoint = self._connections.endpoint(instance)
+            taps = await self._taps(endpoint, stack)
+            attached = await self._volumes.disks(instance) if volumes else []
+            disk = await self._disk(instance, image)
+            plan = await self._plan(instance, image, endpoint, attached, disk, _kernel(None), taps)
+            plan = replace(plan, guest=guests.idle(plan.guest), log=LogConfig("none"))
+            started = await self._parts.machines.start(plan, attach=False)
+        supervisor = started.supervisor, processes.start_time(started.supervisor)
+        pid = started.pid, processes.start_time(started.pid)
+        try:
+            yield
+        finally:
+            await asyncio.shield(self._leave(instance.id, pid, supervisor))
+
+    async def _leave(
+        self, instance_id: str, pid: tuple[int, int], supervisor: tuple[int, int]
+    ) -> None:
+        """Let it unmount what it has, and power off. What does not is killed by `release`."""
+        with contextlib.suppress(SubletError, OSError, TimeoutError):
+            async with asyncio.timeout(_LEAVING):
+                await self._parts.machines.signal(instance_id, *pid, signal.SIGTERM)
+                await processes.ended(*supervisor)
 
     async def _taps(self, endpoint: Endpoint, stack: AsyncExitStack) -> tuple[int, ...]:
         """Descriptors of the taps, in the order of the guest's interfaces; closed with `stack`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from sublet.domain.disk_usage import Usage
 from sublet.domain.errors import InvalidArgument, NoSuchVolume, VolumeInUse
 from sublet.domain.image import ImageConfig
-from sublet.domain.instance import LIVE, Instance
+from sublet.domain.instance import Instance
 from sublet.domain.leftover import Leftover
 from sublet.domain.mounts import Mount, MountType, is_anonymous, validate_volume, with_volumes
 from sublet.domain.size import check_disk
@@ -160,8 +160,9 @@ class Volumes:
         if volume is None:
             volume = replace(self._new(name, DEFAULT, {}), raw=True)
             self.store.add(volume)
-        others = [i.name for i in self.users(name) if i.id != instance.id and i.state in LIVE]
-        if others:
+        having = self.files.users(volume) - {instance.id}
+        others = [i.name for i in self.users(name) if i.id in having]
+        if others:  # it runs, or somebody is at its files
             raise VolumeInUse(
                 f"The volume '{name}' is in use by {others[0]}: a disk has one VM at a time.",
                 hint=f"Stop it first: sublet stop {others[0]}.",

@@ -44,7 +44,7 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.get("/instances/{name}/top")
     async def processes(name: str) -> list[dict[str, Any]]:
-        return [asdict(process) for process in instances.processes(name)]
+        return [asdict(process) for process in await instances.processes(name)]
 
     @routes.get("/instances/{name}/logs")
     async def logs(

@@ -60,7 +60,8 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """An interface, eth<n> by its place in the guest's list; `gateway` empty: no way out."""
+    """An interface, eth<n> by its place in the guest's list; `gateway` empty: no way out; `address`
+    empty: it stays down."""
 
     mac: str
     address: str
@@ -180,7 +181,8 @@ def _identity(identity: Identity) -> Iterator[str]:
     if identity.machine_id:
         yield f"machine-id={identity.machine_id}"
     for index, nic in enumerate(identity.nics):
-        yield f"nic={index} {nic.mac} {nic.address}/{nic.prefix} {nic.gateway or '-'}"
+        if nic.address:
+            yield f"nic={index} {nic.mac} {nic.address}/{nic.prefix} {nic.gateway or '-'}"
     yield from (f"file={path}\n{content}" for path, content in identity.files.items())
 
 
