@@ -115,6 +115,7 @@ extern bool quiet; /* QUIESCE was obeyed, GO has not come */
 void channel_frame(unsigned number, int kind, const char *data, size_t length);
 void channel_answer(struct channel *channel, int type, const void *data, size_t length);
 void channel_refuse(struct channel *channel, const struct problem *problem);
+bool channel_may_speak(const struct channel *channel); /* of what its process writes */
 /* Put the next frame of any channel into the port; false: there is none. */
 bool channels_say(void);
 void channels_reset(const struct channel *but); /* drop all but that and the machine's own */
@@ -186,6 +187,7 @@ void machine_go(void);
 void machine_signal(int number);
 void machine_ends(void);       /* the main process has ended: so does all else */
 bool machine_may_end(void);    /* nobody has anything more to say */
+bool machine_hurries(void);    /* it was to end long ago: what nobody takes is left unsaid */
 void machine_over(void);       /* the last word has been said */
 int machine_wait(void);        /* milliseconds until machine_look has to look; -1: never */
 void machine_look(void);

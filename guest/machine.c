@@ -15,7 +15,7 @@
 
 #include "guest.h"
 
-enum { OTHERS_END_WITHIN = 1000, WORDS_WITHIN = 20000, MOMENT = 20 };
+enum { OTHERS_END_WITHIN = 1000, HURRY_AFTER = 10000, WORDS_WITHIN = 20000, MOMENT = 20 };
 
 enum mode mode = WAITING;
 static long long ending; /* since when the main process has ended, in ms; 0: it runs */
@@ -171,6 +171,8 @@ void machine_ends(void) {
 bool machine_may_end(void) {
     return channels_silent() || milliseconds() - ending > OTHERS_END_WITHIN;
 }
+
+bool machine_hurries(void) { return ending && milliseconds() - ending > HURRY_AFTER; }
 
 void machine_over(void) { over = true; }
 

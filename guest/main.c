@@ -36,7 +36,7 @@ static nfds_t list(struct pollfd *set, struct channel **owners) {
     nfds_t count = 0;
     for (struct channel *channel = channels; channel < channels + CHANNELS; channel++) {
         const struct process *process = &channel->process;
-        bool may = !quiet && channel->credit > 1;
+        bool may = !quiet && channel_may_speak(channel);
         if (!channel->open || !process->started)
             continue;
         set_poll(&set[count], process->input, process->from < process->to ? POLLOUT : 0);

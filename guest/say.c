@@ -8,7 +8,13 @@
 
 #include "guest.h"
 
-enum { CREDIT_WORTH_SENDING = 1 << 14, LAST_PIECES = 4 << 20 };
+enum {
+    CREDIT_WORTH_SENDING = 1 << 14,
+    LAST_PIECES = 4 << 20, /* most that is read of a stream after the end of its process */
+    FOR_THE_END = 16,      /* credit that output leaves, so that the end can be told in any case */
+};
+
+bool channel_may_speak(const struct channel *channel) { return channel->credit > FOR_THE_END; }
 
 static unsigned number_of(const struct channel *channel) { return (unsigned)(channel - channels); }
 
@@ -23,9 +29,9 @@ static void say(struct channel *channel, int type, const void *data, size_t leng
 static bool say_piece(struct channel *channel, int stream) {
     struct process *process = &channel->process;
     int *fd = stream ? &process->errors : &process->output;
-    size_t room = channel->credit - 1 < PIECE ? channel->credit - 1 : PIECE;
+    size_t room = channel->credit - FOR_THE_END < PIECE ? channel->credit - FOR_THE_END : PIECE;
 
-    if (*fd < 0 || !channel->readable[stream] || channel->credit < 2)
+    if (*fd < 0 || !channel->readable[stream] || !channel_may_speak(channel))
         return false;
     ssize_t got = read(*fd, port_room(), room);
     if (got < 0 && errno == EINTR)
@@ -53,7 +59,9 @@ static bool say_end(struct channel *channel) {
     struct process *process = &channel->process;
     bool more = channel->readable[0] || channel->readable[1];
 
-    if (!process->ended || !process->started || (more && process->since < LAST_PIECES) ||
+    bool enough = process->since >= LAST_PIECES || machine_hurries();
+
+    if (!process->ended || !process->started || (more && !enough) ||
         channel->credit < 1 + sizeof(int32_t) || (channel == channels && !machine_may_end()))
         return false;
     int32_t code = process->code;

@@ -77,6 +77,18 @@ def test_main_process_and_the_end(waiting: Machine) -> None:
     assert names - {".", ".."} == {"kept"}, "mounts of the instance left traces in its layer"
 
 
+def test_end_is_told_to_who_does_not_read(waiting: Machine) -> None:
+    """What it has written is waited for, for a while; its exit code is told in any case."""
+    script = "head -c 100000 /dev/zero & sleep 0.5; exit 4"
+    waiting.configure("arg=sh", "arg=-c", f"arg={script}").expect("s")
+    main = waiting.link.channels[0]
+    main.stalled = True
+    code, out, _ = main.collect()
+    assert code == 4
+    assert 0 < len(out) < 1 << 16
+    assert waiting.process.wait(20) == 0
+
+
 def test_command_that_is_not_there(waiting: Machine) -> None:
     channel = waiting.configure("arg=nothing")
     assert channel.expect("f") == b"127:No such command in the image: `nothing` not found in $PATH."
@@ -207,7 +219,7 @@ def test_slow_client_stops_nobody(guest: Machine) -> None:
     slow = guest.execute("head", "-c", str(size), "/dev/zero")
     slow.stalled = True
     got = 0
-    while got < (1 << 16) - (1 << 14):  # all that its credit lets through
+    while got < (1 << 16) - (1 << 15):  # all that its credit lets through
         got += len(slow.receive()[1])
     start = time.monotonic()
     assert guest.run("echo", "hello") == "hello\n"

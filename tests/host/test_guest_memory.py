@@ -39,6 +39,18 @@ def template(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Saved:
     return Saved(image, directory / "saved", directory / "machine/disk.img")
 
 
+def uptime(guest: Machine) -> float:
+    return float(guest.run("cat", "/proc/uptime").split()[0])
+
+
+def wait_for_seed(guest: Machine, seeded: float) -> None:
+    """Until the kernel has just seeded its generator by itself. In its first two minutes it does so
+    whenever half of its uptime has gone by since it last did (drivers/char/random.c,
+    crng_has_old_seed): seeded at 3 s, at 6 and 12."""
+    while uptime(guest) < 2 * seeded + 0.2:
+        time.sleep(0.2)
+
+
 @pytest.fixture(scope="module")
 def sleeper(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Saved:
     """A running instance that is saved while it writes, its disk frozen."""
@@ -47,14 +59,13 @@ def sleeper(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Saved:
     script = f"read a <{uuid}; while read line; do read b <{uuid}; echo $a $b; done"
     with machine(directory / "machine", image) as made:
         made.configure("arg=sh", "arg=-c", f"arg={script}", "stdin=1").expect("s")
+        seeded = uptime(made)
         hook = "#!/bin/sh\ncp /run/sublet/generation /tmp/seen\n"
         made.run("busybox", "mkdir", "-p", "/etc/sublet/resume.d")
         made.run("sh", "-c", f"printf '{hook}' >/etc/sublet/resume.d/hook")
         made.run("busybox", "chmod", "+x", "/etc/sublet/resume.d/hook")
         made.execute("sh", "-c", "while :; do echo x >>/log; done")
-        while float(made.run("cat", "/proc/uptime").split()[0]) < 12:
-            time.sleep(0.5)
-        ask(made)  # the kernel's generator is seeded now, and not again for half its uptime
+        wait_for_seed(made, seeded)
         made.silence("fsfreeze=1")
         made.save(directory / "saved")
     return Saved(image, directory / "saved", directory / "machine/disk.img")
@@ -182,8 +193,7 @@ def asked_unrenewed(sleeper: Saved, directory: Path) -> str:
 
 
 def test_without_renewal_copies_are_alike(tmp_path: Path, sleeper: Saved) -> None:
-    """Which shows that the tests of randomness test something. The kernel seeds its generator by
-    itself every few seconds of its first minutes: on a busy host that may come between once."""
+    """Which shows that the tests of randomness test something."""
     seen = [asked_unrenewed(sleeper, tmp_path / str(n)) for n in range(4)]
     assert len(set(seen)) < len(seen)
 

@@ -141,6 +141,14 @@ def test_whole_disk(tmp_path: Path, image: Path) -> None:
         shut_down(guest)
 
 
+def test_panic(tmp_path: Path, image: Path) -> None:
+    with machine(tmp_path / "m", image) as guest:
+        guest.configure(*MAIN).expect("s")
+        guest.execute("sh", "-c", "echo c >/proc/sysrq-trigger")
+        assert guest.process.wait(20) == 1
+        assert "Kernel panic - not syncing: sysrq triggered crash" in guest.console()
+
+
 def test_host_that_leaves(tmp_path: Path, image: Path) -> None:
     """Nobody at the other end: the agent goes on, and does not spin."""
     with machine(tmp_path / "m", image) as guest:
