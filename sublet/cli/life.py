@@ -12,6 +12,7 @@ from sublet.cli.common import each, each_named
 from sublet.cli.completing import image_names
 from sublet.cli.flags import CREATE
 from sublet.cli.instances import NAME, NAMES
+from sublet.cli.run import warn
 from sublet.domain.errors import InvalidArgument, NoSuchInstance
 from sublet.domain.units import parse_duration
 from sublet.sdk import Client
@@ -182,9 +183,10 @@ def rename(name: str, new: str) -> None:
 @click.option("--restart", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped.")
 @click.option("--ttl", metavar="TIME", help="Delete it at this age, such as 2h; 0: never.")
 def update(names: tuple[str, ...], **change: Any) -> int:
-    """Change limits, restart policy or time to live. Running instances get their limits at once."""
+    """Change limits, restart policy or time to live. Running instances get their limits at once;
+    a running VM gets what it cannot have before it starts again then, and you are told."""
     client = Client()
-    return each_named(names, lambda name: client.update(name, **change))
+    return each_named(names, lambda name: warn(client.update(name, **change)))
 
 
 COMMANDS = {

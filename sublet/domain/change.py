@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 
 from sublet.domain.capacity import Amount, admit
 from sublet.domain.errors import InvalidArgument, WrongState
+from sublet.domain.instance import Instance
+from sublet.domain.machine import vcpus
 from sublet.domain.restart import RestartPolicy
+from sublet.domain.size import Size
 from sublet.domain.spec import InstanceSpec, check_again
 from sublet.domain.units import format_bytes
 
@@ -38,6 +41,11 @@ def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
         if given.get(name) == 0:
             raise InvalidArgument(f"{name} cannot become 0.", hint="Give a size above 0.")
     made = replace(spec, **given)
+    if spec.vm and made.disk < spec.disk:
+        raise InvalidArgument(
+            f"A disk of {format_bytes(spec.disk)} cannot become smaller.",
+            hint="Give a larger size.",
+        )
     check_again(made)
     return made
 
@@ -52,6 +60,45 @@ def admit_change(old: InstanceSpec, new: InstanceSpec, free: Amount, used: int) 
             f"It uses {format_bytes(used)} of memory, more than {format_bytes(new.memory)}.",
             hint="Stop something in it first, or give more.",
         )
+
+
+def divided(instance: Instance, change: Change) -> tuple[Change | None, Instance]:
+    """What of a change a running VM can have now, and the VM with the rest noted for its next
+    start: a guest keeps the memory, the disk and the number of CPUs that it has booted with."""
+    now, spec = change, instance.spec
+    if change.cpus is not None:
+        same = vcpus(Size(change.cpus, spec.memory)) == vcpus(spec.size)
+        instance = replace(instance, next_cpus=0.0 if same else change.cpus)
+        now = now if same else replace(now, cpus=None)
+    if change.memory is not None:
+        later = change.memory if change.memory != spec.memory else 0
+        instance = replace(instance, next_memory=later)
+    if change.disk is not None:
+        instance = replace(instance, next_disk=change.disk)
+    now = replace(now, memory=None, disk=None)
+    return (None if now == Change() else now), instance
+
+
+def next_size(instance: Instance) -> str:
+    """What it gets at its next start, in words; empty where it stays as it is."""
+    found = {
+        "vCPUs": f"{instance.next_cpus:g}" if instance.next_cpus else "",
+        "of memory": format_bytes(instance.next_memory) if instance.next_memory else "",
+        "of disk": format_bytes(instance.next_disk) if instance.next_disk else "",
+    }
+    return ", ".join(f"{amount} {what}" for what, amount in found.items() if amount)
+
+
+def settled(instance: Instance) -> Instance:
+    """A VM that has stopped, with the size that it was to get at its next start."""
+    cpus, memory, disk = instance.next_cpus, instance.next_memory, instance.next_disk
+    if not (cpus or memory or disk):
+        return instance
+    spec = instance.spec
+    spec = replace(
+        spec, cpus=cpus or spec.cpus, memory=memory or spec.memory, disk=disk or spec.disk
+    )
+    return replace(instance, spec=spec, next_cpus=0.0, next_memory=0, next_disk=0)
 
 
 def expires(created: float, ttl: float) -> float:

@@ -69,6 +69,7 @@ class Instance:
     Times are seconds since the epoch, 0 when it has not happened. `kept`: it stays when its
     start fails, as one that was created or ran before does. `restarts` counts those of its restart
     policy since it was last started by hand; `wanted`: it was started and nobody stopped it.
+    `next_…`: the size that a running VM gets when it starts again, 0 where that stays.
     """
 
     id: str
@@ -91,3 +92,6 @@ class Instance:
     restarts: int = 0
     wanted: bool = False
     health: Health = Health.NONE
+    next_cpus: float = 0.0
+    next_memory: int = 0
+    next_disk: int = 0

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from sublet.domain.capacity import Amount
-from sublet.domain.change import Change, admit_change, changed
+from sublet.domain.change import Change, admit_change, changed, divided
 from sublet.domain.errors import InvalidArgument, WrongState
-from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.instance import HELD, LIVE, Instance, State
 from sublet.domain.names import validate_new_name
 from sublet.domain.spec import InstanceSpec
 from sublet.drivers import counters, trace
@@ -95,10 +95,16 @@ async def rename(lifecycle: Lifecycle, instance: Instance, name: str) -> None:
 async def update(
     lifecycle: Lifecycle, instance: Instance, change: Change, free: Callable[[], Amount]
 ) -> None:
-    """Change limits, restart policy or time to live; the limits of a running one at once."""
+    """Change limits, restart policy or time to live; the limits of a running one at once, but
+    for what a VM cannot have before its next start."""
     parts = lifecycle.parts
     async with _held(lifecycle, instance, "update") as current:
         spec = changed(current.spec, change)
+        if current.spec.vm and current.state in HELD | {State.HIBERNATED}:
+            admit_change(current.spec, spec, free(), 0)
+            left, current = divided(current, change)
+            parts.store.update(current)
+            spec = changed(current.spec, left) if left else current.spec
         live = current.state in LIVE and _limits(spec) != _limits(current.spec)
         if live:
             used = counters.memory(parts.containers.cgroups, current.id)

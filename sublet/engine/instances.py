@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 
 from sublet.domain import capacity, slots
-from sublet.domain.change import Change
+from sublet.domain.change import Change, next_size
 from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance, WrongState
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.names import friendly_name
@@ -101,7 +101,11 @@ class Instances:
         """What the instance was asked to have and does not get, a sentence each."""
         spec = instance.spec
         lacking = self.parts.containers.rights.lacking(spec.cap_add, spec.cap_drop)
-        return tuple(f"{name} is left out: this host does not have it itself." for name in lacking)
+        later = next_size(instance)
+        notes = (f"{instance.name} gets {later} when it starts again.",) if later else ()
+        return notes + tuple(
+            f"{name} is left out: this host does not have it itself." for name in lacking
+        )
 
     def admit(self, spec: InstanceSpec) -> None:
         """Raises InsufficientCapacity where the host has no room for it."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sublet.domain import health
+from sublet.domain.change import settled
 from sublet.domain.errors import NoSuchImage, NoSuchInstance, SubletError, WrongState
 from sublet.domain.health import Health
 from sublet.domain.image import Image
@@ -385,6 +386,8 @@ class Lifecycle:
         check_transition(instance.name, instance.state, state)
         if state not in HELD:
             instance = replace(instance, pid=0, pid_start=0, supervisor=0, supervisor_start=0)
+        if state is State.STOPPED:
+            instance = settled(instance)
         instance = replace(instance, state=state, reason=reason)
         self.parts.store.update(instance)
         code = {} if instance.exit_code is None else {"exit_code": str(instance.exit_code)}

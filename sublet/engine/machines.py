@@ -22,7 +22,7 @@ from sublet.drivers import diskimage, processes, trace
 from sublet.drivers.container.supervisor import Started
 from sublet.drivers.network import Endpoint
 from sublet.drivers.vm import kernels
-from sublet.drivers.vm.disks import DEFAULT
+from sublet.drivers.vm.disks import DEFAULT, grow
 from sublet.drivers.vm.kernels import Kernel
 from sublet.drivers.vm.memory import MemoryImage
 from sublet.drivers.vm.plan import Disk, MachinePlan
@@ -132,14 +132,19 @@ class MachineStarts:
 
     async def _disk(self, instance: Instance, image: Image) -> Path:
         """The instance's writable disk, made where it is not there."""
-        disks = self._parts.machines.disks
+        disks, size = self._parts.machines.disks, instance.spec.disk
         wanted = image.config.disk
         if wanted is None:
-            return await disks.create(instance.id, instance.spec.disk or DEFAULT)
+            file = await disks.create(instance.id, size or DEFAULT)
+            if size > file.stat().st_size:
+                grow(file, size)
+            return file
         file = disks.path(instance.id)
         if not file.exists():
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            await diskimage.overlay(file, max(wanted.size, instance.spec.disk))
+            await diskimage.overlay(file, max(wanted.size, size))
+        elif size > wanted.size:
+            await diskimage.grow(file, size)
         return file
 
     async def _plan(

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from sublet.domain.change import Change, changed, divided, next_size, settled
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.instance import Instance, State
 from sublet.domain.machine import boots, vcpus
 from sublet.domain.mounts import Mount, MountType
 from sublet.domain.privileges import Device
@@ -61,3 +63,30 @@ def test_a_guest_sees_whole_cpus(cpus: float, seen: int) -> None:
 )
 def test_an_init_system_boots_a_whole_machine(args: tuple[str, ...], expected: bool) -> None:
     assert boots(args) is expected
+
+
+def running(**changes: float) -> Instance:
+    row = Instance("0" * 12, "a", "i", "d", VM, 1, State.RUNNING, 0.0)
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def test_what_a_running_vm_gets_now_and_what_later() -> None:
+    now, row = divided(running(), Change(cpus=0.5, memory=GIB, disk=2 * GIB))
+    assert now == Change(cpus=0.5), "it has that many CPUs"
+    assert next_size(row) == "1.0 GiB of memory, 2.0 GiB of disk"
+    now, row = divided(running(), Change(cpus=2, ttl=60))
+    assert now == Change(ttl=60)
+    assert next_size(row) == "2 vCPUs"
+    assert divided(row, Change(cpus=1)) == (Change(cpus=1), running()), "taken back"
+
+
+def test_a_stopped_vm_has_its_next_size() -> None:
+    assert settled(running()) == running()
+    row = settled(running(next_cpus=2.0, next_memory=GIB))
+    assert (row.spec.cpus, row.spec.memory, row.spec.disk) == (2, GIB, VM.disk)
+    assert not next_size(row)
+
+
+def test_a_disk_does_not_shrink() -> None:
+    with pytest.raises(InvalidArgument, match="smaller"):
+        changed(replace(VM, disk=2 * GIB), Change(disk=GIB))

@@ -50,7 +50,8 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.patch("/{name}", dependencies=[Depends(only_known(Change))])
     async def update_instance(name: str, change: Change) -> dict[str, Any]:
-        return render.instance(await instances.update(name, change))
+        row = await instances.update(name, change)
+        return {**render.instance(row), "warnings": instances.warnings(row)}
 
     @routes.post("/{name}/start")
     async def start_instance(name: str, request: Request) -> dict[str, Any]:

@@ -115,6 +115,12 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE volumes ADD COLUMN raw INTEGER NOT NULL DEFAULT 0;    -- a guest writes it
     ALTER TABLE snapshots ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- The size of a running VM from its next start on; 0: as it is.
+    ALTER TABLE instances ADD COLUMN next_cpus REAL NOT NULL DEFAULT 0;
+    ALTER TABLE instances ADD COLUMN next_memory INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE instances ADD COLUMN next_disk INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

@@ -147,7 +147,7 @@ class InstanceVerbs(Calls):
         ttl: float | str | None = None,
     ) -> dict[str, Any]:
         """Change an instance's limits (those of a running one at once), restart policy or time
-        to live, written as for `run`; its `ps` entry."""
+        to live, written as for `run`; its `ps` entry, with `warnings` of what must wait."""
         change: dict[str, Any] = {}
         if cpus is not None:
             change["cpus"] = parse_cpus(str(cpus))
