@@ -13,7 +13,6 @@ from sublet.domain.instance import HELD, LIVE, Instance, State
 from sublet.domain.names import validate_new_name
 from sublet.domain.spec import InstanceSpec
 from sublet.drivers import counters, trace
-from sublet.drivers.vm import disks
 from sublet.engine.lifecycle import Lifecycle
 
 
@@ -109,8 +108,8 @@ async def update(
         if live:
             used = counters.memory(parts.containers.cgroups, current.id)
             admit_change(current.spec, spec, free(), used)
-        if spec.disk != current.spec.disk:
-            await _grow(lifecycle, current, spec.disk)
+        if spec.disk != current.spec.disk and not spec.vm:  # a VM's grows when it starts
+            await parts.containers.writable.grow(current.id, spec.disk)
         current = parts.store.get(current.id) or current  # its health may have changed meanwhile
         altered = replace(current, spec=spec)
         with trace.request("update", current.id):
@@ -120,21 +119,6 @@ async def update(
                 with trace.step("limits"):
                     _limit(lifecycle, current, altered)
         lifecycle.tell("updated", altered, size=str(spec.size))
-
-
-async def _grow(lifecycle: Lifecycle, current: Instance, size: int) -> None:
-    """Let the instance write `size` bytes from its next start on, a container at once. Raises
-    InvalidArgument where that is less, WrongState for a VM whose memory knows its disk's size."""
-    parts = lifecycle.parts
-    if not current.spec.vm:
-        await parts.containers.writable.grow(current.id, size)
-    elif current.state is not State.STOPPED:
-        raise WrongState(
-            f"{current.name} is {current.state}, and the disk of a VM grows while it is stopped.",
-            hint=f"`sublet stop {current.name}` first; it sees the larger disk when it starts.",
-        )
-    elif (file := parts.machines.disks.path(current.id)).exists():
-        disks.grow(file, size)
 
 
 def _limit(lifecycle: Lifecycle, current: Instance, altered: Instance) -> None:

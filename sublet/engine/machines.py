@@ -132,19 +132,15 @@ class MachineStarts:
 
     async def _disk(self, instance: Instance, image: Image) -> Path:
         """The instance's writable disk, made where it is not there."""
-        disks, size = self._parts.machines.disks, instance.spec.disk
-        wanted = image.config.disk
-        if wanted is None:
-            file = await disks.create(instance.id, size or DEFAULT)
-            if size > file.stat().st_size:
-                grow(file, size)
-            return file
+        disks, size, wanted = self._parts.machines.disks, instance.spec.disk, image.config.disk
         file = disks.path(instance.id)
-        if not file.exists():
+        if wanted is None:
+            await disks.create(instance.id, size or DEFAULT)
+        elif not file.exists():
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             await diskimage.overlay(file, max(wanted.size, size))
-        elif size > wanted.size:
-            await diskimage.grow(file, size)
+        if size > _capacity(file, image):  # asked for since
+            grow(file, size)
         return file
 
     async def _plan(
