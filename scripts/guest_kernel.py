@@ -33,6 +33,7 @@ WANTED = (
     *("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng"),
     *("squashfs", "overlay", "pvpanic_pci"),
 )
+OPTIONAL = ("virtio_rng", "pvpanic_pci")  # Ubuntu's packages differ in where they keep these
 TOOLS = ("modprobe", "insmod", "sh", "mount", "ip", "dmesg")  # what is of use in an emergency
 
 
@@ -165,7 +166,7 @@ def copy_boot_modules(modules: Path, target: Path) -> None:
     builtin = {module_name(line) for line in (modules / "modules.builtin").read_text().split()}
     order: list[str] = []
     for name in WANTED:
-        if name in builtin:
+        if name in builtin or (name in OPTIONAL and name not in paths):
             continue
         if name not in paths:
             raise Unavailable(f"the kernel has no module {name}")
