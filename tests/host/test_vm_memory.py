@@ -1,13 +1,21 @@
-"""Acceleration, decided by a guest that really boots."""
+"""Acceleration, decided by a guest that really boots; memory and disks that are damaged, or for
+which there is no room."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from vmlab import Lab, make_image
 
+from sublet.domain.errors import CorruptDisk, DiskFull, MemoryUnusable
+from sublet.domain.units import MIB
+from sublet.drivers import linux
+from sublet.drivers.descriptors import opened
 from sublet.drivers.vm import acceleration, kernels
 from sublet.drivers.vm.acceleration import Kind, Probe
 
@@ -57,3 +65,67 @@ async def test_this_host_is_decided_for_good(tmp_path: Path) -> None:
         assert (tmp_path / "acceleration.json").exists()
     assert await Probe(tmp_path).decide(kernels.newest()) == answer
     assert probing() == []
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    made = Lab(tmp_path, make_image(tmp_path))
+    await made.up()
+    try:
+        yield made
+    finally:
+        await made.down()
+
+
+async def test_no_room_for_the_memory(lab: Lab, tmp_path: Path) -> None:
+    """The one that was saved before stays good, and the machine lives."""
+    small = tmp_path / "small"
+    small.mkdir()
+    linux.mount("small", str(small), "tmpfs", data=f"size={150 * MIB}")
+    try:
+        plan = await lab.plan("cat")
+        await lab.start(plan)
+        image = await lab.machines.save(plan.instance_id, small / "image")
+        await lab.machines.resume(plan.instance_id)
+        with opened(small / "ballast", os.O_WRONLY | os.O_CREAT) as ballast:
+            os.posix_fallocate(ballast, 0, free(small) - 8 * MIB)
+        before = image.devices.read_bytes()
+        with pytest.raises(DiskFull, match="No space left"):
+            await lab.machines.save(plan.instance_id, small / "image")
+        await lab.machines.resume(plan.instance_id)
+        image.check(plan.shape.text)
+        assert image.devices.read_bytes() == before
+        assert sorted(os.listdir(small)) == ["ballast", "image"]
+        assert await lab.execute(plan, "echo", "lives") == (0, "lives\n")
+    finally:
+        linux.umount(str(small), linux.MNT_DETACH)
+
+
+def free(directory: Path) -> int:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+async def test_damaged_memory_and_disks_are_refused(lab: Lab) -> None:
+    plan = await lab.plan("cat")
+    await lab.start(plan)
+    image = await lab.machines.save(plan.instance_id, plan.disk.file.with_name("memory-image"))
+    await lab.machines.teardown(plan.instance_id)
+    await lab.network.detach(plan.instance_id)
+    size = image.memory.stat().st_size
+    os.truncate(image.memory, size - 1)
+    with pytest.raises(MemoryUnusable, match="not whole"):
+        await lab.start(plan, memory=image)
+    await lab.network.detach(plan.instance_id)
+    os.truncate(image.memory, size)
+    devices = image.devices.read_bytes()
+    image.devices.write_bytes(devices[:64] + bytes(len(devices) - 64))
+    with pytest.raises(MemoryUnusable, match="devices has changed"):
+        await lab.start(plan, memory=image)
+    await lab.network.detach(plan.instance_id)
+    image.devices.write_bytes(devices)
+    os.truncate(plan.disk.file, 32 * MIB)
+    for memory in (image, None):
+        with pytest.raises(CorruptDisk, match="truncated"):
+            await lab.start(plan, memory=memory)
+        await lab.network.detach(plan.instance_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from vmlab import Lab, collected, make_image
 
 from sublet.domain.errors import DiskFull
 from sublet.drivers import files
+from sublet.drivers.vm.memory import digest
 from sublet.drivers.vm.plan import MachinePlan
 from sublet.drivers.vm.saving import Saving
 from sublet.drivers.vm.shape import Platform
@@ -94,6 +96,9 @@ async def test_a_template_that_no_machine_takes_is_dropped(lab: Lab) -> None:
     lab.machines.templates.close()
     good = devices.read_bytes()
     devices.write_bytes(good[:4096] + bytes(len(good) - 4096))
+    described = json.loads((devices.parent / "shape").read_text())
+    described["digest"] = digest(devices)  # as if QEMU had written what it does not take
+    (devices.parent / "shape").write_text(json.dumps(described))
     plan, (name, *_) = await words(lab, 2)
     assert name == "vm2"
     assert not resumed(lab, plan)

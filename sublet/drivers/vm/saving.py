@@ -14,7 +14,7 @@ from pathlib import Path
 from sublet.domain.errors import DiskFull, MemoryUnusable
 from sublet.drivers import files, linux, reflink, run
 from sublet.drivers.descriptors import DIRECTORY, closing, opened
-from sublet.drivers.vm.memory import MAGIC, PARTIAL, MemoryImage
+from sublet.drivers.vm.memory import MAGIC, PARTIAL, MemoryImage, digest
 
 MACHINE = run.HELPER.with_name("sublet-machine")
 """The program that copies the pages (`machine/`)."""
@@ -72,7 +72,8 @@ class Saving:
         if os.pread(self.devices, len(MAGIC), 0) != MAGIC:
             raise MemoryUnusable("QEMU wrote no state of the devices.")
         sizes = {name: (self._place / name).stat().st_size for name in ("memory", "devices")}
-        (self._place / "shape").write_text(json.dumps({"shape": self._shape, **sizes}))
+        described = {"shape": self._shape, **sizes, "digest": digest(self._place / "devices")}
+        (self._place / "shape").write_text(json.dumps(described))
         for name in ("memory", "devices", "shape"):
             with opened(self._place / name) as fd:
                 os.fsync(fd)
