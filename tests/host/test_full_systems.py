@@ -97,8 +97,8 @@ def test_the_seed_has_its_effect(host: Sublet, box: str) -> None:
 
 def test_the_disk_is_as_large_as_was_asked_for(host: Sublet, box: str) -> None:
     assert size_of_root(host, box) > 2_500_000
-    told = host.run("update", "--disk", "5g", box)
-    assert "5.0 GiB of disk when it starts again" in told.stderr
+    told = host("update", "--disk", "5g", box)
+    assert "5.0 GiB of disk when it starts again" in told.err
 
 
 def size_of_root(host: Sublet, name: str) -> int:
