@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
@@ -126,6 +127,21 @@ class Lab:
         async with asyncio.timeout(30):
             await processes.ended(started.supervisor, processes.start_time(started.supervisor))
         return self.machines.exit_code(plan.instance_id)
+
+    async def ended_by_kill(self, plan: MachinePlan) -> int | None:
+        """End the machine at once; the exit code, if it left one."""
+        supervisor = self.supervisor(plan)
+        for pid in self.cgroups.pids(plan.instance_id):
+            os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(30):
+            await processes.ended(supervisor, processes.start_time(supervisor))
+        return self.machines.exit_code(plan.instance_id)
+
+    def supervisor(self, plan: MachinePlan) -> int:
+        """The pid of its supervisor: QEMU's parent."""
+        (qemu,) = self.cgroups.pids(plan.instance_id)
+        stat = Path(f"/proc/{qemu}/stat").read_text()
+        return int(stat[stat.rindex(")") + 2 :].split()[1])
 
     async def execute(self, plan: MachinePlan, *args: str, tool: bool = True) -> tuple[int, str]:
         """A further process: its exit code and output."""

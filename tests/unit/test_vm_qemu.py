@@ -64,7 +64,7 @@ def test_a_machine_that_boots() -> None:
 
 def test_devices_have_fixed_places() -> None:
     assert after(qemu.argv(BOOTS), "-device") == [
-        "pvpanic",
+        "pvpanic-pci,addr=0x01",
         "virtio-rng-pci,addr=0x02,rng=entropy",
         "virtio-serial-pci,addr=0x03,id=ports,max_ports=2",
         "virtserialport,bus=ports.0,chardev=agent,name=sublet.agent",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from sublet.domain.errors import InvalidArgument
+from sublet.domain.errors import InvalidArgument, StartFailed
 from sublet.drivers.descriptors import opened
 from sublet.drivers.vm.memory import Source
 from sublet.drivers.vm.messages import Mode
@@ -68,11 +69,21 @@ def _empty(passed: Passed) -> int:
 
 
 def _drive(plan: MachinePlan, disk: Disk, passed: Passed) -> Drive:
+    """The disk, locked: the lock is the open file's, and goes with the last who has it."""
     backing = None
     if disk is plan.disk and plan.image.format != "raw":
         backing = _drive(plan, plan.image, passed)
+    number = passed.open(disk.file, read_only=disk.read_only)
+    try:
+        kind = fcntl.LOCK_SH if disk.read_only else fcntl.LOCK_EX
+        fcntl.flock(passed.descriptors[-1], kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StartFailed(
+            f"The disk {disk.serial} is in use by another VM: two at once would destroy it.",
+            hint="Stop the other one first, or give both the volume read-only.",
+        ) from error
     return Drive(
-        fd=passed.open(disk.file, read_only=disk.read_only),
+        fd=number,
         serial=disk.serial,
         read_only=disk.read_only,
         format=disk.format,

@@ -44,7 +44,7 @@ _SANDBOX = ("obsolete", "elevateprivileges", "spawn", "resourcecontrol")
 _KERNEL = "console=ttyS0 quiet panic=0 reboot=t tsc=reliable no_timer_check"
 """Both clocks are as good as the host's; the kernel need not find that out."""
 
-_SLOTS = {"rng": 0x02, "serial": 0x03, "nics": 0x04, "disks": 0x0C}
+_SLOTS = {"panic": 0x01, "rng": 0x02, "serial": 0x03, "nics": 0x04, "disks": 0x0C}
 """First places on the bus: for 8 interfaces, and 18 disks up to the chipset at 0x1f."""
 MOST_NICS, MOST_DISKS = 8, 18
 
@@ -90,7 +90,7 @@ def argv(machine: Hardware) -> list[str]:
     words += _memory(machine) + _boot(machine)
     for name in ("send-configuration", "store-global-state"):
         words += ["-global", f"migration.{name}=off"]
-    words += ["-device", "pvpanic", "-action", "panic=exit-failure"]
+    words += ["-device", _pci("pvpanic-pci", _SLOTS["panic"]), "-action", "panic=exit-failure"]
     words += _channels()
     for number, (tap, mac) in enumerate(machine.nics):
         words += _nic(number, tap, mac)

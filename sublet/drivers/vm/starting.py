@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +86,7 @@ class Starting:
         check(plan.disk.file)
         if plan.cold:
             return await self._fresh(None, None, attach=attach)
-        async with contextlib.AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
             with trace.step("template"):
                 turn = await stack.enter_async_context(self._templates.turn(plan.shape))
             if turn.source:
@@ -103,10 +103,15 @@ class Starting:
         check(self._plan.disk.file)
         source = memory.open(self._plan.shape.text, self._plan.uid)
         with contextlib.closing(source):
-            async with self._started(source, runs=True) as start:
+            async with self._started(source, runs=True) as start, AsyncExitStack() as stack:
+                with trace.step("resume"):
+                    await start.started()
+                streams = Attachment.open(self._place.run) if attach else None
+                if streams:  # before the guest says another word
+                    stack.callback(streams.close)
                 with trace.step("renew"):
-                    await start.resume(self._plan.guest, identity, fork=fork)
-        streams = Attachment.open(self._place.run) if attach else None
+                    await start.renew(self._plan.guest, identity, fork=fork)
+                stack.pop_all()
         start.connection.close()
         return Started(start.pid, start.supervisor, streams)
 

@@ -112,20 +112,20 @@ class Start:
         if attach:
             await say(self.connection, [protocol.packet(Ask.ATTACH)])
         await self._say(Say.CONFIGURE, messages.configure(guest, entropy(), time.time()))
-        await self._started(CONFIGURE_DEADLINE)
+        await self.started(CONFIGURE_DEADLINE)
 
-    async def resume(self, guest: Guest, identity: Identity | None, *, fork: bool) -> None:
+    async def started(self, deadline: float = RESUME_DEADLINE) -> None:
+        """Whatever runs in the machine runs, for all that the supervisor knows."""
+        message = await self._hear(Tell.STARTED, deadline, "start")
+        self.pid, self.supervisor = message.numbers
+
+    async def renew(self, guest: Guest, identity: Identity | None, *, fork: bool) -> None:
         """The guest goes on, with new randomness and the time. `guest` is for the supervisor, which
         tells it again when the guest reboots."""
-        await self._started(RESUME_DEADLINE)
         await self._say(Say.CONFIGURE, messages.configure(guest, b"", time.time()))
         renewal = messages.renew(entropy(), time.time(), identity, fork=fork)
         await self._say(Say.RENEW, renewal)
         await self._hear(Hear.DONE, RESUME_DEADLINE, "resume")
-
-    async def _started(self, deadline: float) -> None:
-        message = await self._hear(Tell.STARTED, deadline, "start")
-        self.pid, self.supervisor = message.numbers
 
     async def _say(self, kind: Say, payload: bytes) -> None:
         try:
