@@ -16,9 +16,9 @@ from conftest import BASE, Sublet, eventually
 from disklab import cloud_disk
 from imagelab import call
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-BOOT = 400.0
+BOOT = 900.0
 """Seconds that a system gets to come up on a busy host without KVM."""
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "full-os"
