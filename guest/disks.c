@@ -105,7 +105,8 @@ static void stretch(const char *device, const char *path) {
 
 bool disk_mount(const char *device, const char *path, bool read_only) {
     unsigned long flags = MS_NOATIME | (read_only ? MS_RDONLY : 0);
-    if (mount(device, path, "ext4", flags, read_only ? "" : "noinit_itable,discard,errors=remount-ro") < 0)
+    const char *options = read_only ? "" : "noinit_itable,discard,errors=remount-ro";
+    if (mount(device, path, "ext4", flags, options) < 0)
         return false;
     if (!read_only) {
         stretch(device, path);

@@ -27,15 +27,15 @@ enum {
     FRAME_PACKET = 'p',
     FRAME_CREDIT = 'c', /* uint32_t: so many more bytes */
     FRAME_OPEN = 'n',   /* host: the channel begins */
-    FRAME_SYNC = 's',   /* host, first of all: what READY told as sync=; what came before it was meant
-                           for the agent before a reboot */
+    FRAME_SYNC = 's',   /* host, first of all: what READY told as sync=; what came before it was
+                           meant for the agent before a reboot */
     FRAME_SHUT = 'x',   /* host: the client has gone; guest: that was all. A channel is over when
                            both have said so. */
 };
 
 /* Types of packets beyond those of the protocol. The payload of CONFIGURE, RENEW, QUIESCE and
- * EXECUTE is `key=value` texts, each ended by a zero byte. All but QUIESCE come in several packets of the
- * same type, of which an empty one is the last. */
+ * EXECUTE is `key=value` texts, each ended by a zero byte. All but QUIESCE come in several packets
+ * of the same type, of which an empty one is the last. */
 enum {
     CONFIGURE = 'C', /* host: what the machine is to be, and what it is to run */
     RENEW = 'N',     /* host: the machine was restored from memory; its new identity and time */

@@ -26,8 +26,9 @@ static void build_scaffold(void) {
 
     snprintf(path, sizeof path, "/scaffold/%slib/modules/%s", merged ? "usr/" : "", release);
     make_directories(path);
-    for (const char *const *name = (const char *const[]){"proc", "sys", "dev", "run", "run/sublet", NULL}; *name;
-         name++) {
+    for (const char *const *name =
+             (const char *const[]){"proc", "sys", "dev", "run", "run/sublet", NULL};
+         *name; name++) {
         snprintf(path, sizeof path, "/scaffold/%s", *name);
         mkdir(path, 0755);
     }
@@ -96,7 +97,8 @@ static bool bring_kernel_files(const struct text *request, bool init, struct pro
     unsigned long safe = MS_NOSUID | MS_NODEV | MS_NOEXEC;
     char options[64];
 
-    for (const char *const *name = (const char *const[]){"proc", "sys", "dev", NULL}; *name; name++) {
+    for (const char *const *name = (const char *const[]){"proc", "sys", "dev", NULL}; *name;
+         name++) {
         char from[16], to[16];
         snprintf(from, sizeof from, "/%s", *name);
         snprintf(to, sizeof to, "/root/%s", *name);
