@@ -39,7 +39,8 @@ def prune_system(
 ) -> int:
     """Delete stopped instances, networks without instances, and images without a name.
 
-    With -a, all images that no instance is made of. With --filter, networks stay.
+    With -a, all images that no instance is made of, and the templates of VMs. With --filter,
+    networks stay.
     """
     client = Client()
     given: dict[str, Any] = {"all": everything, "volumes": volumes, "filters": filters}

@@ -11,6 +11,7 @@ from sublet.domain.disk_usage import Freed, Usage
 from sublet.domain.errors import Busy, InvalidArgument, NoSuchInstance, WrongState
 from sublet.domain.instance import Instance, State
 from sublet.domain.networks import STANDARD
+from sublet.drivers.vm.templates import Templates
 from sublet.engine.instances import Instances
 from sublet.engine.restarts import history
 from sublet.engine.usage import written
@@ -29,7 +30,25 @@ async def usage(verbs: Verbs) -> list[Usage]:
         *await verbs.images.usage(verbs.instances.digests),
         await verbs.volumes.usage(),
         await verbs.snapshots.usage(),
+        _templates(instances.parts.machines.templates),
     ]
+
+
+def _templates(templates: Templates) -> Usage:
+    """The memory of booted VMs, from which others resume."""
+    sizes, idle = templates.sizes(), templates.idle()
+    free = sum(sizes[key] for key in idle)
+    return Usage("templates", len(sizes), len(sizes) - len(idle), sum(sizes.values()), free)
+
+
+async def templates(verbs: Instances, *, dry: bool = False) -> Freed:
+    """Delete the templates that nobody starts from at the moment. `dry`: only tell."""
+    kept = verbs.parts.machines.templates
+    sizes, gone = kept.sizes(), kept.idle()
+    if not dry:
+        for key in gone:
+            await kept.remove(key)
+    return Freed("templates", tuple(gone), sum(sizes[key] for key in gone))
 
 
 async def instances(verbs: Instances, filters: Sequence[str] = (), *, dry: bool = False) -> Freed:
@@ -71,7 +90,8 @@ async def system(
     dry: bool = False,
 ) -> list[Freed]:
     """Delete stopped instances, networks without any, images without a name and, if asked,
-    volumes without a name; with `everything`, all images that no instance is made of.
+    volumes without a name; with `everything`, all images that no instance is made of, and the
+    templates of VMs.
 
     With `filters`, networks stay. `dry`: only tell. Raises InvalidArgument.
     """
@@ -91,6 +111,8 @@ async def system(
     )
     digests = tuple(image.digest for image in pruned.images)
     freed.append(Freed("images", digests, pruned.size - pruned.cache))
+    if everything and not filters:
+        freed.append(await templates(verbs.instances, dry=dry))
     return [*freed, Freed("build cache", (), pruned.cache)]
 
 

@@ -23,7 +23,7 @@ def test_prune_deletes_what_is_stopped_and_says_so(sublet: Sublet) -> None:
     assert usage["instances"]["count"] == 3
     assert usage["instances"]["active"] == 1
     assert 3 << 20 <= usage["instances"]["reclaimable"] <= usage["instances"]["size"]
-    assert {"images", "volumes", "snapshots", "build cache"} <= usage.keys()
+    assert {"images", "volumes", "snapshots", "templates", "build cache"} <= usage.keys()
     verbose = sublet.json("system", "df", "-v", "--json")
     assert {row["name"] for row in verbose["instances"]} == {"up", "made", "ended"}
     assert "RECLAIMABLE" in sublet.ok("system", "df", "-v")

@@ -28,7 +28,7 @@ from sublet.domain.units import MIB
 from sublet.drivers import files
 from sublet.drivers.pool import Pool
 from sublet.drivers.vm import shelf
-from sublet.drivers.vm.memory import MemoryImage, Source
+from sublet.drivers.vm.memory import PARTIAL, MemoryImage, Source
 from sublet.drivers.vm.saving import Saving
 from sublet.drivers.vm.shape import Platform, Shape
 
@@ -223,6 +223,21 @@ class Templates:
         for key in shelf.surplus(self.directory, platform, self.limit, keep_out):
             await self._remove(key)
         self.unload()
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes that each takes on the disk, by key."""
+        keys = [key for key in files.entries(self.directory) if not key.endswith(PARTIAL)]
+        return {key: MemoryImage(self.directory / key).stored for key in keys}
+
+    def idle(self) -> list[str]:
+        """The keys of those that nobody starts from at the moment: the next start boots without."""
+        busy = {key for key, entry in self._entries.items() if entry.busy}
+        return [key for key in self.sizes() if key not in busy]
+
+    async def remove(self, key: str) -> None:
+        """Remove one, unless it is in use. Machines that were started from it go on."""
+        if not self._entry(key).busy:
+            await self._remove(key)
 
     def unload(self) -> None:
         """Give back the memory of templates that are idle, or beyond what may be kept."""
