@@ -15,6 +15,12 @@
 
 #include "guest.h"
 
+enum { MOST_INTERFACES = 32 };
+
+/* The kernel's numbers of eth0, eth1, …: an init system may rename them (udev), so that the name is
+ * asked for each time. */
+static unsigned numbers[MOST_INTERFACES];
+
 static bool set_flags(int fd, const char *name, short on, short off) {
     struct ifreq request = {0};
     snprintf(request.ifr_name, IFNAMSIZ, "%s", name);
@@ -60,9 +66,10 @@ static bool set_up(int fd, const char *value, struct problem *problem) {
     struct in_addr own, mask;
 
     if (sscanf(value, "%u %17s %15[0-9.]/%u %15s", &index, mac, address, &prefix, gateway) != 5 ||
-        index > 99 || prefix > 32 || inet_pton(AF_INET, address, &own) != 1)
+        index >= MOST_INTERFACES || prefix > 32 || inet_pton(AF_INET, address, &own) != 1)
         return fail(problem, 125, 0, "A network interface was not described as it should be.");
-    snprintf(name, sizeof name, "eth%u", index);
+    if (!numbers[index] || !if_indextoname(numbers[index], name))
+        return fail(problem, 125, 0, "The machine has no network interface %u.", index);
     mask.s_addr = prefix ? htonl(~0u << (32 - prefix)) : 0;
     if (set_flags(fd, name, 0, IFF_UP) && set_mac(fd, name, mac) &&
         set_address(fd, name, SIOCSIFADDR, own) && set_address(fd, name, SIOCSIFNETMASK, mask) &&
@@ -79,6 +86,11 @@ void network_prepare(void) {
     set_kernel("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     set_kernel("/proc/sys/net/ipv4/conf/all/arp_notify", "1"); /* tell others of a new address */
     set_flags(fd, "lo", IFF_UP, 0);
+    for (unsigned n = 0; n < MOST_INTERFACES; n++) {
+        char name[IFNAMSIZ];
+        snprintf(name, sizeof name, "eth%u", n);
+        numbers[n] = if_nametoindex(name);
+    }
     close(fd);
 }
 

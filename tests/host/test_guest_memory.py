@@ -64,6 +64,8 @@ def sleeper(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Saved:
         made.run("busybox", "mkdir", "-p", "/etc/sublet/resume.d")
         made.run("sh", "-c", f"printf '{hook}' >/etc/sublet/resume.d/hook")
         made.run("busybox", "chmod", "+x", "/etc/sublet/resume.d/hook")
+        made.run("busybox", "ip", "link", "set", "eth0", "down")
+        made.run("busybox", "ip", "link", "set", "eth0", "name", "enp0s3")  # as udev does
         made.execute("sh", "-c", "while :; do echo x >>/log; done")
         wait_for_seed(made, seeded)
         made.silence("fsfreeze=1")
@@ -159,7 +161,7 @@ def test_forks_become_others(copies: list[Machine]) -> None:
         addresses = made.run("busybox", "ip", "address")
         assert f"10.0.0.{number + 1}/16" in addresses
         assert f"02:00:00:00:00:0{number}" in addresses
-        assert "default via 10.0.255.254" in made.run("busybox", "ip", "route")
+        assert "default via 10.0.255.254 dev enp0s3" in made.run("busybox", "ip", "route")
         generation = made.run("cat", "/run/sublet/generation")
         assert made.run("cat", "/tmp/seen") == generation, "the hook ran before DONE was said"
         identities.append((generation, made.run(*(a.removeprefix("arg=") for a in RANDOM))))

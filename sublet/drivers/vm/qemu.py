@@ -41,7 +41,7 @@ _MACHINE = {
     "suppress-vmdesc": "on",  # what QEMU 7.2 cannot load again
 }
 _SANDBOX = ("obsolete", "elevateprivileges", "spawn", "resourcecontrol")
-_KERNEL = "console=ttyS0 quiet panic=0 reboot=t tsc=reliable no_timer_check"
+_KERNEL = "console=ttyS0 quiet panic=0 reboot=t tsc=reliable no_timer_check net.ifnames=0"
 """Both clocks are as good as the host's; the kernel need not find that out."""
 
 _SLOTS = {"panic": 0x01, "rng": 0x02, "serial": 0x03, "nics": 0x04, "disks": 0x0C}
