@@ -18,10 +18,12 @@ UUID = ("cat", "/proc/sys/kernel/random/uuid")
 @contextlib.contextmanager
 def daemon(small_file: Path, **extra: str) -> Iterator[Sublet]:
     sublet = Sublet(Path(tempfile.mkdtemp(prefix="sublet-")), extra)
-    sublet.ok("import", str(small_file), "--trust", "-t", "small")
-    yield sublet
-    sublet.clean()
-    sublet.close()
+    try:
+        sublet.ok("import", str(small_file), "--trust", "-t", "small")
+        yield sublet
+        sublet.clean()
+    finally:
+        sublet.close()
 
 
 @pytest.fixture
