@@ -112,7 +112,7 @@ static void packet(struct channel *channel, const char *data, size_t length) {
     else if (type == QUIESCE)
         machine_quiesce(channel, data, length);
     else if (type == GO)
-        machine_go();
+        machine_go(data, length);
 }
 
 static void shut(struct channel *channel) {

@@ -183,7 +183,7 @@ enum mode { WAITING, APPLICATION, INIT };
 extern enum mode mode;
 void machine_configure(struct channel *channel);
 void machine_quiesce(struct channel *channel, const char *data, size_t length);
-void machine_go(void);
+void machine_go(const char *data, size_t length);
 void machine_signal(int number);
 void machine_ends(void);       /* the main process has ended: so does all else */
 bool machine_may_end(void);    /* nobody has anything more to say */

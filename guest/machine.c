@@ -98,7 +98,7 @@ void machine_configure(struct channel *channel) {
         channel_refuse(channel, &problem);
         return;
     }
-    machine_go();
+    machine_go("", 0);
     mode = init ? INIT : APPLICATION;
     if (!become_instance(request, &problem) ||
         !(init ? run_init(request, &problem)
@@ -123,7 +123,12 @@ void machine_quiesce(struct channel *channel, const char *data, size_t length) {
     channel_answer(channel, DONE, NULL, 0);
 }
 
-void machine_go(void) {
+void machine_go(const char *data, size_t length) {
+    struct text request = {0};
+
+    if (text_add(&request, data, length))
+        clock_set(text_get(&request, "time"));
+    text_free(&request);
     for (struct channel *channel = channels; channel < channels + CHANNELS; channel++)
         channel->quiets = false;
     quiet = false;

@@ -58,7 +58,7 @@ static bool become(const struct text *request, struct problem *problem) {
 void machine_renew(struct channel *channel) {
     struct problem problem;
 
-    machine_go();
+    machine_go("", 0);
     channels_reset(channel);
     if (!become(&channel->request, &problem)) {
         channel_refuse(channel, &problem);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from dataclasses import replace
 
@@ -54,7 +55,8 @@ async def send(lifecycle: Lifecycle, instance: Instance, number: int) -> None:
 async def thaw(lifecycle: Lifecycle, instance: Instance) -> None:
     """Let a paused instance's processes run again; it is still shown as it was."""
     if instance.state is State.PAUSED:
-        await lifecycle.parts.runner(instance).freeze(instance.id, False)
+        with contextlib.suppress(WrongState):  # a VM that was killed has nothing to thaw
+            await lifecycle.parts.runner(instance).freeze(instance.id, False)
 
 
 async def stop(lifecycle: Lifecycle, instance: Instance, timeout: float | None) -> None:

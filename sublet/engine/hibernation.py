@@ -12,7 +12,7 @@ from sublet.domain.errors import HibernateNeedsVm, MemoryUnusable, WrongState
 from sublet.domain.instance import Instance, State
 from sublet.drivers import files, trace
 from sublet.drivers.vm.memory import MemoryImage
-from sublet.engine.lifecycle import Lifecycle
+from sublet.engine.lifecycle import LOST, Lifecycle
 
 _SPENT = "its memory was lost when it was woken; its disk is as after a power cut"
 
@@ -140,6 +140,7 @@ async def _stay(lifecycle: Lifecycle, instance: Instance, spent: Path) -> None:
 async def forget(lifecycle: Lifecycle, instance: Instance, *, reason: str = "") -> None:
     """Drop the memory of a hibernated VM: it is stopped, as if its power had been cut."""
     lifecycle.move(replace(instance, wanted=False), State.STOPPED, reason=reason)
+    lifecycle.end(instance.id, LOST)
     await drop(lifecycle, instance)
 
 
@@ -160,3 +161,5 @@ async def recover(lifecycle: Lifecycle, instance: Instance) -> None:
     if (memory.directory / "spent").exists() or not memory.exists:
         await lifecycle.release(instance.id)
         await forget(lifecycle, instance, reason=_SPENT)
+    else:
+        lifecycle.expect(instance.id)

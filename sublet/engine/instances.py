@@ -239,7 +239,8 @@ class Instances:
                     raise
                 return future.result()
             future = self.lifecycle.exit_future(instance.id)
-            if future is None or instance.state not in LIVE:
+            asleep = instance.state in (State.HIBERNATING, State.HIBERNATED)
+            if future is None or not (asleep or instance.state in LIVE):
                 return ending.exit_code(instance)
         return await asyncio.shield(future)
 

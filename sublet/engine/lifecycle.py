@@ -216,7 +216,7 @@ class Lifecycle:
         self._exits.move_to_end(instance.id)
         while len(self._exits) > KEPT_EXITS and next(iter(self._exits.values())).done():
             self._exits.popitem(last=False)
-        self.parts.tasks.start(f"watch {instance.name}", self._watch(instance, ended))
+        self.parts.tasks.start(f"watch {instance.name}", self._watch(instance))
         for observer in self.observers:
             observer.up(instance)
 
@@ -224,23 +224,39 @@ class Lifecycle:
     def _future() -> asyncio.Future[int]:
         return asyncio.get_running_loop().create_future()
 
-    async def _watch(self, instance: Instance, future: asyncio.Future[int]) -> None:
+    async def _watch(self, instance: Instance) -> None:
         await processes.ended(instance.supervisor, instance.supervisor_start)
         code = self.parts.containers.exit_code(instance.id)
         try:
             with trace.request("end", instance.id):
                 await self.visits.end(instance.id)  # first: one of them may have the lock
                 async with self.locks.hold(instance.id, "exit"):
-                    await self.finish(instance.id, code)
+                    if not self._woken(instance):
+                        await self.finish(instance.id, code)
         except Exception:  # whatever it is: who waits for the end must hear of it
             log.exception("%s has ended but is not cleaned up", instance.name)
-        if not future.done() and not self._asleep(instance.id):
-            future.set_result(LOST if code is None else code)
+        if not self._asleep(instance.id) and not self._woken(instance):
+            self.end(instance.id, LOST if code is None else code)
 
     def _asleep(self, instance_id: str) -> bool:
         """Whether it goes on some day: that was not its end."""
         instance = self.parts.store.get(instance_id)
         return instance is not None and instance.state in (State.HIBERNATING, State.HIBERNATED)
+
+    def _woken(self, watched: Instance) -> bool:
+        """Whether it has been hibernated and goes on in another machine already."""
+        instance = self.parts.store.get(watched.id)
+        return instance is not None and instance.supervisor not in (0, watched.supervisor)
+
+    def expect(self, instance_id: str) -> None:
+        """It is hibernated: who waits for its end waits until it was woken, and has ended."""
+        self._exits.setdefault(instance_id, self._future())
+
+    def end(self, instance_id: str, code: int) -> None:
+        """Tell those who wait that it has ended."""
+        future = self._exits.get(instance_id)
+        if future and not future.done():
+            future.set_result(code)
 
     async def finish(self, instance_id: str, code: int | None) -> None:
         """Clean up after an instance that has ended, with the exit code if one is known."""
@@ -267,6 +283,8 @@ class Lifecycle:
     async def remove(self, instance: Instance, *, volumes: bool = False) -> None:
         """Take away an instance that has no process any more, and all that it had; with
         `volumes`, those without a name too."""
+        if instance.state is State.HIBERNATED:
+            self.end(instance.id, LOST)
         if instance.state is not State.SHUTTING_DOWN:  # it is where an earlier try ended early
             with trace.step("row"):
                 instance = self.move(instance, State.SHUTTING_DOWN)

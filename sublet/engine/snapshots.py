@@ -202,12 +202,12 @@ class Snapshots:
                 for volume in volumes.values():
                     self.parts.volume_store.add(volume)
                 memory = hibernation.image(self.lifecycle, fork) if with_memory else None
-                await self._fill(fork, origin, snapshot, volumes, memory)
+                paused = await self._fill(fork, origin, snapshot, volumes, memory)
             self.lifecycle.current(fork)  # raises, unless it is still there
         except BaseException:
             await self.lifecycle.anyway(self.lifecycle.remove(fork, volumes=True))
             raise
-        self.lifecycle.tell("forked", fork, source=origin.id)
+        self.lifecycle.tell("forked", fork, source=origin.id, paused_ms=_ms(paused))
         if running:
             await self.lifecycle.launch(fork, memory=memory)
             await hibernation.drop(self.lifecycle, fork)
@@ -236,19 +236,21 @@ class Snapshots:
         snapshot: Snapshot | None,
         volumes: dict[str, Volume],
         memory: MemoryImage | None,
-    ) -> None:
-        """Give a fork, which does not run yet, its files, and its memory."""
+    ) -> float:
+        """Give a fork, which does not run yet, its files, and its memory; the seconds that its
+        source was paused."""
         targets = {name: self.parts.volumes.directory(v) for name, v in volumes.items()}
         targets["layer"] = self.parts.containers.writable.layer(fork.id).directory
         if snapshot is None:
             pairs = [(part, targets[part.name]) for part in self._parts(origin)]
-            await self._copy(origin, pairs, "fork", memory.directory if memory else None)
+            paused = await self._copy(origin, pairs, "fork", memory.directory if memory else None)
             self.lifecycle.current(origin)  # raises, unless it is still there
-        else:
-            kept = self._kept(snapshot, origin)
-            await copies.copy([(part, targets[part.name]) for part, _ in kept], None)
-            if memory:
-                await saving.copy(self._memory(snapshot), memory.directory)
+            return paused
+        kept = self._kept(snapshot, origin)
+        await copies.copy([(part, targets[part.name]) for part, _ in kept], None)
+        if memory:
+            await saving.copy(self._memory(snapshot), memory.directory)
+        return 0.0
 
     # Rolling back
 

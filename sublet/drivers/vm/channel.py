@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -60,7 +61,17 @@ async def quiet(directory: Path, *, freeze: bool = False) -> AsyncIterator[None]
             await answer(connection, QUIET_DEADLINE, "fall silent")
         yield
         with contextlib.suppress(OSError):
-            await say(connection, [bytes([Say.GO])])
+            await say(connection, [_go()])
+
+
+async def go(directory: Path) -> None:
+    """Let the guest go on, whose clock has stood still. Raises WrongState."""
+    with contextlib.closing(connect(directory)) as connection, contextlib.suppress(OSError):
+        await say(connection, [_go()])
+
+
+def _go() -> bytes:
+    return bytes([Say.GO]) + messages.go(time.time())
 
 
 async def dump(qemu: Monitor, saving: Saving, pid: int, memory: int) -> None:

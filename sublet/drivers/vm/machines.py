@@ -151,9 +151,12 @@ class Machines:
             await say(connection, [protocol.numbers(Ask.SIGNAL, number)])
 
     async def freeze(self, instance_id: str, frozen: bool) -> None:
-        """Let all virtual CPUs stand still, or go on. Idempotent."""
-        async with monitor(self.place(instance_id).run) as qemu:
+        """Let all virtual CPUs stand still, or go on, with the time as it is then. Idempotent."""
+        place = self.place(instance_id)
+        async with monitor(place.run) as qemu:
             await (qemu.stop() if frozen else qemu.resume())
+        if not frozen:
+            await channel.go(place.run)
 
     async def resume(self, instance_id: str) -> None:
         """Let a machine go on that stood still for `save`. One that has ended is no error."""

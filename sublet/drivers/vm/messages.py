@@ -147,6 +147,11 @@ def quiesce(*, freeze: bool) -> bytes:
     return _joined(["fsfreeze=1"] if freeze else [])
 
 
+def go(time: float) -> bytes:
+    """The order to go on; `time`, in seconds since 1970, is what the guest has missed."""
+    return _joined([_clock(time)])
+
+
 def packets(kind: int, payload: bytes) -> list[bytes]:
     """The payload in packets of one type, and the empty one that ends it."""
     size = protocol.MESSAGE
@@ -187,6 +192,10 @@ def _identity(identity: Identity) -> Iterator[str]:
 
 
 def _fresh(entropy: bytes, time: float) -> Iterator[str]:
-    seconds, nanos = divmod(round(time * 1e9), 1_000_000_000)
     yield f"entropy={entropy.hex()}"
-    yield f"time={seconds}.{nanos:09d}"
+    yield _clock(time)
+
+
+def _clock(time: float) -> str:
+    seconds, nanos = divmod(round(time * 1e9), 1_000_000_000)
+    return f"time={seconds}.{nanos:09d}"
