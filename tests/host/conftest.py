@@ -238,3 +238,27 @@ async def based(lab: Lab, bookworm: Path) -> Lab:
     """A lab in which debian:bookworm is there."""
     await lab.images.import_(bookworm, name=BASE, trust=True)
     return lab
+
+
+@pytest.fixture(scope="session")
+def busybox_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed file for VMs, with busybox."""
+    from vmhost import pack_busybox
+
+    return pack_busybox(tmp_path_factory.mktemp("busybox"))
+
+
+@pytest.fixture(scope="session")
+def vms(busybox_file: Path) -> Iterator[Sublet]:
+    """One daemon for all VMs of tests that do not kill it."""
+    from vmhost import daemon
+
+    with daemon(busybox_file) as sublet:
+        yield sublet
+
+
+@pytest.fixture
+def vm(vms: Sublet) -> Iterator[Sublet]:
+    """The command line for VMs; afterwards nothing may be left."""
+    yield vms
+    vms.clean()
