@@ -15,7 +15,7 @@ help:
 	@echo 'make test-slow  root: what takes minutes by nature'
 	@echo 'make check      ruff and mypy'
 	@echo 'make bench      Sublet beside Docker, Podman and the bare OCI runtimes (root)'
-	@echo 'make trace      where the milliseconds of a start go, into docs/assets/start.svg'
+	@echo 'make trace      where the milliseconds of a start go, into docs/assets/start*.svg'
 	@echo 'make docs       the documentation, into site/'
 	@echo 'make clean      remove .venv, caches and what was built'
 
@@ -54,6 +54,7 @@ bench:
 trace:
 	@scripts/setup --bench
 	$(VENV)/python -m bench.trace
+	$(VENV)/python -m bench.trace --vm
 
 docs: setup
 	$(VENV)/python scripts/errors_page.py

@@ -1,6 +1,8 @@
 """Where each millisecond of `sublet run --rm IMAGE true` goes, drawn from a real trace.
 
-    python -m bench.trace [--rounds N] [--image FILE] [--out docs/assets/start.svg]
+    python -m bench.trace [--vm] [--rounds N] [--image FILE] [--out docs/assets/start.svg]
+
+With --vm, of a virtual machine that goes on from its template (`run --rm --vm`).
 
 The median of all rounds: every step begins and ends at its own median. Prints the table that
 docs/performance.md explains.
@@ -40,11 +42,11 @@ class Step:
         return self.end - self.begin
 
 
-def one_round(lab: Lab, trace: Path) -> tuple[float, list[Step]]:
+def one_round(lab: Lab, trace: Path, flags: tuple[str, ...]) -> tuple[float, list[Step]]:
     """Run the command once: how long it took as its caller sees it, and its steps."""
     seen = trace.stat().st_size if trace.exists() else 0
     begin = time.monotonic() * 1000
-    call(*lab.sublet.argv, "run", "--rm", IMAGE, "true", env=lab.sublet.env)
+    call(*lab.sublet.argv, "run", "--rm", *flags, IMAGE, "true", env=lab.sublet.env)
     total = time.monotonic() * 1000 - begin
     with trace.open() as file:
         file.seek(seen)
@@ -101,7 +103,7 @@ def _meets(step: Step, others: list[Step]) -> bool:
     return any(step.begin < other.end - 0.05 and other.begin < step.end - 0.05 for other in others)
 
 
-def draw(steps: list[Step], total: float, rounds: int) -> str:
+def draw(steps: list[Step], total: float, rounds: int, flags: tuple[str, ...]) -> str:
     """The picture as SVG: time to the right, a row for each depth."""
     placed = lanes(steps)
     scale = (WIDTH - LEFT - 8) / total
@@ -110,7 +112,7 @@ def draw(steps: list[Step], total: float, rounds: int) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 30}" '
         'font-family="sans-serif" font-size="11">',
         f'<rect width="{WIDTH}" height="{bottom + 30}" fill="#fff"/>',
-        f'<text x="8" y="18" font-size="13">sublet run --rm {IMAGE} true: {total:.0f} ms, '
+        f'<text x="8" y="18" font-size="13">sublet {_command(flags)}: {total:.0f} ms, '
         f"the median of {rounds}</text>",
         *_axis(total, scale, bottom),
         *(_label(row, text) for row, text in ((0, "client"), (1, "daemon"), (2, "its steps"))),
@@ -118,6 +120,10 @@ def draw(steps: list[Step], total: float, rounds: int) -> str:
     for number, (row, step) in enumerate(placed):
         parts.append(_bar(step, row, scale, COLOURS[number % len(COLOURS)]))
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _command(flags: tuple[str, ...]) -> str:
+    return " ".join(("run", "--rm", *flags, IMAGE, "true"))
 
 
 def _top(row: int) -> int:
@@ -129,7 +135,7 @@ def _label(row: int, text: str) -> str:
 
 
 def _axis(total: float, scale: float, bottom: int) -> list[str]:
-    pace = 5 if total < 60 else 10 if total < 130 else 20
+    pace = next((ms for ms in (5, 10, 20, 50, 100) if total < 13 * ms), 200)
     found = []
     for tick in range(0, int(total) + 1, pace):
         x = LEFT + tick * scale
@@ -167,18 +173,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.trace", description=__doc__)
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--image", type=Path, help=f"a packed file, instead of {IMAGE}")
-    parser.add_argument("--out", type=Path, default=Path("docs/assets/start.svg"))
+    parser.add_argument("--vm", action="store_true", help="a virtual machine, not a container")
+    parser.add_argument("--out", type=Path, help="default: docs/assets/start.svg, start-vm.svg")
     options = parser.parse_args()
+    flags = ("--vm",) if options.vm else ()
+    out = options.out or Path("docs/assets", "start-vm.svg" if options.vm else "start.svg")
     os.environ["SUBLET_TRACE"] = "1"
     lab = Lab(options.rounds, options.image)
     try:
         trace = lab.work / "sublet" / "run" / "trace.jsonl"
-        measured = [one_round(lab, trace) for _ in range(options.rounds + 3)][3:]
+        measured = [one_round(lab, trace, flags) for _ in range(options.rounds + 3)][3:]
     finally:
         lab.close()
     total = median(total for total, _ in measured)
     steps = medians([steps for _, steps in measured])
-    options.out.write_text(draw(steps, total, options.rounds))
+    out.write_text(draw(steps, total, options.rounds, flags))
     print(table(steps, total))
     return 0
 
