@@ -103,6 +103,8 @@ def test_a_stop_powers_it_off_and_its_disk_has_grown_after_it(sublet: Sublet, bo
     sublet.ok("start", box)
     booted(sublet, box, 2)
     assert capacity(sublet, box) == 300
+    sublet.ok("restart", box)  # goes on from the template, whose disk was not this one
+    booted(sublet, box, 3)
 
 
 def test_snapshots_and_forks_are_of_the_overlay_alone(sublet: Sublet, box: str) -> None:
