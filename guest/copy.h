@@ -18,7 +18,7 @@ enum {
     EXTENTS_MOST = 1 << 18,
     RECORDS_MOST = 4 << 20,
     NAME_MOST = 1 << 18,
-    DEPTH_MOST = 2000, /* of directories, as each is kept open */
+    DEPTH_MOST = 4096, /* of directories, as each is kept open */
     PIECE_MOST = 1 << 16,
 };
 

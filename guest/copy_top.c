@@ -56,8 +56,15 @@ static void put_command(int directory, const char *stat_text) {
     put_text(words);
 }
 
+/* The agent, or a child of it that has not become anything else. */
+static bool is_ours(int directory) {
+    struct stat own, other;
+    return stat("/proc/self/exe", &own) == 0 && fstatat(directory, "exe", &other, 0) == 0 &&
+           own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+}
+
 /* `PID PARENT STATE UID TICKS BYTES`, ticks of a hundredth of a second. */
-static void put_process(int directory, pid_t agent) {
+static void put_process(int directory) {
     char text[1024], line[200], state;
     struct stat owner;
     int pid, parent;
@@ -72,7 +79,7 @@ static void put_process(int directory, pid_t agent) {
         sscanf(rest + 1, " %c %d %*d %*d %*d %*d %u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d "
                          "%*d %*u %*u %ld", &state, &parent, &flags, &user, &system, &pages) != 6)
         return;
-    if (flags & KERNEL_THREAD || pid == agent || pid == getpid())
+    if (flags & KERNEL_THREAD || is_ours(directory))
         return;
     snprintf(line, sizeof line, "%d %d %c %u %lu %lld", pid, parent, state, owner.st_uid,
              (user + system) * 100 / (unsigned long)sysconf(_SC_CLK_TCK),
@@ -83,7 +90,6 @@ static void put_process(int directory, pid_t agent) {
 
 void copy_processes(void) {
     DIR *all = opendir("/proc");
-    pid_t agent = getppid();
 
     put_passwd();
     for (struct dirent *each; all && (each = readdir(all));) {
@@ -92,7 +98,7 @@ void copy_processes(void) {
         int directory = openat(dirfd(all), each->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (directory < 0)
             continue;
-        put_process(directory, agent);
+        put_process(directory);
         close(directory);
     }
     put_flush();

@@ -80,13 +80,13 @@ def guest(
     )
 
 
-def idle(guest: Guest) -> Guest:
-    """The same machine, with nothing of the instance's own in it but its disks, and nobody on its
-    network."""
+def idle(guest: Guest, *, volumes: bool) -> Guest:
+    """The same machine, with nothing of the instance's own in it but its disk (with `volumes`,
+    those are mounted as well), and nobody on its network."""
     return Guest(
         command=Command(("sleep", "2147483647"), tool=True),
         identity=Identity(nics=tuple(Nic(nic.mac, "", 0) for nic in guest.identity.nics)),
-        disks=guest.disks,
+        disks=guest.disks if volumes else (),
         root_disk=guest.root_disk,
     )
 

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sublet.domain.errors import SubletError
+from sublet.domain.errors import SubletError, VolumeInUse
 from sublet.domain.image import Image
 from sublet.domain.instance import Instance
 from sublet.domain.machine import vcpus
@@ -67,6 +67,7 @@ class MachineStarts:
                 ports = parts.network.publish(instance.id, endpoint.address, instance.spec.ports)
                 publishing = group.create_task(trace.timed("publish", ports))
                 group.create_task(trace.timed("names", parts.network.announce(endpoint)))
+                await asyncio.sleep(0)  # both begin, and can be cancelled
                 with trace.step("disks"):
                     volumes = await self._volumes.disks(instance)
                     disk = await self._disk(instance, image)
@@ -94,10 +95,11 @@ class MachineStarts:
         async with AsyncExitStack() as stack:
             endpoint = self._connections.endpoint(instance)
             taps = await self._taps(endpoint, stack)
-            attached = await self._volumes.disks(instance) if volumes else []
+            attached = await self._plugged(instance, needed=volumes)
             disk = await self._disk(instance, image)
             plan = await self._plan(instance, image, endpoint, attached, disk, _kernel(None), taps)
-            plan = replace(plan, guest=guests.idle(plan.guest), log=LogConfig("none"))
+            idle = guests.idle(plan.guest, volumes=volumes)
+            plan = replace(plan, guest=idle, log=LogConfig("none"))
             started = await self._parts.machines.start(plan, attach=False)
         supervisor = started.supervisor, processes.start_time(started.supervisor)
         pid = started.pid, processes.start_time(started.pid)
@@ -105,6 +107,15 @@ class MachineStarts:
             yield
         finally:
             await asyncio.shield(self._leave(instance.id, pid, supervisor))
+
+    async def _plugged(self, instance: Instance, *, needed: bool) -> Attached:
+        """The volumes' disks: those that are not needed are there only for the template's sake."""
+        try:
+            return await self._volumes.disks(instance)
+        except VolumeInUse:
+            if needed:
+                raise
+            return []
 
     async def _leave(
         self, instance_id: str, pid: tuple[int, int], supervisor: tuple[int, int]

@@ -33,7 +33,7 @@ class Streamed(StreamingResponse):
         self, stack: AsyncExitStack, first: bytes, rest: AsyncIterator[bytes], media: str
     ) -> None:
         self._stack = stack
-        super().__init__(_joined(first, rest), media_type=media)
+        super().__init__(_joined(first, rest, stack), media_type=media)
 
     async def stream_response(self, send: Any) -> None:
         try:
@@ -48,10 +48,15 @@ class Streamed(StreamingResponse):
             await asyncio.shield(self._stack.aclose())
 
 
-async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _joined(
+    first: bytes, rest: AsyncIterator[bytes], stack: AsyncExitStack
+) -> AsyncIterator[bytes]:
+    """All of it; the end comes when what was needed for it is given back. The client may go on
+    with the instance at once."""
     yield first
     async for piece in rest:
         yield piece
+    await asyncio.shield(stack.aclose())
 
 
 async def _sent(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -55,7 +56,8 @@ class Tool:
     def __init__(self, execution: GuestExecution) -> None:
         self._execution = execution
         self._connection = execution.connection
-        self._ended = False
+        self._ended = self._closed = False
+        self._hearing = asyncio.Lock()
 
     async def output(self, silence: float | None = SILENCE) -> AsyncIterator[bytes]:
         """What it writes; then the error for which that is not all."""
@@ -82,9 +84,11 @@ class Tool:
         return found
 
     async def _heard(self, silence: float | None) -> protocol.Message:
+        message = None
         try:
-            async with asyncio.timeout(silence):
-                message = await protocol.receive(self._connection)
+            async with asyncio.timeout(silence), self._hearing:
+                if not self._closed:
+                    message = await protocol.receive(self._connection)
         except TimeoutError as error:
             raise StartFailed(
                 f"The machine has said nothing for {silence:g} s.",
@@ -104,14 +108,19 @@ class Tool:
         await self._execution.streams.close_input()
 
     async def close(self, *, tidy: bool) -> None:
-        """End it; before, one that unpacks (`tidy`) may remove the file that is incomplete."""
+        """End it; before, one that unpacks (`tidy`) may remove the file that is incomplete. Who
+        waits for its words hears that it has ended."""
         if tidy and not self._ended:
             with contextlib.suppress(SubletError, OSError, TimeoutError):
                 async with asyncio.timeout(PATIENCE):
                     await self.close_input()
                     async for _ in self.output():
                         pass
-        self._execution.close()
+        self._closed = True
+        with contextlib.suppress(OSError):  # the machine has closed it
+            self._connection.shutdown(socket.SHUT_RDWR)
+        async with self._hearing:
+            self._execution.close()
 
 
 @asynccontextmanager
