@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
+    import threading
     from typing import Any
 
 
@@ -60,11 +61,22 @@ class Progress:
         self._live = sys.stderr.isatty() and not keep
         self._shown = False
         self._since = time.monotonic()
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Progress:
         return self
 
+    def later(self, seconds: float, line: str) -> None:
+        """Show the line unless all is done by then."""
+        from threading import Timer  # most commands have no need of it
+
+        self._timer = Timer(seconds, self, [line])
+        self._timer.daemon = True
+        self._timer.start()
+
     def __exit__(self, *_: object) -> None:
+        if self._timer:
+            self._timer.cancel()
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

@@ -30,6 +30,10 @@ LAUNCH = frozenset({"wait", "pull", "cidfile"})
 """Flags of which launch.py knows what they mean."""
 
 
+BOOT_NOTE = 1.5
+"""Seconds after which the start of a VM is taken for a boot, and said to be one."""
+
+
 def run(options: Options, args: list[str]) -> int:
     """Run an instance of an image; the exit code."""
     spec = request(options, args)
@@ -40,6 +44,8 @@ def run(options: Options, args: list[str]) -> int:
         return run_with(options, spec)
     client = Client()
     with Progress() as progress:
+        if options.get("vm"):
+            progress.later(BOOT_NOTE, "Booting; later VMs of this image and size resume instead")
         if options.get("detach"):
             started = client.launch(spec, progress)
             warn(started)
