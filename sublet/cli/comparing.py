@@ -18,15 +18,22 @@ from sublet.sdk import compare as measure
 SIDES = ("container", "vm")
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+@click.command()
 @click.argument("image", metavar="IMAGE")
 @click.argument("command", nargs=-1, metavar="[-- COMMAND...]", type=click.UNPROCESSED)
 @click.option("--size", default="", metavar="CPUSxGIB", help="Of each instance, such as 1x0.5.")
 @click.option("--count", default=10, metavar="N", help="Run so many of each at once; default 10.")
+@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Set a variable in each.")
 @click.option("--out", default="", metavar="FILE", help="Draw it into a file, .png or .svg.")
 @JSON
 def compare(
-    image: str, command: tuple[str, ...], size: str, count: int, out: str, as_json: bool
+    image: str,
+    command: tuple[str, ...],
+    size: str,
+    count: int,
+    env: tuple[str, ...],
+    out: str,
+    as_json: bool,
 ) -> None:
     """Run an image as containers and as VMs on this host, and compare what they take.
 
@@ -42,7 +49,9 @@ def compare(
         signal.signal(number, _interrupted)
     where = os.path.abspath(image) if os.path.isfile(image) else image
     with Progress() as progress:
-        found = measure(Client(), where, command, size=size, count=count, progress=progress)
+        found = measure(
+            Client(), where, command, size=size, count=count, env=env, progress=progress
+        )
     if out:
         from sublet.cli.comparison_chart import draw
 
@@ -67,7 +76,7 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("start, cold", [_time(side["cold_start_ms"]) for side in _sides(found)]),
     ]
     for what in ("memory", "disk"):
-        for key, name in (("each", "each"), ("shared", "once"), ("total", f"{found['count']}")):
+        for key, name in (("each", "each"), ("shared", "once"), ("total", f"all {found['count']}")):
             cells = [format_bytes(side[what][key]) for side in _sides(found)]
             lines.append((f"{what}, {name}", cells))
     lines.append(("processes", [f"{side['processes']:g}" for side in _sides(found)]))

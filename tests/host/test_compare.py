@@ -17,10 +17,11 @@ IDLE = ("--", "sleep", "infinity")
 def test_both_are_measured(sublet: Sublet, tmp_path: Path) -> None:
     picture = tmp_path / "ten.png"
     argv = ("compare", BASE, "--size", "1x0.25", "--count", "3", "--out", str(picture))
-    outcome = sublet(*argv, "--json", *IDLE, timeout=200)
+    script = ("sh", "-c", "[ $GIVEN = there ] && exec sleep infinity")
+    outcome = sublet(*argv, "-e", "GIVEN=there", "--json", "--", *script, timeout=200)
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
-    assert (found["size"], found["count"], found["command"]) == ("1x0.25", 3, ["sleep", "infinity"])
+    assert (found["size"], found["count"], found["command"]) == ("1x0.25", 3, list(script))
     container, vm = found["container"], found["vm"]
     for side in (container, vm):
         assert len(side["starts_ms"]) == 3

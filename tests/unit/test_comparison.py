@@ -96,7 +96,7 @@ def test_the_table_marks_what_ends_it() -> None:
     assert table["start"] == ("25 ms", "210 ms")
     assert table["start, cold"] == ("-", "2,050 ms")
     assert table["memory, each"] == ("1.0 MiB", "40.0 MiB")
-    assert table["memory, 3"] == ("4.0 MiB", "200.0 MiB")
+    assert table["memory, all 3"] == ("4.0 MiB", "200.0 MiB")
     assert table["host holds, by memory measured"] == ("20,480", "510")
     assert table["host holds, by disk measured"] == ("-", "10,240")
     assert table["host holds, by vCPUs sold"] == ("32 <", "32 <")

@@ -15,6 +15,7 @@ from sublet.domain.errors import InvalidArgument, NoSuchInstance, WrongState
 from sublet.domain.size import Size
 from sublet.sdk._async.calls import Progress, silent
 from sublet.sdk._async.threads import pause
+from sublet.sdk.results import Environment
 
 if TYPE_CHECKING:
     from sublet.sdk._async.client import AsyncClient
@@ -39,17 +40,18 @@ async def compare(
     *,
     size: str = "",
     count: int = 10,
+    env: Environment = (),
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Run `count` containers of the image at once, then as many VMs, and measure both.
 
-    `size` as `1x0.5`, empty: the host's default. The command has to go on until it is ended. All
-    that was started is removed, however this ends. Raises WrongState when an instance ends by
-    itself, InsufficientCapacity when they do not fit.
+    `size` as `1x0.5`, empty: the host's default; `env` as for `run`. The command has to go on
+    until it is ended. All that was started is removed, however this ends. Raises WrongState when
+    an instance ends by itself, InsufficientCapacity when they do not fit.
     """
     if not 1 <= count <= MOST:
         raise InvalidArgument(f"{count} is no number to compare.", hint=f"Give from 1 to {MOST}.")
-    trial = _Trial(client, image, command, size, count, progress)
+    trial = _Trial(client, _instance(image, command, size, env), count, progress)
     try:
         await client.ensure(image, progress)
         containers = await trial.containers()
@@ -70,21 +72,27 @@ async def compare(
     }
 
 
+def _instance(
+    image: str, command: Sequence[str] | None, size: str, env: Environment
+) -> dict[str, Any]:
+    """What `run` is given for each. Raises InvalidArgument."""
+    asked = Size.parse(size) if size else None
+    limits = {"cpus": asked.cpus, "memory": asked.memory} if asked else {}
+    return {"image": image, "command": command, "env": env, **limits}
+
+
 class _Trial:
     """The instances of one comparison, found by a label of its own."""
 
     def __init__(
         self,
         client: AsyncClient,
-        image: str,
-        command: Sequence[str] | None,
-        size: str,
+        instance: dict[str, Any],
         count: int,
         progress: Progress,
     ) -> None:
-        self._client, self._image, self._command = client, image, command
+        self._client, self._instance = client, instance
         self._count, self._progress = count, progress
-        self._asked = Size.parse(size) if size else None
         self._mark = secrets.token_hex(6)
         self.digest = ""
         self._limits: dict[str, Any] = {}
@@ -132,11 +140,9 @@ class _Trial:
 
     async def _start(self, **options: Any) -> float:
         """Start one; the milliseconds until its command ran."""
-        if self._asked:
-            options |= {"cpus": self._asked.cpus, "memory": self._asked.memory}
         options |= {"labels": {LABEL: self._mark}, "ttl": TTL}
         begin = time.perf_counter()
-        made = await self._client.run(self._image, self._command, **options)
+        made = await self._client.run(**self._instance, **options)
         taken = (time.perf_counter() - begin) * 1000
         if not self._limits:
             seen = await made.inspect()
