@@ -69,7 +69,11 @@ class Lab:
     async def up(self) -> None:
         await self.containers.setup()
         self.machines = self.daemon()
-        await self.network.up()
+        try:
+            await self.network.up()
+        except BaseException:
+            self.containers.close()
+            raise
 
     def daemon(self) -> Machines:
         """A daemon's machines, as the next one would have them."""
