@@ -140,11 +140,15 @@ def test_user_data_is_nowhere_but_in_its_file(host: Sublet, box: str) -> None:
 def test_a_fork_is_another_machine(host: Sublet, box: str) -> None:
     """It goes on in memory, with a name, an address, host keys and a seed of its own."""
     keys = shell(host, box, "cat /etc/ssh/ssh_host_ed25519_key.pub")
-    fork = host.ok("fork", box, "--name", "twin")
+    fork = host.ok("fork", box, "--name", "twin", timeout=300)
     assert shell(host, "twin", "cat /root/runs") == "ran"
     meta = json.loads(shell(host, "twin", "cat /var/lib/cloud/seed/nocloud/meta-data"))
     assert meta["instance-id"] == f"i-{fork}"
-    assert shell(host, "twin", "cat /etc/ssh/ssh_host_ed25519_key.pub") != keys
+    eventually(  # the agent makes them in the background; RSA's take a slow CPU long
+        lambda: shell(host, "twin", "cat /etc/ssh/ssh_host_ed25519_key.pub") != keys,
+        "the fork has host keys of its own",
+        BOOT,
+    )
     mine, other = (shell(host, name, "cat /etc/machine-id") for name in (box, "twin"))
     assert mine != other
     assert host.ok("ssh", "twin", "hostname") == shell(host, "twin", "hostname")
@@ -155,7 +159,7 @@ def test_a_fork_is_another_machine(host: Sublet, box: str) -> None:
 
 def test_what_it_wrote_is_there_after_a_stop_and_rolled_back(host: Sublet, box: str) -> None:
     shell(host, box, "echo first >/root/state; sync")
-    host.ok("snapshot", box, "--name", "before")
+    host.ok("snapshot", box, "--name", "before", timeout=300)
     shell(host, box, "echo second >/root/state; sync")
     host.ok("stop", "-t", "120", box, timeout=200)
     assert host.json("inspect", box)["exit_code"] == 0
