@@ -71,12 +71,19 @@ def test_what_does_not_fit(sublet: Sublet) -> None:
     assert_nothing_left(sublet)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["starting container 3", "measuring"])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "starting container 2"),
+        (signal.SIGTERM, "measuring"),
+        (signal.SIGINT, "booting VM 1"),
+        (signal.SIGTERM, "making a template"),
+    ],
+)
 def test_interrupted_it_removes_what_it_started(
     sublet: Sublet, number: signal.Signals, moment: str
 ) -> None:
-    process = sublet.spawn("compare", BASE, "--count", "8", *IDLE)
+    process = sublet.spawn("compare", BASE, "--size", "1x0.25", "--count", "2", *IDLE)
     seen(process, moment)
     code, out, _ = end(process, number)
     assert (code, out) == (130, "")
