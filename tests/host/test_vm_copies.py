@@ -61,16 +61,11 @@ def test_a_stopped_vm_has_all_that_a_running_one_has(box: Sublet, tmp_path: Path
     box.ok("cp", "box:/kept/volume", str(tmp_path / "out"))
     assert (tmp_path / "out").read_text() == "from the host"
     assert box.json("audit", "--json") == []  # the guest that copied has gone
-    box.ok("export", "box", "-o", str(tmp_path / "root.tar"))
-    with tarfile.open(tmp_path / "root.tar") as archive:
-        names = set(archive.getnames())
-    assert {"./srv/in", "./srv/made", "./etc/passwd", "./proc", "./kept"} <= names
-    assert not {"./etc/motd", "./kept/volume", "./proc/version", "./lib/modules"} & names
     box.ok("start", "box")
     assert box.ok("exec", "box", "cat", "/srv/in", "/kept/volume") == "from the hostfrom the host"
 
 
-def test_an_image_of_a_vm_runs_as_either(sublet: Sublet, small_file: Path) -> None:
+def test_an_image_of_a_vm_runs_as_either(sublet: Sublet, small_file: Path, tmp_path: Path) -> None:
     sublet.ok("import", str(small_file), "--trust", "-t", "small")
     sublet.ok("run", "-d", *VM, "--name", "box", "small", "sleep", "1000")
     sublet.ok("exec", "box", "sh", "-c", "echo text > /made")
@@ -82,6 +77,11 @@ def test_an_image_of_a_vm_runs_as_either(sublet: Sublet, small_file: Path) -> No
         assert own not in sublet.ok(*hosts)
         sublet.ok("stop", "-t", "1", "box")
     assert sublet.ok("run", "--rm", *VM, "still", "cat", "/made") == "text"
+    sublet.ok("export", "box", "-o", str(tmp_path / "root.tar"))
+    with tarfile.open(tmp_path / "root.tar") as archive:
+        names = set(archive.getnames())
+    assert {"./made", "./etc/passwd", "./bin/sh"} <= names
+    assert not {"./etc/hosts", "./proc/version", "./lib/modules"} & names
     sublet.ok("rm", "box")
     sublet.ok("rmi", "live", "still", "small")
 
@@ -120,7 +120,8 @@ def test_a_volume_that_somebody_is_at_is_in_use(box: Sublet) -> None:
         assert "in use by box" in other.err
         os.killpg(reading.pid, signal.SIGINT)
         out.read()
-    box.ok("run", "--rm", *VM, "-v", "boxed:/kept", BASE, "test", "-s", "/kept/big")
+    argv = ("run", "--rm", *VM, "-v", "boxed:/kept", BASE, "test", "-s", "/kept/big")
+    eventually(lambda: box(*argv).code == 0, "the guest that copied has let go of the volume")
 
 
 def test_who_goes_away_leaves_nothing_running_in_the_guest(box: Sublet) -> None:
