@@ -103,9 +103,11 @@ static void stretch(const char *device, const char *path) {
     close(disk);
 }
 
+static const char written[] = "noinit_itable,discard,errors=remount-ro";
+
 bool disk_mount(const char *device, const char *path, bool read_only) {
     unsigned long flags = MS_NOATIME | (read_only ? MS_RDONLY : 0);
-    const char *options = read_only ? "" : "noinit_itable,discard,errors=remount-ro";
+    const char *options = read_only ? "" : written;
     if (mount(device, path, "ext4", flags, options) < 0)
         return false;
     if (!read_only) {
@@ -113,6 +115,15 @@ bool disk_mount(const char *device, const char *path, bool read_only) {
         disk_keep(path);
     }
     return true;
+}
+
+bool disk_again(const char *path) {
+    return mount(NULL, path, NULL, MS_REMOUNT | MS_NOATIME, written) == 0 && disk_keep(path);
+}
+
+void disks_forget(void) {
+    while (count > 0)
+        close(kept[--count]);
 }
 
 void disks_freeze(bool freeze) {

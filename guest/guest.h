@@ -134,7 +134,7 @@ void port_frame(unsigned number, int kind, const void *data, size_t length);
 bool port_flush(void);
 bool port_read(void); /* false: nobody is there */
 
-/* boot.c, disks.c, root.c: what lies under the image's root */
+/* boot.c, disks.c, layers.c, root.c: what lies under the image's root */
 
 extern int old_root; /* the initramfs, open */
 extern char release[65]; /* of the kernel */
@@ -145,11 +145,16 @@ const char *below(const char *path); /* a path of the initramfs, from any root *
 bool disk_find(const char *serial, char device[DEVICE_MOST]);
 /* A file system ext4, as large as its device, and kept as below. */
 bool disk_mount(const char *device, const char *path, bool read_only);
+bool disk_again(const char *path); /* one that was made read-only is writable again */
+void disks_forget(void);           /* none is kept any more */
 bool is_empty(const char *directory);
 bool disk_keep(const char *path); /* a file system to be frozen, and put to rest at the end */
 void disks_freeze(bool freeze);
 void disks_rest(void); /* nothing is written any more */
 bool partition_mount(const char *serial, struct problem *problem); /* at /root */
+void layers_prepare(void);                  /* where the writable disk is new */
+bool layers_join(struct problem *problem); /* at /root */
+void layers_drop(void);
 void root_prepare(void);
 bool root_enter(const struct text *request, struct problem *problem);
 bool mounts_make(const struct text *request, struct problem *problem);

@@ -50,36 +50,7 @@ void root_prepare(void) {
     mkdir(modules, 0755);
     if (!disk_find("modules", device) || mount(device, modules, "squashfs", MS_RDONLY, NULL) < 0)
         printf("sublet: the kernel's modules cannot be mounted: %s\n", strerror(errno));
-}
-
-/* An overlay's root has the owner and the mode of its upper layer, which is new. */
-static void adopt_top(void) {
-    struct stat lower, upper;
-
-    mkdir("/disk/upper", 0755);
-    mkdir("/disk/work", 0755);
-    if (stat("/image", &lower) < 0 || stat("/disk/upper", &upper) < 0 ||
-        (lower.st_mode == upper.st_mode && lower.st_uid == upper.st_uid &&
-         lower.st_gid == upper.st_gid) ||
-        !is_empty("/disk/upper"))
-        return;
-    (void)!chown("/disk/upper", lower.st_uid, lower.st_gid);
-    chmod("/disk/upper", lower.st_mode & 07777);
-}
-
-static bool mount_overlay(struct problem *problem) {
-    char device[DEVICE_MOST];
-
-    if (!disk_find("disk", device))
-        return fail(problem, 125, 0, "The machine has no writable disk.");
-    if (!disk_mount(device, "/disk", false))
-        return fail(problem, 125, errno, "The writable disk cannot be mounted");
-    adopt_top();
-    if (mount("overlay", "/root", "overlay", 0,
-              "lowerdir=/image:/scaffold,upperdir=/disk/upper,workdir=/disk/work,"
-              "metacopy=off,redirect_dir=off") < 0)
-        return fail(problem, 125, errno, "The image and the writable disk cannot be joined");
-    return true;
+    layers_prepare();
 }
 
 /* As switch_root(8) does. The first process shares its root with the kernel's threads, which
@@ -144,7 +115,7 @@ bool root_enter(const struct text *request, struct problem *problem) {
     const char *kind = text_get(request, "mode");
     bool init = kind && strcmp(kind, "init") == 0;
 
-    if (!(disk ? partition_mount("disk", problem) : mount_overlay(problem)) ||
+    if (!(disk ? partition_mount("disk", problem) : layers_join(problem)) ||
         !bring_kernel_files(request, init, problem) || !switch_root(problem))
         return false;
     if (disk)

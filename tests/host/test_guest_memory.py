@@ -114,6 +114,19 @@ def test_clones_have_nothing_in_common(tmp_path: Path, template: Saved) -> None:
     assert not set(one.splitlines()) & set(two.splitlines())
 
 
+def test_a_clone_with_the_disk_of_its_memory(tmp_path: Path, template: Saved) -> None:
+    """It has that mounted already; `test_clone_is_an_instance` has one of its own."""
+    disk = disk_of(template, tmp_path / "disk.img")
+    with machine(tmp_path / "m", template.image, resumed=template.memory, disk=disk) as made:
+        made.configure("arg=sh", "arg=-c", "arg=echo written >/root/file; cat /root/file").expect(
+            "s"
+        )
+        assert made.link.channels[0].collect()[:2] == (0, b"written\n")
+        made.process.wait(20)
+    found = subprocess.run(["e2fsck", "-fn", disk], capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found.stdout
+
+
 def test_clone_is_an_instance(tmp_path: Path, template: Saved) -> None:
     with machine(tmp_path / "clone", template.image, resumed=template.memory) as made:
         mac = "02:00:00:00:00:0c"

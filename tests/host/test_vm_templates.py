@@ -45,7 +45,7 @@ async def kept(lab: Lab) -> Path:
     directory = lab.machines.templates.directory
     async with asyncio.timeout(30):
         names = files.entries(directory)
-        while not names or names[0].endswith(".partial"):
+        while not names or lab.machines.templates.making():
             await asyncio.sleep(0.05)  # it is the disk that is waited for
             names = files.entries(directory)
     assert len(names) == 1

@@ -32,6 +32,7 @@ from sublet.engine.tasks import Tasks
 
 SIZE = Size(1, 192 * MIB, 64 * MIB)
 PREFIX = 20
+PROGRAMS = "sh echo cat ls sleep sync true hostname stty ip ping date"
 
 
 @dataclass
@@ -191,7 +192,7 @@ def make_image(directory: Path) -> Path:
     busybox = shutil.which("busybox")
     assert busybox, "busybox-static is not installed"
     shutil.copy(busybox, tree / "bin/busybox")
-    for name in ("sh", "echo", "cat", "sleep", "true", "hostname", "stty", "ip", "ping", "date"):
+    for name in PROGRAMS.split():
         (tree / "bin" / name).symlink_to("busybox")
     for name in ("etc", "proc", "sys", "dev", "tmp", "run", "data"):
         (tree / name).mkdir()

@@ -143,6 +143,26 @@ def check(file: Path) -> None:
         )
 
 
+def untouched(file: Path) -> bool:
+    """Whether no guest has used this disk yet; a qcow2 disk, and one that is damaged, is none."""
+    with opened(file, os.O_RDONLY | os.O_NOFOLLOW) as fd:
+        try:
+            return superblock.untouched(os.pread(fd, superblock.END, 0))
+        except (ValueError, struct.error):
+            return False
+
+
+def adopt(file: Path, template: Path) -> None:
+    """Let a disk that no guest has used yet be the one that a template's guest has mounted, if it
+    is as large. The guest looks too: another one it takes for what it is."""
+    if not untouched(file) or file.stat().st_size != template.stat().st_size:
+        return
+    partial = file.with_name(f"{file.name}.partial")
+    partial.unlink(missing_ok=True)
+    reflink.copy_file(template, partial)
+    partial.rename(file)
+
+
 def grow(file: Path, size: int) -> None:
     """Make the disk of a stopped VM larger; the guest stretches its file system when it mounts it.
 

@@ -45,6 +45,8 @@ class Source:
     memory: int
     devices: int
     base: Path
+    disk: Path | None = None
+    """A template's: the new disk that the guest had joined to its image by then."""
 
     @property
     def inode(self) -> int:
@@ -72,6 +74,11 @@ class MemoryImage:
         return self.directory / "devices"
 
     @property
+    def disk(self) -> Path:
+        """Beside a template's memory: the writable disk as it was then, if that was new."""
+        return self.directory / "disk"
+
+    @property
     def exists(self) -> bool:
         """Whether one has been saved here; it is whole then, unless something damaged it."""
         return (self.directory / "shape").exists()
@@ -85,7 +92,7 @@ class MemoryImage:
     def stored(self) -> int:
         """The bytes that it takes on the disk, shared ones included."""
         with contextlib.suppress(FileNotFoundError):
-            return sum(file.stat().st_blocks * 512 for file in (self.memory, self.devices))
+            return sum(file.stat().st_blocks * 512 for file in self.directory.iterdir())
         return 0
 
     def check(self, shape: str) -> None:
@@ -97,7 +104,7 @@ class MemoryImage:
                 f"The memory in {self.directory} was saved from a machine that was different: "
                 f"{unlike}."
             )
-        for name in ("memory", "devices"):
+        for name in ("memory", "devices", *(["disk"] if "disk" in described else [])):
             file = self.directory / name
             size = file.stat().st_size if file.exists() else None
             if size != described[name]:
@@ -136,7 +143,7 @@ class MemoryImage:
         except OSError:
             os.close(memory)
             raise
-        return Source(memory, devices, self.memory)
+        return Source(memory, devices, self.memory, self.disk if self.disk.exists() else None)
 
     def seal(self) -> int:
         """A memfd with the RAM, which nobody can change any more (memfd_create(2)).

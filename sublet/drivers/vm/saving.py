@@ -59,6 +59,11 @@ class Saving:
         argv = [str(MACHINE), "memory", str(pid), str(inode), str(memory)]
         return int((await run.run(argv)).stdout)
 
+    async def disk(self, file: Path) -> None:
+        """Keep the writable disk as well; the machine stands still. Raises DiskFull."""
+        with _translated():
+            await asyncio.to_thread(reflink.copy_file, file, self._place / "disk")
+
     async def commit(self) -> MemoryImage:
         """Put it on the disk and in the place of an earlier one. Raises DiskFull."""
         try:
@@ -71,10 +76,10 @@ class Saving:
     def _commit(self) -> None:
         if os.pread(self.devices, len(MAGIC), 0) != MAGIC:
             raise MemoryUnusable("QEMU wrote no state of the devices.")
-        sizes = {name: (self._place / name).stat().st_size for name in ("memory", "devices")}
+        sizes = {file.name: file.stat().st_size for file in self._place.iterdir()}
         described = {"shape": self._shape, **sizes, "digest": digest(self._place / "devices")}
         (self._place / "shape").write_text(json.dumps(described))
-        for name in ("memory", "devices", "shape"):
+        for name in (*sizes, "shape"):
             with opened(self._place / name) as fd:
                 os.fsync(fd)
         _sync(self._place)

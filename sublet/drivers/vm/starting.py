@@ -19,7 +19,7 @@ from sublet.drivers.container.streams import Attachment
 from sublet.drivers.container.supervisor import Started
 from sublet.drivers.vm import qemu
 from sublet.drivers.vm.channel import dump
-from sublet.drivers.vm.disks import check
+from sublet.drivers.vm.disks import adopt, check, untouched
 from sublet.drivers.vm.equipment import Passed, equip
 from sublet.drivers.vm.memory import MemoryImage, Source
 from sublet.drivers.vm.messages import Identity, Mode
@@ -90,6 +90,9 @@ class Starting:
             with trace.step("template"):
                 turn = await stack.enter_async_context(self._templates.turn(plan.shape))
             if turn.source:
+                if turn.source.disk:
+                    with trace.step("disk"):
+                        adopt(plan.disk.file, turn.source.disk)
                 try:
                     return await self._fresh(turn.source, None, attach=attach)
                 except NeverReady:
@@ -116,12 +119,13 @@ class Starting:
         return Started(start.pid, start.supervisor, streams)
 
     async def _fresh(self, source: Source | None, turn: Turn | None, *, attach: bool) -> Started:
+        new = source is None and untouched(self._plan.disk.file)  # it will be joined to the image
         async with self._started(source, runs=False) as start:
             with trace.step("ready" if source else "boot"):
                 await start.ready()
             if turn and turn.makes:
                 with trace.step("make template"):
-                    await self._keep(start, turn)
+                    await self._keep(start, turn, disk=new)
             with trace.step("configure"):
                 await start.configure(self._plan.guest, attach=attach)
         if attach:
@@ -168,15 +172,17 @@ class Starting:
             runs=runs,
         )
 
-    async def _keep(self, start: Start, turn: Turn) -> None:
-        """Make a template of the guest that has booted, and let that go on. Where none can be made,
-        the disk being full, say, the machine starts all the same."""
+    async def _keep(self, start: Start, turn: Turn, *, disk: bool) -> None:
+        """Make a template of the guest that has booted, with its `disk`, and let that go on. Where
+        none can be made, the disk being full, say, the machine starts all the same."""
         await start.quiesce()
         async with monitor(self._place.run) as machine:
             try:
                 saving = await turn.begin(None)
                 await machine.stop()
                 await dump(machine, saving, self._qemu(), self._plan.size.memory)
+                if disk:
+                    await saving.disk(self._plan.disk.file)
                 turn.keep()
             except (SubletError, OSError) as error:
                 log.warning("no template is made of %s: %s", self._plan.instance_id, error)

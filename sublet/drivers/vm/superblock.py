@@ -15,6 +15,7 @@ START, SIZE = 1024, 1024
 END = START + SIZE
 _MAGIC = 0xEF53
 _BLOCKS_LOW, _LOG_BLOCK, _MAGIC_AT, _UUID, _HASH_SEED = 0x04, 0x18, 0x38, 0x68, 0xEC
+_MOUNTED, _MOUNTS = 0x2C, 0x34
 _BLOCKS_HIGH, _CHECKSUM = 0x150, 0x3FC
 
 
@@ -28,6 +29,17 @@ def extent(head: bytes) -> tuple[int, int]:
         raise ValueError("no ext4")
     blocks = _u32(block, _BLOCKS_LOW) | _u32(block, _BLOCKS_HIGH) << 32
     return blocks, 1024 << _u32(block, _LOG_BLOCK)
+
+
+def untouched(head: bytes) -> bool:
+    """Whether it has never been mounted to be written to, and so holds nothing of anybody's.
+
+    The kernel counts that at once and on the device itself, before anything else is written.
+    Raises ValueError where there is no ext4.
+    """
+    extent(head)
+    block = head[START:END]
+    return _u16(block, _MOUNTS) == 0 and _u32(block, _MOUNTED) == 0
 
 
 def renew(file: Path) -> None:
