@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import subprocess
 import tempfile
@@ -70,8 +69,8 @@ def daemon(image: Path, **extra: str) -> Iterator[Sublet]:
         yield sublet
         sublet.clean()
     finally:
-        with contextlib.suppress(AssertionError):
-            sublet.ok("rm", "-f", *sublet.ok("ps", "-aq").split())
+        if left := sublet.ok("ps", "-aq").split():
+            sublet.ok("rm", "-f", *left)
         sublet.close()
 
 

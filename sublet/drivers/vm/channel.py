@@ -76,7 +76,7 @@ def _go() -> bytes:
 
 async def dump(qemu: Monitor, saving: Saving, pid: int, memory: int) -> None:
     """Write all that a machine, which stands still, is."""
-    with trace.step("devices"):
+    with trace.step("devices"), saving.roomy():
         await qemu.save_devices(saving.devices)
     with trace.step("pages"):
         await saving.pages(pid, memory_inode(pid, memory))

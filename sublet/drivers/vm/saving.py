@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sublet.domain.errors import DiskFull, MemoryUnusable
+from sublet.domain.errors import DiskFull, MemoryUnusable, ProcessFailed
+from sublet.domain.units import MIB
 from sublet.drivers import files, linux, reflink, run
 from sublet.drivers.descriptors import DIRECTORY, closing, opened
 from sublet.drivers.vm.memory import MAGIC, PARTIAL, MemoryImage, digest
 
 MACHINE = run.HELPER.with_name("sublet-machine")
 """The program that copies the pages (`machine/`)."""
+
+_FULL = "No space left on the host for the memory of the VM."
 
 
 class Saving:
@@ -51,6 +54,18 @@ class Saving:
             await saving.discard()
             raise
         return saving
+
+    @contextmanager
+    def roomy(self) -> Iterator[None]:
+        """QEMU, which writes to `devices` in the block, does not tell a full disk from others'
+        errors. Raises DiskFull."""
+        try:
+            yield
+        except ProcessFailed as error:
+            left = os.fstatvfs(self.devices)
+            if left.f_bavail * left.f_frsize >= MIB:
+                raise
+            raise DiskFull(_FULL) from error
 
     async def pages(self, pid: int, inode: int) -> int:
         """Copy what the guest has changed in its private mapping of `inode`; QEMU, process
@@ -126,4 +141,4 @@ def _translated() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise DiskFull("No space left on the host for the memory of the VM.") from error
+        raise DiskFull(_FULL) from error
