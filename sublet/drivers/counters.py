@@ -6,16 +6,23 @@ Sources: cgroup-v1 (cpuacct, memory, blkio-controller), cgroup-v2.rst, proc(5) (
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from sublet.domain.stats import Counters
 from sublet.drivers.cgroup import Cgroups
 
 
-def read(cgroups: Cgroups, instance_id: str, pid: int) -> Counters:
-    """The counters now; 0 where the host has no such controller. Takes some 0.3 ms."""
+def read(
+    cgroups: Cgroups, instance_id: str, pid: int, taps: Iterable[str] | None = None
+) -> Counters:
+    """The counters now; 0 where the host has no such controller. Takes some 0.3 ms. `taps`: a
+    VM's, whose traffic is not that of the process `pid`."""
     taken = _io(cgroups.directory("io", instance_id), cgroups.directory("blkio", instance_id))
-    received, sent = traffic(_text(Path(f"/proc/{pid}/net/dev")))
+    if taps is None:
+        received, sent = traffic(_text(Path(f"/proc/{pid}/net/dev")))
+    else:
+        received, sent = _through(taps)
     directory = cgroups.directory("pids", instance_id)
     return Counters(
         cpu=_cpu(cgroups, instance_id),
@@ -79,6 +86,13 @@ def traffic(text: str) -> tuple[int, int]:
         if colon and name.strip() != "lo" and len(fields) >= 9:
             received, sent = received + int(fields[0]), sent + int(fields[8])
     return received, sent
+
+
+def _through(taps: Iterable[str]) -> tuple[int, int]:
+    """Bytes received and sent by the guest behind the taps: what the host sends, it receives."""
+    places = [Path("/sys/class/net", tap, "statistics") for tap in taps]
+    received = sum(_number(place / "tx_bytes") for place in places)
+    return received, sum(_number(place / "rx_bytes") for place in places)
 
 
 def _fields(text: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from sublet.domain.instance import LIVE, Instance
 from sublet.domain.stats import Counters, Look, cpu_percent
 from sublet.drivers import counters
+from sublet.drivers.network.identity import owner
 from sublet.engine.instances import Instances
 
 FIRST, INTERVAL = 0.5, 1.0
@@ -56,9 +58,11 @@ def _chosen(instances: Instances, wanted: set[str], everything: bool) -> list[In
 def _look(instances: Instances, rows: list[Instance], before: dict[str, Look]) -> list[Use]:
     """One look at each; `before` has the last ones, and gets these."""
     cgroups, found, looks = instances.parts.containers.cgroups, [], {}
+    names = [name for _, name in socket.if_nameindex()]
     for row in rows:
         pid = 0 if row.spec.network == "host" else row.pid  # that traffic is not its own
-        counted = counters.read(cgroups, row.id, pid) if row.state in LIVE else Counters()
+        taps = [name for name in names if owner(name) == row.id] if row.spec.vm else None
+        counted = counters.read(cgroups, row.id, pid, taps) if row.state in LIVE else Counters()
         now = Look(time.monotonic(), counted)
         found.append(Use(row, cpu_percent(before.get(row.id), now), counted))
         looks[row.id] = now
