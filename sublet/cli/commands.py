@@ -99,7 +99,7 @@ class Lazy(click.Group):
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sublet", message="sublet %(version)s")
 def cli() -> None:
-    """Rents out slices of this machine: containers, each from one file."""
+    """Rents out slices of this machine: containers and VMs, each from one file."""
 
 
 def invoke(args: list[str]) -> int:

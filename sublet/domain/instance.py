@@ -59,6 +59,13 @@ def check_transition(name: str, old: State, new: State) -> None:
         raise WrongState(f"{name} is {old}; it cannot become {new}.")
 
 
+def not_running(name: str, state: State) -> WrongState:
+    """The error of what needs a running instance, with the verb that makes it run, if one does."""
+    verb = {State.STOPPED: "start", State.HIBERNATED: "wake"}.get(state)
+    hint = f"`sublet {verb} {name}` first." if verb else ""
+    return WrongState(f"{name} is {state}, not running.", hint=hint)
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One slice, as the database keeps it.

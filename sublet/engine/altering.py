@@ -9,7 +9,7 @@ from dataclasses import replace
 from sublet.domain.capacity import Amount
 from sublet.domain.change import Change, admit_change, changed, divided
 from sublet.domain.errors import InvalidArgument, WrongState
-from sublet.domain.instance import HELD, LIVE, Instance, State
+from sublet.domain.instance import HELD, LIVE, Instance, State, not_running
 from sublet.domain.names import validate_new_name
 from sublet.domain.spec import InstanceSpec
 from sublet.drivers import counters, trace
@@ -50,7 +50,7 @@ async def pause(lifecycle: Lifecycle, instance: Instance) -> None:
     """Freeze all processes of a running instance, until `unpause`."""
     async with _held(lifecycle, instance, "pause") as current:
         if current.state is not State.RUNNING:
-            raise WrongState(f"{current.name} is {current.state}, not running.")
+            raise not_running(current.name, current.state)
         with trace.request("pause", current.id):
             with trace.step("freeze"):
                 await lifecycle.parts.runner(current).freeze(current.id, True)

@@ -54,7 +54,10 @@ async def hibernate(lifecycle: Lifecycle, instance: Instance) -> None:
     async with lifecycle.locks.hold(instance.id, "hibernate"):
         current = lifecycle.current(instance)
         if current.state not in (State.RUNNING, State.PAUSED):
-            raise WrongState(f"{current.name} is {current.state}; only a running VM hibernates.")
+            raise WrongState(
+                f"{current.name} is {current.state}; only a running VM hibernates.",
+                hint="`sublet ps -a` shows the states of all.",
+            )
         with trace.request("hibernate", current.id):
             before, target = current.state, image(lifecycle, current).directory
             current = lifecycle.move(current, State.HIBERNATING)

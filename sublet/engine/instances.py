@@ -11,7 +11,7 @@ from dataclasses import replace
 from sublet.domain import capacity, slots
 from sublet.domain.change import Change, next_size
 from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance, WrongState
-from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.instance import LIVE, Instance, State, not_running
 from sublet.domain.names import friendly_name
 from sublet.domain.selection import parse
 from sublet.domain.spec import ExecSpec, InstanceSpec, Market, check_again, check_spec
@@ -69,7 +69,7 @@ class Instances:
     def _live(self, text: str) -> Instance:
         instance = self.get(text)
         if instance.state not in LIVE:
-            raise WrongState(f"{instance.name} is {instance.state}, not running.")
+            raise not_running(instance.name, instance.state)
         return instance
 
     def _awake(self, text: str) -> Instance:
