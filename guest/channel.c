@@ -61,6 +61,7 @@ static void refuse_cut(struct channel *channel) {
 /* A request in pieces; the empty one is the last. */
 static void gather(struct channel *channel, int type, const char *data, size_t length) {
     channel->owed += (uint32_t)length;
+    channel->settles = length && type != EXECUTE;
     if (length) {
         channel->cut = !text_add(&channel->request, data, length) || channel->cut;
         return;

@@ -98,6 +98,7 @@ struct channel {
     bool executes; /* it was asked to */
     bool quiets;   /* its answer is the last word for now */
     bool waits;    /* for the end of the hooks of RENEW */
+    bool settles;  /* its request is CONFIGURE or RENEW, which ends a silence */
     uint32_t credit; /* what the host lets us send */
     uint32_t owed;   /* what we have taken, and not yet told the host */
     char answer;     /* a packet to send before all else, 0: none */

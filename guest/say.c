@@ -74,9 +74,17 @@ static bool say_end(struct channel *channel) {
     return true;
 }
 
-static bool say_control(struct channel *channel) {
+static bool say_credit(struct channel *channel) {
     uint32_t owed = channel->owed;
 
+    if (owed < CREDIT_WORTH_SENDING || channel->asked_shut)
+        return false;
+    channel->owed = 0;
+    port_frame(number_of(channel), FRAME_CREDIT, &owed, sizeof owed);
+    return true;
+}
+
+static bool say_control(struct channel *channel) {
     if (channel->answer && channel->credit > channel->length) {
         int type = channel->answer;
         channel->answer = 0;
@@ -84,12 +92,7 @@ static bool say_control(struct channel *channel) {
         quiet = channel->quiets;
         return true;
     }
-    if (owed >= CREDIT_WORTH_SENDING && !channel->asked_shut) {
-        channel->owed = 0;
-        port_frame(number_of(channel), FRAME_CREDIT, &owed, sizeof owed);
-        return true;
-    }
-    return false;
+    return say_credit(channel);
 }
 
 static bool say_shut(struct channel *channel) {
@@ -116,9 +119,20 @@ static bool channel_says(struct channel *channel) {
     return said;
 }
 
+/* The whole of a request that ends the silence may be more than the credit that there was. */
+static bool say_credit_for_settings(void) {
+    for (struct channel *channel = channels; channel < channels + CHANNELS; channel++)
+        if (channel->open && channel->settles && say_credit(channel))
+            return true;
+    return false;
+}
+
 bool channels_say(void) {
     static unsigned last;
-    for (unsigned n = 1; n <= CHANNELS && !quiet; n++) {
+
+    if (quiet)
+        return say_credit_for_settings();
+    for (unsigned n = 1; n <= CHANNELS; n++) {
         struct channel *channel = &channels[(last + n) % CHANNELS];
         if (channel->open && channel_says(channel)) {
             last = number_of(channel);

@@ -36,7 +36,7 @@ def relay(
         stack.callback(session.close)
         wakeup = stack.enter_context(_signals(tty, sig_proxy))
         detaching = None
-        if tty and sys.stdin.isatty():
+        if tty and sys.stdin and sys.stdin.isatty():
             if interactive:
                 detaching = _detaching(detach_keys)
             stack.enter_context(_raw())
@@ -57,7 +57,9 @@ class _Input:
 
     def __init__(self, session: Any, interactive: bool, ends: bool, detaching: Any) -> None:
         self._session, self._ends, self._detaching = session, ends, detaching
-        self.open = [sys.stdin.fileno()] if interactive else []
+        self.open = [sys.stdin.fileno()] if interactive and sys.stdin else []
+        if interactive and not self.open and ends:  # it is closed: `sublet run -i … <&-`
+            session.close_input()
 
     def feed(self) -> bool:
         """Pass on what can be read; False when the user detaches."""

@@ -161,7 +161,7 @@ def _env_files(options: Options) -> list[str]:
 
 def _terminal(options: Options) -> bool:
     tty = bool(options.get("tty"))
-    if tty and options.get("interactive") and not sys.stdin.isatty():
+    if tty and options.get("interactive") and not (sys.stdin and sys.stdin.isatty()):
         raise InvalidArgument(
             "Standard input is not a terminal.", hint="Leave out -t, or run this in a terminal."
         )

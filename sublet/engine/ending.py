@@ -8,7 +8,7 @@ import signal
 from dataclasses import replace
 
 from sublet.domain.errors import InvalidArgument, WrongState
-from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.instance import HELD, LIVE, Instance, State
 from sublet.domain.signals import signal_number
 from sublet.drivers import trace
 from sublet.engine.lifecycle import LOST, Lifecycle
@@ -94,20 +94,29 @@ async def remove(
 ) -> None:
     """Delete the instance and everything that it had, with `volumes` its volumes without a
     name as well; a running one only with `force`."""
+    if not force:
+        _check_ended(instance)
     if instance.state in LIVE or instance.state is State.PENDING:
-        if not force:
-            raise WrongState(
-                f"{instance.name} is {instance.state}.",
-                hint=f"Stop it first (`sublet stop {instance.name}`), or use `sublet rm -f`.",
-            )
         await kill(lifecycle, instance, signal.SIGKILL)
         await ended(lifecycle, instance, 0)
+    elif instance.state is State.HIBERNATING:  # its guest may keep whoever saves it waiting
+        await send(lifecycle, instance, signal.SIGKILL)
     await lifecycle.visits.end(instance.id)
     async with lifecycle.locks.hold(instance.id, "remove"):
         current = lifecycle.parts.store.get(instance.id)
         if current is not None:
+            if not force:  # it may have been started, or woken, by who had the lock before
+                _check_ended(current)
             with trace.request("remove", instance.id):
                 await lifecycle.remove(current, volumes=volumes)
+
+
+def _check_ended(instance: Instance) -> None:
+    if instance.state in HELD or instance.state is State.PENDING:
+        raise WrongState(
+            f"{instance.name} is {instance.state}.",
+            hint=f"Stop it first (`sublet stop {instance.name}`), or use `sublet rm -f`.",
+        )
 
 
 def exit_code(instance: Instance) -> int:

@@ -80,9 +80,11 @@ async def _go_on(lifecycle: Lifecycle, instance: Instance, before: State) -> Non
     """It does not hibernate after all."""
     await drop(lifecycle, instance)
     if lifecycle.alive(instance):
-        if before is State.RUNNING:
-            await lifecycle.parts.machines.resume(instance.id)
-        lifecycle.move(instance, before)
+        try:
+            if before is State.RUNNING:
+                await lifecycle.parts.machines.resume(instance.id)
+        finally:  # where QEMU does not answer, too: `rm -f` or `kill` ends it
+            lifecycle.move(instance, before)
     else:
         await lifecycle.release(instance.id)
         lifecycle.move(instance, State.STOPPED, reason="it ended while it was hibernated")

@@ -222,11 +222,19 @@ class Instances:
         instance = await self._settled(text)
         if instance.state in LIVE:
             await ending.stop(self.lifecycle, instance, timeout)
-        elif instance.state is State.HIBERNATED:
-            async with self.lifecycle.locks.hold(instance.id, "stop"):
-                await hibernation.forget(self.lifecycle, self.lifecycle.current(instance))
+        elif instance.state in (State.HIBERNATING, State.HIBERNATED):
+            await self._stop_asleep(instance, timeout)
         else:
             ending.unwanted(self.lifecycle, instance)
+
+    async def _stop_asleep(self, instance: Instance, timeout: float | None) -> None:
+        """Drop its memory; stop it where somebody else had the lock before, and it runs."""
+        async with self.lifecycle.locks.hold(instance.id, "stop"):
+            current = self.lifecycle.current(instance)
+            if current.state is State.HIBERNATED:
+                await hibernation.forget(self.lifecycle, current)
+        if current.state in LIVE:
+            await ending.stop(self.lifecycle, current, timeout)
 
     async def wait(self, text: str) -> int:
         """The exit code, when the instance has ended and is cleaned up."""

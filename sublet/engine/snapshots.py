@@ -262,6 +262,12 @@ class Snapshots:
         """
         instance = self.instances.get(text)
         snapshot = self.get(name, instance.id)
+        if instance.state is State.HIBERNATED and not snapshot.memory:
+            raise WrongState(
+                f"{instance.name} is hibernated; its memory does not go with other files.",
+                hint=f"`sublet wake {instance.name}` first, or `sublet stop {instance.name}`, "
+                "which drops its memory.",
+            )
         kept = self._kept(snapshot, instance)
         parts = [part for part in self._parts(instance) if part.name in {k.name for k, _ in kept}]
         with trace.request("rollback", instance.id):
@@ -284,27 +290,40 @@ class Snapshots:
         try:
             await self.instances.stop(instance.id)
             async with self.lifecycle.locks.hold(instance.id, "rollback"):
-                self.lifecycle.current(instance)
+                await self._check_stopped(instance, parts)
                 with trace.step("mark"):
                     copies.mark_ready(parts)
                 with trace.step("replace"):
                     await copies.replace(parts)
+                if snapshot.memory:
+                    await self._lay_down(instance, snapshot)
             self.lifecycle.tell("rolled-back", instance)
             if snapshot.memory:
-                await self._go_on(instance, snapshot)
+                await self.instances.wake(instance.id)
             elif running:
                 await self.instances.start(instance.id)
         finally:
             self.lifecycle.restarting.discard(instance.id)
 
-    async def _go_on(self, instance: Instance, snapshot: Snapshot) -> None:
-        """Let a VM, whose disk is that of the snapshot again, go on with its memory."""
-        async with self.lifecycle.locks.hold(instance.id, "rollback"):
-            memory = hibernation.image(self.lifecycle, instance)
-            await saving.copy(self._memory(snapshot), memory.directory)
-            current = self.lifecycle.current(instance)
-            self.lifecycle.move(replace(current, wanted=True), State.HIBERNATED)
-        await self.instances.wake(instance.id)
+    async def _check_stopped(self, instance: Instance, parts: Sequence[Part]) -> None:
+        """For who has its lock. Raises WrongState where somebody else started it meanwhile: its
+        files would be taken away below it. What is prepared goes then."""
+        current = self.lifecycle.current(instance)
+        if current.state is not State.STOPPED:
+            await self.lifecycle.anyway(copies.forget(parts))
+            raise WrongState(
+                f"{current.name} is {current.state}: somebody started it during the rollback. "
+                "Its files are as before.",
+                hint="Try again.",
+            )
+
+    async def _lay_down(self, instance: Instance, snapshot: Snapshot) -> None:
+        """Let a VM, whose disk is that of the snapshot again, sleep with its memory. For who has
+        its lock."""
+        memory = hibernation.image(self.lifecycle, instance)
+        await saving.copy(self._memory(snapshot), memory.directory)
+        current = self.lifecycle.current(instance)
+        self.lifecycle.move(replace(current, wanted=True), State.HIBERNATED)
 
     # Recovery
 

@@ -36,6 +36,23 @@ def same(one: str, other: str) -> bool:
     return gist(one) == gist(other)
 
 
+def test_more_settings_than_the_first_credit(vm: Sublet) -> None:
+    """The template keeps silence until it is told all; of that it has to grant the rest."""
+    variables = [word for n in range(10) for word in ("-e", f"V{n}={'x' * 10_000}")]
+    script = "env | wc -c; exit 3"
+    for _ in range(2):  # the second one comes from a template in any case
+        outcome = vm(*run(*variables), "sh", "-c", script)
+        assert outcome.code == 3
+        assert int(outcome.out) > 100_000
+
+
+def test_a_closed_input_is_an_empty_one(vm: Sublet) -> None:
+    vm.ok("run", "-d", *SMALL, "--name", "box", IMAGE, *LOOP)
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", str(SUBLET), "exec", "-i", "box", "cat"]
+    outcome = subprocess.run(command, env=vm.env, capture_output=True, text=True, timeout=60)
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")
+
+
 def test_input_passes_through(vm: Sublet) -> None:
     text = "x" * 300_000 + "\n"
     assert vm(*run("-i"), "sh", "-c", "cat; exit 4", input=text).out == text

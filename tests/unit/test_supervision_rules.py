@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from pathlib import Path
@@ -53,3 +54,25 @@ async def test_what_was_said_before_a_hasty_end_is_heard() -> None:
     with ours:
         heard = [await protocol.receive(ours) for _ in range(3)]
     assert heard == [Message(Tell.OUTPUT, b"x"), Message(Tell.EXITED, bytes(4)), None]
+
+
+async def test_who_floods_leaves_others_their_turn() -> None:
+    """What has come already is read without a wait, and so would be all of an endless stream."""
+    ours, theirs = protocol.pair()
+    turns, heard = 0, 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    with ours, theirs:
+        for _ in range(50):
+            theirs.send(b"ox")
+        task = asyncio.create_task(other())
+        while heard < 50:
+            assert await protocol.receive(ours)
+            heard += 1
+        task.cancel()
+    assert turns >= 40

@@ -101,9 +101,12 @@ async def receive(connection: socket.socket) -> Message | None:
     """What the supervisor says next; None when it has gone.
 
     One that ended without reading all that it was told leaves an error, which is told once, before
-    what it had said: that is read all the same.
+    what it had said: that is read all the same. Others have their turn before each message: where
+    one waits already `sock_recv` does not wait, so that an instance which floods would have the
+    daemon to itself, and no deadline would ever pass.
     """
     loop = asyncio.get_running_loop()
+    await asyncio.sleep(0)
     try:
         data = await loop.sock_recv(connection, MESSAGE + 1)
     except ConnectionError:

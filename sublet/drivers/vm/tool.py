@@ -76,12 +76,12 @@ class Tool:
 
     async def answer(self, most: int, silence: float | None = SILENCE) -> bytes:
         """All that it writes, which must not be more than `most` bytes."""
-        found = b""
+        found = bytearray()
         async for piece in self.output(silence):
             found += piece
             if len(found) > most:
                 raise CopyFailed("The machine's answer is too long.")
-        return found
+        return bytes(found)
 
     async def _heard(self, silence: float | None) -> protocol.Message:
         message = None
