@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -97,6 +98,8 @@ def test_processes() -> None:
 def test_lists_the_processes_of_this_host() -> None:
     child = subprocess.Popen(["sleep", "60"])
     try:
+        while not Path(f"/proc/{child.pid}/cmdline").read_bytes().startswith(b"sleep"):
+            time.sleep(0.01)  # the kernel gives it its arguments a moment after its name
         argv = [str(PROGRAM), "files", "processes"]
         found = parsed(subprocess.run(argv, capture_output=True, check=True).stdout)
     finally:
