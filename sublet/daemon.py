@@ -196,6 +196,7 @@ async def serve(config: Config) -> None:
             lifespan="off",
             log_config=None,
             access_log=False,
+            ws_ping_interval=None,  # the socket tells when a client has gone; one may just stall
             timeout_graceful_shutdown=5,
         )
     )

@@ -89,6 +89,9 @@ def _loop(session: Any, wakeup: int, stdin: _Input) -> int:
                 return 0
             if session.connection not in readable:
                 continue
+        if not session.ready():
+            session.take()
+            continue
         message = session.receive()
         if isinstance(message, bytes):
             _write(message[0], message[1:])

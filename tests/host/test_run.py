@@ -8,6 +8,7 @@ import pty
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -294,3 +295,13 @@ def test_streams_can_be_opened_by_their_names(sublet: Sublet, user: str) -> None
     for verb in (("run", "--rm", "-u", user, BASE), ("exec", "-u", user, "box")):
         outcome = sublet(*verb, "sh", "-c", script)
         assert (outcome.code, outcome.out, outcome.err) == (0, "out\n", "err\n")
+
+
+@pytest.mark.slow
+def test_a_reader_that_pauses_loses_nothing(sublet: Sublet) -> None:
+    """Longer than any keep-alive that a server has of its own accord."""
+    sublet.ok("run", "-d", "--name", "box", BASE, "sleep", "600")
+    process = sublet.spawn("exec", "box", "sh", "-c", "yes | head -c 5000000")
+    time.sleep(50)
+    out, _ = process.communicate(timeout=60)
+    assert (len(out), process.returncode) == (5_000_000, 0)

@@ -94,18 +94,23 @@ class Session:
         Raises the error that ended the session.
         """
         while not self._messages:
-            if self._dialogue.closed:
-                raise lost()
-            for message in self._dialogue.feed(self.connection.receive()):
-                if isinstance(message, Reply):
-                    self.connection.send(message)
-                else:
-                    self._messages.append(message)
+            self.take()
         message = self._messages.popleft()
         _marks.mark("output" if isinstance(message, bytes) else f"until {message['type']}")
         if isinstance(message, dict) and message["type"] == "error":
             raise from_dict(message["error"])
         return message
+
+    def take(self) -> None:
+        """Take in what the daemon has sent, or wait for something: it need not be a message, nor a
+        whole one. For who has other things to wait for; `ready` tells what came of it."""
+        if self._dialogue.closed:
+            raise lost()
+        for message in self._dialogue.feed(self.connection.receive()):
+            if isinstance(message, Reply):
+                self.connection.send(message)
+            else:
+                self._messages.append(message)
 
     def ready(self) -> bool:
         """Whether `receive` has a message without waiting for the daemon."""
