@@ -10,7 +10,7 @@ from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.instance import Instance
 from sublet.domain.machine import vcpus
 from sublet.domain.restart import RestartPolicy
-from sublet.domain.size import Size
+from sublet.domain.size import Size, check_growth
 from sublet.domain.spec import InstanceSpec, check_again
 from sublet.domain.units import format_bytes
 
@@ -41,11 +41,8 @@ def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
         if given.get(name) == 0:
             raise InvalidArgument(f"{name} cannot become 0.", hint="Give a size above 0.")
     made = replace(spec, **given)
-    if spec.vm and made.disk < spec.disk:
-        raise InvalidArgument(
-            f"A disk of {format_bytes(spec.disk)} cannot become smaller.",
-            hint="Give a larger size.",
-        )
+    if spec.vm:
+        check_growth(spec.disk, made.disk)
     check_again(made)
     return made
 

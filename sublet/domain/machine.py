@@ -11,7 +11,7 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.mounts import MountType
 from sublet.domain.networks import Mode
 from sublet.domain.size import Size
-from sublet.domain.units import MIB, format_bytes
+from sublet.domain.units import GIB, MIB, format_bytes
 
 if TYPE_CHECKING:
     from sublet.domain.spec import InstanceSpec
@@ -20,6 +20,9 @@ LEAST_MEMORY = 128 * MIB
 """What a guest's kernel and its page tables leave room for anything in."""
 
 MOST_VCPUS = 64
+
+DEFAULT_DISK = 16 * GIB
+"""Bytes of a disk where no size is said. It takes the room that is written."""
 
 
 def vcpus(size: Size) -> int:

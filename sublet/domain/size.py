@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.units import GIB, MIB, TIB, check_memory
+from sublet.domain.units import GIB, MIB, TIB, check_memory, format_bytes
 
 MINIMUM_CPUS, MINIMUM_DISK = 0.01, 16 * MIB
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)x([0-9]+(?:\.[0-9]+)?)")
@@ -15,10 +15,20 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)x([0-9]+(?:\.[0-9]+)?)")
 def check_disk(count: int) -> int:
     """`count` bytes, if a file system can be made of them; else raises InvalidArgument."""
     if not MINIMUM_DISK <= count <= 16 * TIB:
+        wrong = "small" if count < MINIMUM_DISK else "large"
         raise InvalidArgument(
-            f"{count} bytes are no size of a disk.", hint="Give from 16m to 16t, such as 2g."
+            f"A disk of {count} bytes is too {wrong}.", hint="Give from 16m to 16t, such as 2g."
         )
     return count
+
+
+def check_growth(old: int, new: int) -> int:
+    """`new` bytes, if a disk of `old` can get them; else raises InvalidArgument."""
+    if new < old:
+        raise InvalidArgument(
+            f"A disk of {format_bytes(old)} cannot become smaller.", hint="Give a larger size."
+        )
+    return new
 
 
 @dataclass(frozen=True, slots=True)

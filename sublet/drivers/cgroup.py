@@ -64,6 +64,12 @@ class Entrances:
     tasks: tuple[str, ...]
     tree: str
 
+    def options(self, own: Entrances) -> list[str]:
+        """How a supervisor, which enters its `own` cgroups, is told of those of its instance."""
+        argv = [f"--own-cgroup={file}" for file in own.tasks]
+        argv += [f"--cgroup={file}" for file in self.tasks]
+        return argv + ([f"--own-tree={own.tree}", f"--tree={self.tree}"] if self.tree else [])
+
 
 class Cgroups:
     """The cgroups of one daemon's instances, below `parent` in each hierarchy."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,6 +24,23 @@ def closing(fd: int) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def connected(directory: Path, name: str, kind: socket.SocketKind) -> socket.socket:
+    """A connection to the socket `name` in the directory, which does not block.
+
+    By way of a descriptor of it, so that it may be as deep as it likes (unix(7)). Raises OSError
+    where nobody listens.
+    """
+    connection = socket.socket(socket.AF_UNIX, kind)
+    connection.setblocking(False)
+    try:
+        with opened(directory, os.O_PATH | os.O_DIRECTORY) as fd:
+            connection.connect(f"/proc/self/fd/{fd}/{name}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 async def ready(fd: int, *, write: bool = False) -> None:

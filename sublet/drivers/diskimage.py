@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from sublet.domain.errors import CorruptImage, DiskFull, InvalidArgument
-from sublet.domain.units import format_bytes
+from sublet.domain.errors import CorruptImage, DiskFull
+from sublet.domain.size import check_growth
 from sublet.drivers import reflink, run
 from sublet.drivers.confine import NOBODY, confined, limit
 from sublet.drivers.descriptors import opened
@@ -100,11 +100,7 @@ def grow(file: Path, size: int) -> None:
     """
     with opened(file, os.O_RDWR) as fd:
         head = os.pread(fd, qcow2.HEAD, 0)
-        now = qcow2.virtual_size(head)
-        if size < now:
-            raise InvalidArgument(
-                f"A disk of {format_bytes(now)} cannot become smaller.", hint="Give a larger size."
-            )
+        check_growth(qcow2.virtual_size(head), size)
         qcow2.check_size(size)
         for place, data in qcow2.resized(head, _whole(size)).items():
             os.pwrite(fd, data, place)

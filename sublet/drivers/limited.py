@@ -11,8 +11,8 @@ import os
 import struct
 from pathlib import Path
 
-from sublet.domain.errors import InvalidArgument, WrongState
-from sublet.domain.units import format_bytes
+from sublet.domain.errors import WrongState
+from sublet.domain.size import check_growth
 from sublet.drivers import disk, run
 
 _OPTIONS = "noinit_itable,discard,errors=remount-ro"
@@ -47,10 +47,7 @@ async def grow(file: Path, size: int) -> None:
     Raises InvalidArgument where it would become smaller, WrongState.
     """
     now = file.stat().st_size
-    if size < now:
-        raise InvalidArgument(
-            f"A disk of {format_bytes(now)} cannot become smaller.", hint="Give a larger size."
-        )
+    check_growth(now, size)
     os.truncate(file, size // disk.BLOCK * disk.BLOCK)
     device = disk.device_of(file)
     if not device:

@@ -17,7 +17,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -185,23 +185,29 @@ def copy_file(source: Path | str, target: Path | str) -> None:
 
 def copy_data(reader: int, writer: int) -> None:
     """Copy what is no hole (lseek(2), SEEK_DATA)."""
-    size, place = os.fstat(reader).st_size, 0
-    os.ftruncate(writer, size)
-    while place < size:
+    os.ftruncate(writer, os.fstat(reader).st_size)
+    for start, end in extents(reader):
+        os.lseek(writer, start, os.SEEK_SET)
+        os.lseek(reader, start, os.SEEK_SET)
+        while start < end:
+            done = os.copy_file_range(reader, writer, end - start)
+            if not done:
+                raise ProcessFailed("A file became shorter while it was copied.")
+            start += done
+
+
+def extents(fd: int) -> Iterator[tuple[int, int]]:
+    """The parts of a file that are no holes: start and end of each (lseek(2), SEEK_DATA)."""
+    end, size = 0, os.fstat(fd).st_size
+    while end < size:
         try:
-            place = os.lseek(reader, place, os.SEEK_DATA)
+            start = os.lseek(fd, end, os.SEEK_DATA)
         except OSError as error:
             if error.errno == errno.ENXIO:
                 return  # nothing but a hole to the end
             raise
-        end = os.lseek(reader, place, os.SEEK_HOLE)
-        os.lseek(writer, place, os.SEEK_SET)
-        os.lseek(reader, place, os.SEEK_SET)
-        while place < end:
-            done = os.copy_file_range(reader, writer, end - place)
-            if not done:
-                raise ProcessFailed("A file became shorter while it was copied.")
-            place += done
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        yield start, end
 
 
 def _is_directory(path: str) -> bool:

@@ -24,6 +24,12 @@ class Runner(Protocol):
     def limit(self, instance_id: str, size: Size, pids: int) -> None:
         """Set its limits. Raises OSError where the kernel refuses."""
 
+    def exit_code(self, instance_id: str) -> int | None:
+        """The exit code of one that has ended, None where nothing tells: it was killed."""
+
+    async def delete(self, instance_id: str) -> None:
+        """Remove what is left of one that was torn down: its files and its log. Idempotent."""
+
 
 class Execution(Protocol):
     """A further process that was started in an instance."""

@@ -74,7 +74,7 @@ async def stop(lifecycle: Lifecycle, instance: Instance, timeout: float | None) 
 
 async def ended(lifecycle: Lifecycle, instance: Instance, timeout: float) -> None:
     """Wait for the end, and after `timeout` seconds enforce it."""
-    future = lifecycle.exit_future(instance.id)
+    future = lifecycle.exits.get(instance.id)
     if future is None:
         return
     done, _ = await asyncio.wait([future], timeout=timeout)

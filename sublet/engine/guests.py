@@ -7,13 +7,14 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from sublet.domain import resolving, seed
-from sublet.domain.image import Image, ImageConfig
+from sublet.domain.image import Image
 from sublet.domain.instance import Instance
 from sublet.domain.machine import boots
 from sublet.domain.mounts import Mount, MountType, in_order
 from sublet.domain.privileges import Ulimit
 from sublet.domain.seed import Cable
 from sublet.domain.subnets import mac
+from sublet.drivers.container.spec import Process
 from sublet.drivers.network import Endpoint, Place
 from sublet.drivers.vm.messages import Command, Guest, GuestDisk, Identity, Mode, Nic
 from sublet.engine import plan, seeds
@@ -26,24 +27,14 @@ OWN_FILES = (
 """What the host has a guest write into its files at each start."""
 
 
-def command(
-    instance: Instance,
-    config: ImageConfig,
-    args: tuple[str, ...],
-    *,
-    env: tuple[str, ...] = (),
-    user: str = "",
-    working_dir: str = "",
-    tty: bool = False,
-) -> Command:
-    """A process of the instance, its first or a further one."""
-    process = plan.process(instance, config, args, env=env, working_dir=working_dir, tty=tty)
+def command(process: Process, user: str) -> Command:
+    """A process of an instance, its first or a further one, run by `user[:group]` of its image."""
     return Command(
         args=process.args,
         env=process.env,
-        user=user or instance.spec.user or config.user,
+        user=user,
         cwd=process.working_dir,
-        tty=tty,
+        tty=process.tty,
         groups=process.join,
         ulimits=tuple(_ulimit(limit) for limit in process.ulimits),
     )
@@ -59,8 +50,9 @@ def guest(
     """What runs in the machine of the instance, with its volumes' disks. Raises InvalidArgument
     where there is nothing to run."""
     spec, args = instance.spec, plan.arguments(instance, image.config)
+    process = plan.process(instance, image.config, args, tty=spec.tty)
     return Guest(
-        command=command(instance, image.config, args, tty=spec.tty),
+        command=command(process, spec.user or image.config.user),
         identity=identity,
         mode=Mode.INIT if boots(args) else Mode.APP,
         stdin=spec.stdin,

@@ -145,7 +145,7 @@ async def _stay(lifecycle: Lifecycle, instance: Instance, spent: Path) -> None:
 async def forget(lifecycle: Lifecycle, instance: Instance, *, reason: str = "") -> None:
     """Drop the memory of a hibernated VM: it is stopped, as if its power had been cut."""
     lifecycle.move(replace(instance, wanted=False), State.STOPPED, reason=reason)
-    lifecycle.end(instance.id, LOST)
+    lifecycle.exits.end(instance.id, LOST)
     await drop(lifecycle, instance)
 
 
@@ -167,4 +167,4 @@ async def recover(lifecycle: Lifecycle, instance: Instance) -> None:
         await lifecycle.release(instance.id)
         await forget(lifecycle, instance, reason=_SPENT)
     else:
-        lifecycle.expect(instance.id)
+        lifecycle.exits.expect(instance.id)

@@ -23,17 +23,6 @@ async def execute(lifecycle: Lifecycle, instance: Instance, spec: ExecSpec) -> E
     parts = lifecycle.parts
     image = parts.image_store.get(instance.digest)
     config = image.config if image else ImageConfig()
-    if instance.spec.vm:
-        command = guests.command(
-            instance,
-            config,
-            spec.command,
-            env=spec.env,
-            user=spec.user,
-            working_dir=spec.working_dir,
-            tty=spec.tty,
-        )
-        return await parts.machines.execute(instance.id, command)
     process = plan.process(
         instance,
         config,
@@ -43,6 +32,8 @@ async def execute(lifecycle: Lifecycle, instance: Instance, spec: ExecSpec) -> E
         tty=spec.tty,
     )
     user = spec.user or instance.spec.user or config.user
+    if instance.spec.vm:
+        return await parts.machines.execute(instance.id, guests.command(process, user))
     base = parts.network.uid_base(instance.slot)
     return await start_process(parts.containers, instance.id, process, user, base)
 

@@ -238,7 +238,7 @@ class Instances:
 
     async def wait(self, text: str) -> int:
         """The exit code, when the instance has ended and is cleaned up."""
-        future = self.lifecycle.exit_future(text)
+        future = self.lifecycle.exits.get(text)
         if future is None or future.done():
             try:
                 instance = await self._settled(text)
@@ -246,7 +246,7 @@ class Instances:
                 if future is None:
                     raise
                 return future.result()
-            future = self.lifecycle.exit_future(instance.id)
+            future = self.lifecycle.exits.get(instance.id)
             asleep = instance.state in (State.HIBERNATING, State.HIBERNATED)
             if future is None or not (asleep or instance.state in LIVE):
                 return ending.exit_code(instance)

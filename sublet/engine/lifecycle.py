@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -33,6 +32,7 @@ from sublet.drivers.network import Endpoint
 from sublet.drivers.vm.memory import MemoryImage
 from sublet.engine import plan
 from sublet.engine.connections import Connections
+from sublet.engine.exits import Exits
 from sublet.engine.locks import Locks
 from sublet.engine.machines import MachineStarts
 from sublet.engine.observer import Observer
@@ -41,9 +41,6 @@ from sublet.engine.visits import Visits
 from sublet.engine.volumes import Volumes
 
 log = logging.getLogger(__name__)
-
-KEPT_EXITS = 1000
-"""Exit codes of removed instances that are remembered for those who wait late."""
 
 LOST = 137
 """Exit code of an instance whose supervisor left none: it was killed, or the host went down."""
@@ -60,7 +57,7 @@ class Lifecycle:
         self.machines = MachineStarts(parts, self.connections, self.volumes)
         self.visits = Visits(parts.tasks)
         self.observers: list[Observer] = []
-        self._exits: OrderedDict[str, asyncio.Future[int]] = OrderedDict()
+        self.exits = Exits()
         self.restarting: set[str] = set()
         """Instances that are stopped only to be started again: `--rm` does not delete them."""
 
@@ -194,10 +191,6 @@ class Lifecycle:
             raise NoSuchImage(f"The image of {instance.name} is not on this host any more.")
         return image
 
-    def image_file(self, digest: str) -> Path:
-        """Where the image of this digest lies."""
-        return self.parts.config.root / "images" / f"{digest.removeprefix('sha256:')}.sif"
-
     async def _abandon(self, instance: Instance, error: BaseException) -> None:
         log.info("start of %s failed: %s", instance.name, error)
         await self.release(instance.id)
@@ -210,23 +203,14 @@ class Lifecycle:
 
     def watch(self, instance: Instance) -> None:
         """Wait in the background for the instance's end, and finish it."""
-        before = self._exits.get(instance.id)  # not done: it was hibernated, and somebody waits
-        ended = before if before and not before.done() else self._future()
-        self._exits[instance.id] = ended
-        self._exits.move_to_end(instance.id)
-        while len(self._exits) > KEPT_EXITS and next(iter(self._exits.values())).done():
-            self._exits.popitem(last=False)
+        self.exits.expect(instance.id)
         self.parts.tasks.start(f"watch {instance.name}", self._watch(instance))
         for observer in self.observers:
             observer.up(instance)
 
-    @staticmethod
-    def _future() -> asyncio.Future[int]:
-        return asyncio.get_running_loop().create_future()
-
     async def _watch(self, instance: Instance) -> None:
         await processes.ended(instance.supervisor, instance.supervisor_start)
-        code = self.parts.containers.exit_code(instance.id)
+        code = self.parts.runner(instance).exit_code(instance.id)
         try:
             with trace.request("end", instance.id):
                 await self.visits.end(instance.id)  # first: one of them may have the lock
@@ -236,7 +220,7 @@ class Lifecycle:
         except Exception:  # whatever it is: who waits for the end must hear of it
             log.exception("%s has ended but is not cleaned up", instance.name)
         if not self._asleep(instance.id) and not self._woken(instance):
-            self.end(instance.id, LOST if code is None else code)
+            self.exits.end(instance.id, LOST if code is None else code)
 
     def _asleep(self, instance_id: str) -> bool:
         """Whether it goes on some day: that was not its end."""
@@ -247,16 +231,6 @@ class Lifecycle:
         """Whether it has been hibernated and goes on in another machine already."""
         instance = self.parts.store.get(watched.id)
         return instance is not None and instance.supervisor not in (0, watched.supervisor)
-
-    def expect(self, instance_id: str) -> None:
-        """It is hibernated: who waits for its end waits until it was woken, and has ended."""
-        self._exits.setdefault(instance_id, self._future())
-
-    def end(self, instance_id: str, code: int) -> None:
-        """Tell those who wait that it has ended."""
-        future = self._exits.get(instance_id)
-        if future and not future.done():
-            future.set_result(code)
 
     async def finish(self, instance_id: str, code: int | None) -> None:
         """Clean up after an instance that has ended, with the exit code if one is known."""
@@ -284,7 +258,7 @@ class Lifecycle:
         """Take away an instance that has no process any more, and all that it had; with
         `volumes`, those without a name too."""
         if instance.state is State.HIBERNATED:
-            self.end(instance.id, LOST)
+            self.exits.end(instance.id, LOST)
         if instance.state is not State.SHUTTING_DOWN:  # it is where an earlier try ended early
             with trace.step("row"):
                 instance = self.move(instance, State.SHUTTING_DOWN)
@@ -297,7 +271,7 @@ class Lifecycle:
 
     async def _delete(self, instance: Instance, *, volumes: bool) -> None:
         with trace.step("delete layer"):
-            await self.parts.containers.delete(instance.id)
+            await self.parts.runner(instance).delete(instance.id)
         if volumes:
             await self.volumes.remove_anonymous(instance)
         for snapshot in self.parts.snapshot_store.of(instance.id):
@@ -336,7 +310,7 @@ class Lifecycle:
 
     async def lower(self, instance: Instance, image: Image | None = None) -> Path:
         """The directory that shows the instance's image, until `release`."""
-        image, file = image or self._image(instance), self.image_file(instance.digest)
+        image, file = image or self._image(instance), self.parts.image_file(instance.digest)
         return await self.parts.layers.acquire(file, image.offset, image.length, instance.id)
 
     @asynccontextmanager
@@ -417,10 +391,6 @@ class Lifecycle:
         about = {"name": instance.name, "image": instance.image, **detail}
         about |= {f"label:{key}": value for key, value in instance.spec.labels.items()}
         self.parts.events.publish(f"instance.{what}", instance.id, **about)
-
-    def exit_future(self, instance_id: str) -> asyncio.Future[int] | None:
-        """What becomes the exit code when the instance has ended and is cleaned up."""
-        return self._exits.get(instance_id)
 
     async def anyway(self, work: Coroutine[Any, Any, None]) -> None:
         """Finish `work` even if the caller is cancelled meanwhile."""

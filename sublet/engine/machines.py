@@ -14,7 +14,7 @@ from pathlib import Path
 from sublet.domain.errors import SubletError, VolumeInUse
 from sublet.domain.image import Image
 from sublet.domain.instance import Instance
-from sublet.domain.machine import vcpus
+from sublet.domain.machine import DEFAULT_DISK, vcpus
 from sublet.domain.mounts import Mount
 from sublet.domain.ports import Port
 from sublet.domain.spec import LogConfig
@@ -22,11 +22,11 @@ from sublet.drivers import diskimage, processes, trace
 from sublet.drivers.container.supervisor import Started
 from sublet.drivers.network import Endpoint
 from sublet.drivers.vm import kernels
-from sublet.drivers.vm.disks import DEFAULT, grow
+from sublet.drivers.vm.disks import grow
 from sublet.drivers.vm.kernels import Kernel
 from sublet.drivers.vm.memory import MemoryImage
 from sublet.drivers.vm.plan import Disk, MachinePlan
-from sublet.drivers.vm.shape import Shape
+from sublet.drivers.vm.shape import Shape, kernel_of
 from sublet.engine import guests
 from sublet.engine.connections import Connections
 from sublet.engine.parts import Parts
@@ -146,7 +146,7 @@ class MachineStarts:
         disks, size, wanted = self._parts.machines.disks, instance.spec.disk, image.config.disk
         file = disks.path(instance.id)
         if wanted is None:
-            await disks.create(instance.id, size or DEFAULT)
+            await disks.create(instance.id, size or DEFAULT_DISK)
         elif not file.exists():
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             await diskimage.overlay(file, max(wanted.size, size))
@@ -166,7 +166,7 @@ class MachineStarts:
     ) -> MachinePlan:
         parts, identity = self._parts, guests.identity(instance, image, self._connections, endpoint)
         platform = await parts.machines.platform(kernel)
-        file = parts.config.root / "images" / f"{image.digest.removeprefix('sha256:')}.sif"
+        file = parts.image_file(image.digest)
         kind = image.config.disk.format if image.config.disk else "raw"
         return MachinePlan(
             instance_id=instance.id,
@@ -206,5 +206,5 @@ def _kernel(memory: MemoryImage | None) -> Kernel:
     newest = kernels.newest()
     if memory is None:
         return newest
-    shape = memory.shape
-    return next((k for k in kernels.found() if f'"{k.identity}"' in shape), newest)
+    wanted = kernel_of(memory.shape)
+    return next((kernel for kernel in kernels.found() if kernel.identity == wanted), newest)

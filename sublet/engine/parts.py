@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sublet.domain.capacity import Amount
 from sublet.domain.config import Config
@@ -40,6 +41,10 @@ class Parts:
     network: Network
     events: Events
     tasks: Tasks
+
+    def image_file(self, digest: str) -> Path:
+        """Where the image of this digest lies."""
+        return self.config.root / "images" / f"{digest.removeprefix('sha256:')}.sif"
 
     def runner(self, instance: Instance) -> Runner:
         """Who runs the instance."""

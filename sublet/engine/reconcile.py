@@ -72,7 +72,7 @@ class Reconciler:
         if instance.spec.vm:
             await hibernation.drop(self.lifecycle, instance)  # it had just been woken
         else:
-            parts.layers.adopt(self.lifecycle.image_file(instance.digest), instance.id)
+            parts.layers.adopt(parts.image_file(instance.digest), instance.id)
         self.lifecycle.volumes.adopt(instance)
         await parts.network.announce(self.lifecycle.connections.endpoint(instance))
         self.lifecycle.watch(instance)
@@ -88,7 +88,7 @@ class Reconciler:
             case Fate.ADOPT:
                 await self._adopt(instance)
             case Fate.FINISH:
-                code = self.parts.containers.exit_code(instance.id)
+                code = self.parts.runner(instance).exit_code(instance.id)
                 await lifecycle.finish(instance.id, instance.exit_code if code is None else code)
             case Fate.STOP:
                 await lifecycle.release(instance.id)
@@ -192,5 +192,5 @@ class Reconciler:
         return found
 
     def _unused_layers(self) -> list[str]:
-        images = {self.lifecycle.image_file(image.digest).stem for image in self.images.all()}
+        images = {self.parts.image_file(image.digest).stem for image in self.images.all()}
         return self.parts.layers.unused(images)

@@ -15,11 +15,11 @@ from sublet.domain.errors import InvalidArgument, NoSuchVolume, VolumeInUse
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import Instance
 from sublet.domain.leftover import Leftover
+from sublet.domain.machine import DEFAULT_DISK
 from sublet.domain.mounts import Mount, MountType, is_anonymous, validate_volume, with_volumes
 from sublet.domain.size import check_disk
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.volumes import Volume, names_of, removable
-from sublet.drivers.vm.disks import DEFAULT
 from sublet.engine.locks import Locks
 from sublet.engine.parts import Parts
 
@@ -158,7 +158,7 @@ class Volumes:
     async def _disk(self, instance: Instance, name: str) -> Path:
         volume = self.store.get(name)
         if volume is None:
-            volume = replace(self._new(name, DEFAULT, {}), raw=True)
+            volume = replace(self._new(name, DEFAULT_DISK, {}), raw=True)
             self.store.add(volume)
         having = self.files.users(volume) - {instance.id}
         others = [i.name for i in self.users(name) if i.id in having]
@@ -181,7 +181,7 @@ class Volumes:
                 f"The volume '{volume.name}' is a directory with files in it; a VM needs a disk.",
                 hint="Make another one for it, and copy: sublet volume create --size 10g NAME.",
             )
-        volume = replace(volume, raw=True, size=volume.size or DEFAULT)
+        volume = replace(volume, raw=True, size=volume.size or DEFAULT_DISK)
         self.store.update(volume)
         return volume
 

@@ -21,6 +21,7 @@ from sublet.domain.errors import (
     MemoryUnusable,
     ToolMissing,
 )
+from sublet.domain.size import MINIMUM_DISK
 from sublet.domain.units import GIB, MIB
 from sublet.drivers import run
 from sublet.drivers.pool import Pool
@@ -47,7 +48,6 @@ class TestShape:
                 "disk": GIB,
                 "nics": 2,
                 "volumes": ((GIB, True),),
-                "options": ("init",),
             }.items()
         ]
         assert len({shape.key for shape in [SHAPE, *others]}) == len(others) + 1
@@ -143,7 +143,7 @@ class TestDisks:
     async def test_too_small(self, pool: Pool) -> None:
         with pytest.raises(InvalidArgument, match="too small"):
             await disks.Disks(pool).create("i-1", MIB)
-        disks.check(await disks.Disks(pool).create("i-1", disks.LEAST))
+        disks.check(await disks.Disks(pool).create("i-1", MINIMUM_DISK))
 
     async def test_damage_is_noticed(self, pool: Pool) -> None:
         file = await disks.Disks(pool).create("i-1", 64 * MIB)

@@ -24,7 +24,7 @@ from sublet.domain.size import Size
 from sublet.domain.spec import LogConfig
 from sublet.drivers import disk, files, linux, mount, namespaces, processes, trace
 from sublet.drivers.cgroup import SUPERVISORS, Cgroups
-from sublet.drivers.container import devices
+from sublet.drivers.container import devices, protocol
 from sublet.drivers.container import spec as oci
 from sublet.drivers.container.filters import Filters
 from sublet.drivers.container.layer import Layer, WritableLayers
@@ -316,11 +316,8 @@ class Containers:
                 file.write(text)
 
     def exit_code(self, instance_id: str) -> int | None:
-        """The exit code that the supervisor left, None if it left none (it was killed)."""
-        try:
-            return int((self.places(instance_id).run / "exit").read_text())
-        except (FileNotFoundError, ValueError):
-            return None
+        """The exit code of a container that has ended, None if there is none (it was killed)."""
+        return protocol.exit_code(self.places(instance_id).run)
 
     async def teardown(self, instance_id: str) -> None:
         """Take away all that a stopped instance does not need: processes, cgroups, mounts,

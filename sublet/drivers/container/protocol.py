@@ -14,6 +14,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from sublet.drivers.descriptors import connected
+
 MESSAGE = 1 << 15
 """Bytes that one message may carry beside its type."""
 
@@ -79,22 +81,17 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def connect(directory: Path) -> socket.socket:
-    """A further connection to the supervisor whose files are in the directory.
+    """A further connection to the supervisor whose files are in the directory. Raises OSError
+    where there is none."""
+    return connected(directory, "socket", socket.SOCK_SEQPACKET)
 
-    By way of a descriptor of it, so that it may be as deep as it likes (unix(7)). Raises
-    OSError where there is no supervisor.
-    """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.setblocking(False)
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+def exit_code(directory: Path) -> int | None:
+    """The exit code that the supervisor left there, None if it left none (it was killed)."""
     try:
-        connection.connect(f"/proc/self/fd/{fd}/socket")
-    except BaseException:
-        connection.close()
-        raise
-    finally:
-        os.close(fd)
-    return connection
+        return int((directory / "exit").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 async def receive(connection: socket.socket) -> Message | None:

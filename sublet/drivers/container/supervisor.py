@@ -147,10 +147,7 @@ def supervisor_argv(spec: Supervision, runtime: str, options: list[str], state: 
     if spec.log:
         argv += [f"--log={spec.log}", f"--log-size={spec.log_size}"]
         argv.append(f"--log-files={spec.log_files}")
-    argv += [f"--own-cgroup={file}" for file in spec.own_cgroups.tasks]
-    argv += [f"--cgroup={file}" for file in spec.cgroups.tasks]
-    if spec.cgroups.tree:
-        argv += [f"--own-tree={spec.own_cgroups.tree}", f"--tree={spec.cgroups.tree}"]
+    argv += spec.cgroups.options(spec.own_cgroups)
     argv += (["--terminal"] if spec.tty else []) + (["--input"] if spec.stdin else [])
     argv.append(f"--gate={state / spec.instance_id / 'exec.fifo'}")
     argv += ["--", runtime, *options, "create", f"--bundle={own}"]

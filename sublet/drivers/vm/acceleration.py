@@ -27,6 +27,7 @@ from sublet.drivers import run
 from sublet.drivers.confine import NOBODY
 from sublet.drivers.container import protocol
 from sublet.drivers.descriptors import closing, opened, ready
+from sublet.drivers.vm import qemu as qemu_argv
 from sublet.drivers.vm.kernels import Kernel
 from sublet.drivers.vm.messages import Hear
 from sublet.drivers.vm.saving import MACHINE
@@ -183,14 +184,10 @@ def arguments(qemu: str, kind: Kind) -> list[str]:
         *("-machine", f"{machine},accel={kind}", "-cpu", cpu, "-smp", "1", "-m", str(_MEMORY)),
         *("-kernel", "/proc/self/fd/4", "-initrd", "/proc/self/fd/5"),
         *("-append", f"console={'ttyS0' if machine == 'q35' else 'ttyAMA0'} panic=-1"),
-        *("-chardev", "socket,id=console,fd=@console@", "-serial", "chardev:console"),
-        *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
-        *("-chardev", "socket,id=agent,fd=@agent@"),
-        *("-device", "virtserialport,chardev=agent,name=sublet.agent"),
+        *qemu_argv.channels(),
         *("-blockdev", "driver=file,node-name=modules,filename=/proc/self/fd/6,read-only=on"),
         *("-device", "virtio-blk-pci,drive=modules,serial=modules"),
-        *("-chardev", "socket,id=qmp,fd=@qmp@,server=on,wait=off", "-mon", "chardev=qmp"),
-        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+        *qemu_argv.sandbox(),
     ]
 
 

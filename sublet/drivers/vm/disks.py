@@ -16,26 +16,21 @@ import struct
 import tempfile
 from pathlib import Path
 
-from sublet.domain.errors import CorruptDisk, InvalidArgument, ProcessFailed
-from sublet.domain.units import GIB, MIB, format_bytes
+from sublet.domain.errors import CorruptDisk, ProcessFailed
+from sublet.domain.machine import DEFAULT_DISK
+from sublet.domain.size import check_disk, check_growth
+from sublet.domain.units import MIB, format_bytes
 from sublet.drivers import disk, diskimage, files, reflink, run
 from sublet.drivers.descriptors import opened
 from sublet.drivers.pool import Pool
 from sublet.drivers.vm import superblock
-
-DEFAULT = 16 * GIB
-"""Bytes of a disk where no --disk is said. It takes the room that is written."""
-
-LEAST = 16 * MIB
-"""Bytes below which an ext4 with a journal has no room for files."""
+from sublet.image import qcow2
 
 BLANKS = 8
 """Sizes of which a blank is kept; each takes less than 1 MB."""
 
 _FEATURES = "^resize_inode,metadata_csum,metadata_csum_seed,64bit"
 """The checksums do not depend on the UUID, so that each disk can be given one of its own."""
-
-_QCOW2 = b"QFI\xfb"
 
 
 class Disks:
@@ -49,7 +44,7 @@ class Disks:
         """Where the disk of the instance is, or will be."""
         return self._pool.directory / "instances" / instance_id / "disk.img"
 
-    async def create(self, instance_id: str, size: int = DEFAULT) -> Path:
+    async def create(self, instance_id: str, size: int = DEFAULT_DISK) -> Path:
         """Make the disk, of `size` bytes, unless there is one. Raises InvalidArgument, DiskFull."""
         file = self.path(instance_id)
         await self._create(file, size, ("upper", "work"))
@@ -62,12 +57,7 @@ class Disks:
     async def _create(self, file: Path, size: int, directories: tuple[str, ...]) -> None:
         if file.exists():
             return
-        if size < LEAST:
-            raise InvalidArgument(
-                f"A disk of {format_bytes(size)} is too small for a VM.",
-                hint=f"Give it at least {format_bytes(LEAST)}.",
-            )
-        size = size // MIB * MIB
+        size = check_disk(size) // MIB * MIB
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = file.with_name(f"{file.name}.partial")
         partial.unlink(missing_ok=True)
@@ -128,7 +118,7 @@ def check(file: Path) -> None:
             head, size = os.pread(fd, superblock.END, 0), os.fstat(fd).st_size
     except FileNotFoundError:
         raise CorruptDisk(f"The disk {file} is gone.") from None
-    if head.startswith(_QCOW2):
+    if head.startswith(qcow2.MAGIC):
         return
     try:
         blocks, block = superblock.extent(head)
@@ -169,12 +159,8 @@ def grow(file: Path, size: int) -> None:
     Raises InvalidArgument where it would become smaller.
     """
     with opened(file) as fd:
-        if os.pread(fd, len(_QCOW2), 0) == _QCOW2:
+        if os.pread(fd, len(qcow2.MAGIC), 0) == qcow2.MAGIC:
             diskimage.grow(file, size)
             return
         now = os.fstat(fd).st_size
-    if size < now:
-        raise InvalidArgument(
-            f"A disk of {format_bytes(now)} cannot become smaller.", hint="Give a larger size."
-        )
-    os.truncate(file, size // MIB * MIB)
+    os.truncate(file, check_growth(now, size) // MIB * MIB)

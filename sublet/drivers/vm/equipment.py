@@ -51,7 +51,7 @@ def equip(plan: MachinePlan, source: Source | None, passed: Passed) -> Hardware:
     return Hardware(
         acceleration=plan.acceleration,
         memory=plan.size.memory,
-        vcpus=plan.vcpus,
+        vcpus=plan.shape.vcpus,
         ram=passed.lend(source.memory) if source else _empty(passed),
         kernel=passed.open(plan.kernel.vmlinuz, read_only=True) if boots else -1,
         initramfs=passed.open(plan.kernel.initramfs, read_only=True) if boots else -1,

@@ -27,7 +27,7 @@ from sublet.drivers.container.protocol import Ask
 from sublet.drivers.container.streams import Attachment
 from sublet.drivers.container.supervisor import Started
 from sublet.drivers.pool import Pool
-from sublet.drivers.vm import channel, shelf
+from sublet.drivers.vm import channel, mapping, shelf
 from sublet.drivers.vm.acceleration import Acceleration, Probe, this_host
 from sublet.drivers.vm.disks import Disks
 from sublet.drivers.vm.kernels import Kernel, newest
@@ -175,7 +175,7 @@ class Machines:
         What was at `target` stays until the new one is whole. A machine that is paused goes on for
         a moment, because its guest has to fall silent first. Raises DiskFull, WrongState.
         """
-        place, pid = self.place(instance_id), self._pid(instance_id)
+        place, pid = self.place(instance_id), mapping.qemu(self.cgroups, instance_id)
         shape = place.shape()
         base = place.base if place.base.exists() else None
         saving = await Saving.begin(target, shape.text, shape.memory, base)
@@ -191,12 +191,6 @@ class Machines:
             await saving.discard()
             raise
 
-    def _pid(self, instance_id: str) -> int:
-        """The machine's QEMU. Raises WrongState."""
-        for pid in self.cgroups.pids(instance_id):
-            return pid
-        raise WrongState("The machine has ended.")
-
     # Down
 
     def console(self, instance_id: str) -> str:
@@ -205,8 +199,7 @@ class Machines:
 
     def exit_code(self, instance_id: str) -> int | None:
         """The exit code that the supervisor left, None if it left none (QEMU was killed)."""
-        text = _tail(self.place(instance_id).run / "exit", 16)
-        return int(text) if text.strip().isdigit() else None
+        return protocol.exit_code(self.place(instance_id).run)
 
     def reason(self, instance_id: str) -> str:
         """Why the machine ended, where it did not end well: a sentence."""

@@ -1,10 +1,18 @@
-"""Which file a QEMU's guest memory is mapped from."""
+"""A machine's QEMU, and which file its guest's memory is mapped from."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from sublet.domain.errors import WrongState
+from sublet.drivers.cgroup import Cgroups
+
+
+def qemu(cgroups: Cgroups, instance_id: str) -> int:
+    """The pid of the QEMU of an instance. Raises WrongState where there is none."""
+    for pid in cgroups.pids(instance_id):
+        return pid
+    raise WrongState("The machine has ended.")
 
 
 def memory_inode(pid: int, size: int) -> int:

@@ -15,17 +15,16 @@ is; a template's is shared by many, and handed out as a sealed memfd that none o
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sublet.domain.errors import MemoryUnusable
 from sublet.drivers.descriptors import opened
+from sublet.drivers.reflink import extents
 from sublet.drivers.vm.shape import differences
 
 PARTIAL = ".partial"
@@ -171,17 +170,3 @@ def digest(file: Path) -> str:
     start: there, a changed byte shows no sooner than the guest meets it."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def extents(fd: int) -> Iterator[tuple[int, int]]:
-    """The parts of a file that are no holes: start and end of each (lseek(2), SEEK_DATA)."""
-    end, size = 0, os.fstat(fd).st_size
-    while end < size:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return  # nothing but a hole to the end
-            raise
-        end = os.lseek(fd, start, os.SEEK_HOLE)
-        yield start, end

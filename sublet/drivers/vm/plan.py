@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,11 +47,6 @@ class MachinePlan:
     taps: tuple[int, ...] = ()
     cold: bool = False
     log: LogConfig = field(default_factory=LogConfig)
-
-    @property
-    def vcpus(self) -> int:
-        """Processors of the guest; of what a fraction leaves over, the cgroup takes care."""
-        return max(1, math.ceil(self.size.cpus))
 
     @property
     def modules(self) -> Disk:

@@ -89,14 +89,14 @@ class Hardware:
 def argv(machine: Hardware) -> list[str]:
     """The command line; @agent@, @console@ and @qmp@ are descriptors of the supervisor's."""
     words = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none"]
-    words += ["-sandbox", ",".join(("on", *(f"{what}=deny" for what in _SANDBOX)))]
+    words += sandbox()
     words += ["-machine", _options("q35", **_MACHINE)]
     words += [*_acceleration(machine.acceleration), "-smp", str(machine.vcpus)]
     words += _memory(machine) + _boot(machine)
     for name in ("send-configuration", "store-global-state"):
         words += ["-global", f"migration.{name}=off"]
     words += ["-device", _pci("pvpanic-pci", _SLOTS["panic"]), "-action", "panic=exit-failure"]
-    words += _channels()
+    words += channels()
     for number, (tap, mac) in enumerate(machine.nics):
         words += _nic(number, tap, mac)
     for number, drive in enumerate(machine.drives):
@@ -129,7 +129,13 @@ def _boot(machine: Hardware) -> list[str]:
     return [*words, "-initrd", f"/proc/self/fd/{machine.initramfs}", "-append", _KERNEL]
 
 
-def _channels() -> list[str]:
+def sandbox() -> list[str]:
+    """QEMU's own filter of system calls."""
+    return ["-sandbox", ",".join(("on", *(f"{what}=deny" for what in _SANDBOX)))]
+
+
+def channels() -> list[str]:
+    """Randomness, the guest's channel, its console, and QEMU's own monitor."""
     words = ["-object", "rng-builtin,id=entropy"]
     words += ["-device", _pci("virtio-rng-pci", _SLOTS["rng"], rng="entropy")]
     words += ["-chardev", "socket,id=agent,fd=@agent@"]

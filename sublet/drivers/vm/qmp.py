@@ -19,7 +19,7 @@ from typing import Any
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from sublet.domain.errors import ProcessFailed, WrongState
-from sublet.drivers.descriptors import closing, opened
+from sublet.drivers.descriptors import connected, opened
 
 DEADLINE = 30.0
 """Seconds that an answer may take: under load a virtual CPU is slow to stand still."""
@@ -71,7 +71,7 @@ async def monitor(directory: Path) -> AsyncIterator[Monitor]:
     client = QMPClient()
     with _translated("negotiate"):
         async with asyncio.timeout(DEADLINE):
-            await client.connect(_connected(directory))
+            await client.connect(connected(directory, "qmp", socket.SOCK_STREAM))
     try:
         yield Monitor(client)
     finally:
@@ -89,16 +89,3 @@ def _translated(what: str) -> Iterator[None]:
         raise ProcessFailed(f"QEMU refuses to {what}: {error}.") from error
     except (QMPError, EOFError, OSError) as error:
         raise WrongState("The machine has ended.") from error
-
-
-def _connected(directory: Path) -> socket.socket:
-    """A connection to the socket there, by way of a descriptor (unix(7): 107 bytes of path)."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.setblocking(False)
-    try:
-        with closing(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
-            connection.connect(f"/proc/self/fd/{fd}/qmp")
-    except BaseException:
-        connection.close()
-        raise
-    return connection

@@ -31,11 +31,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One machine: bytes of memory and disk, and what is plugged into it; `image` the digest.
-
-    `mode` and `options` are of what the guest has done by the time of the snapshot: nothing
-    for a template, so they are left empty there.
-    """
+    """One machine: bytes of memory and disk, and what is plugged into it; `image` the digest."""
 
     platform: Platform
     image: str
@@ -45,7 +41,6 @@ class Shape:
     nics: int = 1
     volumes: tuple[tuple[int, bool], ...] = ()
     """Each volume's bytes, and whether it is read-only."""
-    options: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -58,15 +53,24 @@ class Shape:
         return hashlib.sha256(self.text.encode()).hexdigest()[:32]
 
 
+def kernel_of(text: str) -> str:
+    """The identity of the kernel that a text of a shape names; empty where it names none."""
+    return str(_read(text).get("kernel", ""))
+
+
 def differences(one: str, other: str) -> list[str]:
     """What two texts of shapes do not have in common, as people call it."""
-    try:
-        left, right = _flat(json.loads(one)), _flat(json.loads(other))
-    except (ValueError, AttributeError):
+    left, right = _read(one), _read(other)
+    if not left or not right:
         return ["everything"]
     return [name for name in left if left[name] != right.get(name)] or ["something"]
 
 
-def _flat(shape: dict[str, object]) -> dict[str, object]:
-    platform = shape.get("platform")
+def _read(text: str) -> dict[str, object]:
+    """A shape with its platform's fields beside its own; empty where the text is none."""
+    try:
+        shape = json.loads(text)
+        platform = shape.get("platform")
+    except (ValueError, AttributeError):
+        return {}
     return {**shape, **(platform if isinstance(platform, dict) else {}), "platform": None}

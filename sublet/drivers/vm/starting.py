@@ -17,7 +17,7 @@ from sublet.drivers import trace
 from sublet.drivers.cgroup import SUPERVISORS, Cgroups
 from sublet.drivers.container.streams import Attachment
 from sublet.drivers.container.supervisor import Started
-from sublet.drivers.vm import qemu
+from sublet.drivers.vm import mapping, qemu
 from sublet.drivers.vm.channel import dump
 from sublet.drivers.vm.disks import adopt, check, untouched
 from sublet.drivers.vm.equipment import Passed, equip
@@ -180,7 +180,8 @@ class Starting:
             try:
                 saving = await turn.begin(None)
                 await machine.stop()
-                await dump(machine, saving, self._qemu(), self._plan.size.memory)
+                pid = mapping.qemu(self._cgroups, self._plan.instance_id)
+                await dump(machine, saving, pid, self._plan.size.memory)
                 if disk:
                     await saving.disk(self._plan.disk.file)
                 turn.keep()
@@ -188,6 +189,3 @@ class Starting:
                 log.warning("no template is made of %s: %s", self._plan.instance_id, error)
             await machine.resume()
         await start.go_on()
-
-    def _qemu(self) -> int:
-        return next(iter(self._cgroups.pids(self._plan.instance_id)), 0)

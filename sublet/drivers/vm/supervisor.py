@@ -63,10 +63,7 @@ def supervisor_argv(spec: Supervision, descriptors: int, qemu: list[str]) -> lis
     if spec.log.driver != "none":
         argv += [f"--log={spec.log_file}", f"--log-size={spec.log.max_size}"]
         argv.append(f"--log-files={spec.log.max_files}")
-    argv += [f"--own-cgroup={file}" for file in spec.own_cgroups.tasks]
-    argv += [f"--cgroup={file}" for file in spec.cgroups.tasks]
-    if spec.cgroups.tree:
-        argv += [f"--own-tree={spec.own_cgroups.tree}", f"--tree={spec.cgroups.tree}"]
+    argv += spec.cgroups.options(spec.own_cgroups)
     argv += ["--kvm"] if spec.kvm else []
     argv += ["--console-output"] if spec.console else []
     if spec.restored:
