@@ -96,7 +96,7 @@ class Sublet:
         """SIGKILL, as at a crash; returns when it is gone."""
         pid = self.daemon_pid()
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not Path(f"/proc/{pid}").exists() or zombie(pid), "daemon gone")
+        eventually(lambda: ended(pid), "daemon gone")
 
     def clean(self) -> None:
         """Delete every instance and nameless image, and assert that nothing is left of any."""
@@ -117,9 +117,12 @@ class Sublet:
         shutil.rmtree(self.home)
 
 
-def zombie(pid: int) -> bool:
+def ended(pid: int) -> bool:
+    """Whether nothing of a process runs: it may be a zombie while a thread of it goes on, and
+    with that its sockets take connections that nobody will answer."""
     try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+        threads = os.listdir(f"/proc/{pid}/task")
+        return threads == [str(pid)] and ") Z " in Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return True
 

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import eventually, zombie
+from conftest import ended, eventually
 
 from sublet.drivers import run
 from sublet.drivers.container import protocol
@@ -264,9 +264,7 @@ class Lab:
             for each in (*machine.guests, *machine.clients, machine.first):
                 each.close()
             for pid in children:  # they end with their supervisor
-                eventually(
-                    lambda pid=pid: not Path(f"/proc/{pid}").exists() or zombie(pid), "QEMU ends", 5
-                )
+                eventually(lambda pid=pid: ended(pid), "QEMU ends", 5)
         shutil.rmtree(self.home)
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import SUBLET, Sublet, eventually, zombie
+from conftest import SUBLET, Sublet, ended, eventually
 from imagelab import call
 from test_disk_full import filled
 from vmhost import (
@@ -26,7 +26,6 @@ from vmhost import (
     at,
     count,
     daemon,
-    gone,
     memory_of,
     pool,
     qemu,
@@ -83,7 +82,7 @@ def test_the_supervisor_is_killed(vm: Sublet) -> None:
     pid = qemu(vm, "box")
     os.kill(_parent(pid), signal.SIGKILL)
     assert vm.ok("wait", "box") == "137"
-    eventually(lambda: gone(pid) or zombie(pid), "the machine went with it")
+    eventually(lambda: ended(pid), "the machine went with it")
     assert state(vm, "box") == "stopped"
 
 

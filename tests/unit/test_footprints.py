@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from sublet.drivers import footprint
 
@@ -25,12 +24,32 @@ sys.stdin.read()
 """
 
 
-@contextmanager
-def process(fd: int, own: int, shared: int) -> Iterator[int]:
+SHARER = """
+import mmap, sys
+size = int(sys.argv[1])
+shared = mmap.mmap(-1, size or 4096)     # anonymous and shared
+shared.write(b"x" * size)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def process(fd: int, own: int, shared: int) -> AbstractContextManager[int]:
     """One with `own` bytes of memory and a private mapping of a memory file, half written to."""
-    argv = [sys.executable, "-I", "-S", "-c", HOLDER, str(fd), str(own), str(shared)]
+    return running(HOLDER, fd, own, shared, pass_fds=[fd])
+
+
+def sharing(size: int) -> AbstractContextManager[int]:
+    """One with so many bytes of memory that its children would share."""
+    return running(SHARER, size)
+
+
+@contextmanager
+def running(code: str, *numbers: int, pass_fds: Sequence[int] = ()) -> Iterator[int]:
+    """A process of its own, until the block ends: this one maps what other tests have left."""
+    argv = [sys.executable, "-I", "-S", "-c", code, *map(str, numbers)]
     holder = subprocess.Popen(
-        argv, pass_fds=[fd], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        argv, pass_fds=pass_fds, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with holder:
         assert holder.stdout is not None
@@ -56,12 +75,10 @@ def test_a_memory_file_counts_once_and_what_was_copied_of_it_for_each() -> None:
 
 
 def test_memory_that_processes_share_otherwise_is_theirs() -> None:
-    with mmap.mmap(-1, 20 * MIB) as shared:
-        shared.write(b"x" * len(shared))
-        before, files = footprint.memory([os.getpid()])
-    after, other_files = footprint.memory([os.getpid()])
-    assert files == other_files, "what others map is theirs alone"
-    assert before - after > 19 * MIB
+    with sharing(20 * MIB) as pid, sharing(0) as other:
+        (with_it, files), (without, none) = footprint.memory([pid]), footprint.memory([other])
+    assert files == none == {}, "what others map is theirs alone"
+    assert 19 * MIB < with_it - without < 21 * MIB
 
 
 def test_a_process_that_has_gone_counts_as_nothing() -> None:
