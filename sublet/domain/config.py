@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.prices import Prices
 from sublet.domain.size import Size
-from sublet.domain.units import GIB, parse_memory
+from sublet.domain.units import GIB, parse_duration, parse_memory
 
 DEFAULT_ROOT, DEFAULT_RUN = Path("/var/lib/sublet"), Path("/run/sublet")
 
@@ -27,7 +29,8 @@ class Config:
     the host's own sources do not name, empty: the host's; `mirrors` what to ask before a
     registry: pairs of a registry and a `host[:port][/prefix]`; `template_limit` the most bytes
     of booted VMs' memory that is kept on the disk, 0: none is; `acceleration` what VMs run on,
-    `kvm` or `tcg`, `auto`: find out."""
+    `kvm` or `tcg`, `auto`: find out; `notice` the seconds between a reclaim's announcement and
+    its execution; `price_cpu` and `price_memory` dollars per vCPU-hour and GiB-hour."""
 
     root: Path = DEFAULT_ROOT
     run: Path = DEFAULT_RUN
@@ -39,6 +42,14 @@ class Config:
     mirrors: tuple[tuple[str, str], ...] = ()
     template_limit: int = 4 * GIB
     acceleration: str = "auto"
+    notice: float = 120.0
+    price_cpu: float = Prices().cpu
+    price_memory: float = Prices().memory
+
+    @property
+    def prices(self) -> Prices:
+        """What is charged on demand."""
+        return Prices(self.price_cpu, self.price_memory)
 
     def mirrors_of(self, registry: str) -> list[str]:
         """What to ask for this registry's images before itself."""
@@ -85,6 +96,13 @@ def _acceleration(text: str) -> str:
     return text
 
 
+def _price(text: str) -> float:
+    price = float(text)
+    if not 0 <= price < math.inf:
+        raise InvalidArgument(f"'{text}' is not a price.", hint="Write dollars per hour: 0.03.")
+    return price
+
+
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "reserve": parse_memory,
     "overcommit": float,
@@ -94,6 +112,9 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "mirrors": _mirrors,
     "template_limit": parse_memory,
     "acceleration": _acceleration,
+    "notice": parse_duration,
+    "price_cpu": _price,
+    "price_memory": _price,
 }
 
 

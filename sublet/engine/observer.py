@@ -1,10 +1,11 @@
-"""Who wants to know what becomes of instances: health checks, restart policies."""
+"""Who wants to know what becomes of instances: health checks, restart policies, the meter."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from sublet.domain.instance import Instance
+from sublet.domain.notice import Notice
 
 
 class Observer(Protocol):
@@ -18,3 +19,13 @@ class Observer(Protocol):
 
     def gone(self, instance_id: str) -> None:
         """It is deleted."""
+
+
+class NoticeObserver(Protocol):
+    """Who is told, in the same breath, of notices; it must not wait."""
+
+    def noticed(self, notice: Notice) -> None:
+        """An instance has been given notice."""
+
+    def withdrawn(self, notice: Notice) -> None:
+        """It is over before its deadline: the instance has ended, or a rehearsal has."""

@@ -57,3 +57,11 @@ def test_refusals_name_the_key(file: dict[str, str]) -> None:
 @pytest.mark.parametrize("key", [*_PARSERS, "SUBLET_ROOT", "SUBLET_RUN"])
 def test_every_key_is_documented(key: str) -> None:
     assert f"`{key}`" in PAGE.read_text()
+
+
+def test_the_prices_make_a_2x8_cost_what_an_m7i_large_does() -> None:
+    prices = load({"notice": "5s"}, {}).prices
+    assert prices.hourly(Size.parse("2x8")) == pytest.approx(0.1008)
+    assert load({}, {"SUBLET_PRICE_CPU": "1"}).prices.hourly(Size.parse("2x8")) == 2.04
+    with pytest.raises(InvalidArgument):
+        load({"price_cpu": "-1"}, {})
