@@ -5,7 +5,6 @@ Nothing here is skipped: where this tier cannot run, it fails.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -135,12 +134,19 @@ def eventually(condition: Callable[[], object], what: str, deadline: float = 30.
         time.sleep(0.02)
 
 
+def slowly(*cases: object) -> list[Any]:
+    """Parameters of the slow tier alone, beside those of every run."""
+    return [pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Sublet]:
-    """One daemon for all tests that do not kill it, with the base image."""
+    """One daemon for all tests that do not kill it, with the base image, made once."""
     assert os.geteuid() == 0, "the host tier needs root"
     sublet = Sublet(Path(tempfile.mkdtemp(prefix="sublet-")))
-    sublet.ok("pull", BASE, timeout=600)
+    pulled = sublet("pull", BASE, timeout=600)
+    assert pulled.code == 0, pulled
+    assert "mmdebstrap" in pulled.err
     yield sublet
     sublet.clean()
     sublet.close()
@@ -207,25 +213,6 @@ def own(base_file: Path) -> Iterator[Sublet]:
     sublet.close()
 
 
-@pytest.fixture(scope="session")
-def bookworm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with Debian bookworm, made once by mmdebstrap."""
-    lab = Lab(tmp_path_factory.mktemp("suite"))
-    target = tmp_path_factory.mktemp("packed") / "bookworm.sif"
-
-    async def make() -> None:
-        await lab.images.ensure(BASE, report=lab.report)
-        await lab.images.pack(BASE, target)
-        await lab.assert_clean()
-
-    try:
-        asyncio.run(make())
-    finally:
-        lab.close()
-    assert any("mmdebstrap" in line for line in lab.lines)
-    return target
-
-
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     made = Lab(tmp_path / "root")
@@ -237,9 +224,9 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 
 
 @pytest.fixture
-async def based(lab: Lab, bookworm: Path) -> Lab:
+async def based(lab: Lab, base_file: Path) -> Lab:
     """A lab in which debian:bookworm is there."""
-    await lab.images.import_(bookworm, name=BASE, trust=True)
+    await lab.images.import_(base_file, name=BASE, trust=True)
     return lab
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import slowly
 from imagelab import (
     Lab,
     archive,
@@ -108,20 +109,19 @@ async def test_cancelled_build(based: Lab, tmp_path: Path) -> None:
     await based.assert_clean()
 
 
-@pytest.mark.parametrize("delay", [0.02, 0.1, 0.3, 0.6])
-async def test_cancelled_import(lab: Lab, bookworm: Path, delay: float) -> None:
-    path = bookworm.with_name(f"changed-{delay}.sif")
-    shutil.copy(bookworm, path)
+@pytest.mark.parametrize("delay", [0.1, *slowly(0.02, 0.3, 0.6)])
+async def test_cancelled_import(lab: Lab, base_file: Path, tmp_path: Path, delay: float) -> None:
+    path = tmp_path / "changed.sif"
+    shutil.copy(base_file, path)
     task = asyncio.create_task(lab.images.import_(path, name="never"))
     await asyncio.sleep(delay)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert lab.images.all() == []
-    path.unlink()
 
 
-@pytest.mark.parametrize("delay", [0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6])
+@pytest.mark.parametrize("delay", [0.01, 0.1, 0.3, *slowly(0.03, 0.06, 0.15, 0.2, 0.4, 0.6)])
 async def test_cancelled_anywhere(lab: Lab, tmp_path: Path, registry: str, delay: float) -> None:
     """A build, and a pull, are cancelled; the next one of each succeeds."""
     await lab.images.import_(write(tmp_path / "base.tar", archive(entry("a", b"x"))), name="base")
@@ -215,7 +215,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
     call("umount", place)
 
 
-async def test_disk_full(tiny: Path, tmp_path: Path, bookworm: Path) -> None:
+async def test_disk_full(tiny: Path, tmp_path: Path, base_file: Path) -> None:
     lab = Lab(tiny / "root")
     tree = tmp_path / "big"
     tree.mkdir()
@@ -224,7 +224,7 @@ async def test_disk_full(tiny: Path, tmp_path: Path, bookworm: Path) -> None:
     for work in (
         lambda: lab.images.pack(str(tree), tmp_path / "x.sif"),
         lambda: lab.images.pack(str(make_layout(tmp_path / "l", noise())), tmp_path / "x.sif"),
-        lambda: lab.images.import_(bookworm, trust=True),
+        lambda: lab.images.import_(base_file, trust=True),
         lambda: lab.images.import_(write(tmp_path / "noise.tar", noise())),
         lambda: lab.images.pull("debian:trixie"),
     ):

@@ -13,14 +13,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clilab import assert_nothing_left, context, end, made_foreign, processes, seen, temporaries
-from conftest import Sublet, eventually
+from conftest import Sublet, eventually, slowly
 from imagelab import archive, call, entry, make_layout
 
 NOISE = 24 << 20
-ENDS = ("interrupt", "kill", "kill the daemon")
+INTERRUPT, KILL, DEATH = ENDS = ("interrupt", "kill", "kill the daemon")
+
+
+def ends(normal: dict[str, tuple[str, ...]]) -> list[Any]:
+    """Every end at each moment; those that are not named for it are of the slow tier."""
+    named = [(moment, how) for moment, ends in normal.items() for how in ends]
+    pairs = [(moment, how) for moment in normal for how in ENDS]
+    rest = (pair for pair in pairs if pair not in named)
+    return [*named, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in rest)]
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +93,11 @@ def working(sublet: Sublet) -> Callable[[subprocess.Popen[str]], None]:
     return lambda _: eventually(begun, "work has begun", 30)
 
 
-@pytest.mark.parametrize("how", ENDS)
-@pytest.mark.parametrize("line", ["STEP 1/", "ready", "Packing the image"])
-def test_build(frail: Sublet, tmp_path: Path, how: str, line: str) -> None:
+BUILDS = {"STEP 1/": (INTERRUPT,), "ready": (KILL, DEATH), "Packing the image": (INTERRUPT,)}
+
+
+@pytest.mark.parametrize(("line", "how"), ends(BUILDS))
+def test_build(frail: Sublet, tmp_path: Path, line: str, how: str) -> None:
     text = "FROM small\nRUN echo ready; sleep 1.357\nCOPY noise /\n"
     args = ("build", context(noise(tmp_path / "ctx"), text), "-t", "made")
     stop_half_way(frail, how, args, lambda process: seen(process, line))
@@ -97,24 +108,25 @@ def test_build(frail: Sublet, tmp_path: Path, how: str, line: str) -> None:
         frail.ok("rmi", digest)
 
 
-@pytest.mark.parametrize("how", ENDS)
-@pytest.mark.parametrize("late", [False, True])
-def test_pull(frail: Sublet, tmp_path: Path, registry: str, how: str, late: bool) -> None:
+PULLS = {"Asking": (KILL,), "Packing the image": (INTERRUPT, DEATH)}
+
+
+@pytest.mark.parametrize(("line", "how"), ends(PULLS))
+def test_pull(frail: Sublet, tmp_path: Path, registry: str, line: str, how: str) -> None:
     layout = make_layout(tmp_path / "layout", archive(entry("noise", os.urandom(NOISE))))
     name = f"{registry}/noise:1"
     call("skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}", f"docker://{name}")
-    line = "Packing the image" if late else "Asking"
     stop_half_way(frail, how, ("pull", name), lambda process: seen(process, line))
-    if late:
+    if line != "Asking":
         assert frail.ok("pull", name).startswith("sha256:")
         frail.ok("rmi", name)
 
 
-@pytest.mark.parametrize("how", ENDS)
-@pytest.mark.parametrize("verb", ["pack", "import", "import a foreign file"])
-def test_pack_and_import(
-    frail: Sublet, small_file: Path, tmp_path: Path, how: str, verb: str
-) -> None:
+VERBS = {"pack": (KILL,), "import": (INTERRUPT,), "import a foreign file": (DEATH,)}
+
+
+@pytest.mark.parametrize(("verb", "how"), ends(VERBS))
+def test_pack_and_import(frail: Sublet, tmp_path: Path, verb: str, how: str) -> None:
     tree, output = noise(tmp_path / "tree"), tmp_path / "out.sif"
     args: tuple[str, ...] = ("pack", str(tree), "-o", str(output))
     if verb == "import":
@@ -137,6 +149,10 @@ def test_pack_and_import(
 
 MOMENTS = (0, 0.005, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1)
 """Seconds from when the command talks to the daemon."""
+
+moments = pytest.mark.parametrize(
+    "moments", [MOMENTS[::2], *slowly(MOMENTS[1::2])], ids=["these", "others"]
+)
 
 CATCHES = "trap 'exit 3' INT; echo ready; while :; do sleep 0.05; done"
 
@@ -162,9 +178,10 @@ def taken_back(sublet: Sublet, flags: tuple[str, ...]) -> bool:
     return not rows or (flags == ("-d",) and [row["state"] for row in rows] == ["running"])
 
 
+@moments
 @pytest.mark.parametrize("flags", [("--rm",), (), ("-d",)], ids=["rm", "keep", "detached"])
-def test_interrupted_run(frail: Sublet, flags: tuple[str, ...]) -> None:
-    for moment in MOMENTS:
+def test_interrupted_run(frail: Sublet, flags: tuple[str, ...], moments: tuple[float, ...]) -> None:
+    for moment in moments:
         process = frail.spawn("run", "--name", "victim", *flags, "small", "sh", "-c", CATCHES)
         after(process, moment)
         code, out, err = end(process, signal.SIGINT)
@@ -181,9 +198,10 @@ def test_interrupted_run(frail: Sublet, flags: tuple[str, ...]) -> None:
         assert_nothing_left(frail)
 
 
-def test_killed_run(frail: Sublet) -> None:
+@moments
+def test_killed_run(frail: Sublet, moments: tuple[float, ...]) -> None:
     """Whoever kills the command does not kill what it started; a half start is taken back."""
-    for moment in MOMENTS:
+    for moment in moments:
         process = frail.spawn("run", "--rm", "--name", "victim", "small", "sh", "-c", CATCHES)
         after(process, moment)
         end(process, signal.SIGKILL)
@@ -198,10 +216,13 @@ def test_killed_run(frail: Sublet) -> None:
         assert_nothing_left(frail)
 
 
+@moments
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_exec(frail: Sublet, number: signal.Signals) -> None:
+def test_interrupted_exec(
+    frail: Sublet, number: signal.Signals, moments: tuple[float, ...]
+) -> None:
     frail.ok("run", "-d", "--name", "box", "small", "sleep", "100")
-    for moment in MOMENTS:
+    for moment in moments:
         process = frail.spawn("exec", "box", "sleep", "97531")
         after(process, moment)
         code, _, err = end(process, number)

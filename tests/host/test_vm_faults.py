@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import SUBLET, Sublet, ended, eventually
+from conftest import SUBLET, Sublet, ended, eventually, slowly
 from imagelab import call
 from test_disk_full import filled
 from vmhost import (
@@ -91,7 +91,7 @@ def _parent(pid: int) -> int:
         return int(stat.read().rsplit(")", 1)[1].split()[1])
 
 
-@pytest.mark.parametrize("harm", ["zeroed", "truncated", "empty"])
+@pytest.mark.parametrize("harm", ["truncated", *slowly("zeroed", "empty")])
 def test_a_damaged_disk(vm: Sublet, harm: str) -> None:
     found = start(vm)
     vm.ok("stop", "-t", "0", "box")
@@ -112,8 +112,9 @@ def test_a_damaged_disk(vm: Sublet, harm: str) -> None:
     count(vm, "box")
 
 
-def test_a_damaged_template_is_dropped(own: Sublet) -> None:
-    for part in ("memory", "devices", "shape"):
+@pytest.mark.parametrize("parts", [("memory",), *slowly(("devices", "shape"))])
+def test_a_damaged_template_is_dropped(own: Sublet, parts: tuple[str, ...]) -> None:
+    for part in parts:
         own.ok("run", "--rm", *SMALL, IMAGE, "true")
         templates = pool(own) / "templates"
         eventually(lambda t=templates: len(names(t)) == 1, "there is a template")
@@ -123,7 +124,6 @@ def test_a_damaged_template_is_dropped(own: Sublet) -> None:
         file = templates / key / part
         os.truncate(file, file.stat().st_size // 2)
         assert own.ok("run", "--rm", *SMALL, IMAGE, "echo", "fine") == "fine"
-    own.clean()
 
 
 def names(directory: Path) -> list[str]:
@@ -185,6 +185,7 @@ def elsewhere(tmp_path: Path) -> Path:
     return venv
 
 
+@pytest.mark.slow
 def test_another_kernel(own: Sublet, elsewhere: Path) -> None:
     """No template of the old one is used, and what it had in memory does not go on."""
     start(own)

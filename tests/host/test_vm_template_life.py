@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Sublet, eventually
+from vmhost import at
 
 from sublet.domain.config import Config
 
@@ -17,7 +18,7 @@ UUID = ("cat", "/proc/sys/kernel/random/uuid")
 
 @contextlib.contextmanager
 def daemon(small_file: Path, **extra: str) -> Iterator[Sublet]:
-    sublet = Sublet(Path(tempfile.mkdtemp(prefix="sublet-")), extra)
+    sublet = at(Path(tempfile.mkdtemp(prefix="sublet-")), **extra)
     try:
         sublet.ok("import", str(small_file), "--trust", "-t", "small")
         yield sublet
@@ -66,7 +67,7 @@ def test_it_goes_with_its_image(vms: Sublet) -> None:
 def test_a_daemon_that_is_killed_while_it_makes_one(small_file: Path) -> None:
     with daemon(small_file, SUBLET_FAULT="start/pages:after") as sublet:
         assert sublet("run", "--vm", "--rm", "small", "true").code != 0
-        sublet.extra.clear()
+        del sublet.extra["SUBLET_FAULT"]
         assert sublet.json("audit", "--json") == []
         assert sublet.ok("run", "--vm", "--rm", "small", "echo", "on") == "on"
         made(sublet)
