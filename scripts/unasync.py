@@ -18,6 +18,7 @@ FILES = (
     "images.py",
     "instances.py",
     "networks.py",
+    "schedules.py",
     "storage.py",
     "wire.py",
 )

@@ -33,6 +33,7 @@ from sublet.drivers.store.database import Database
 from sublet.drivers.store.images import ImageStore
 from sublet.drivers.store.instances import InstanceStore
 from sublet.drivers.store.networks import NetworkStore
+from sublet.drivers.store.schedules import ScheduleStore
 from sublet.drivers.store.snapshots import SnapshotStore
 from sublet.drivers.store.volumes import VolumeStore
 from sublet.drivers.vm.machines import Machines
@@ -51,6 +52,8 @@ from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.restarts import Restarts
+from sublet.engine.runs import Runs
+from sublet.engine.schedules import Schedules
 from sublet.engine.snapshots import Snapshots
 from sublet.engine.tasks import Tasks
 from sublet.engine.verbs import Verbs
@@ -115,6 +118,8 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     restarts = Restarts(lifecycle, instances.admit)
     lifecycle.observers += [health, restarts]
     snapshots = Snapshots(instances)
+    schedule_store = ScheduleStore(database)
+    runs = Runs(instances, schedule_store, lambda instance, since: 0.0)
     verbs = Verbs(
         config=config,
         instances=instances,
@@ -125,6 +130,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         commits=Commits(instances),
         volumes=lifecycle.volumes,
         snapshots=snapshots,
+        schedules=Schedules(instances, schedule_store, runs),
         operations=Operations(tasks),
         events=parts.events,
         reconciler=Reconciler(lifecycle, images, restarts, snapshots),
@@ -184,6 +190,7 @@ async def serve(config: Config) -> None:
     parts.store.set_setting(REGION, str(parts.network.region))
     await verbs.reconciler.recover()
     parts.tasks.start("expiry", Expiry(verbs.instances).watch())
+    parts.tasks.start("schedules", verbs.schedules.watch())
     parts.tasks.start("network guard", verbs.reconciler.guard())
     parts.tasks.start("pool guard", parts.containers.pool.guard())
     parts.tasks.start("template guard", parts.machines.templates.guard())

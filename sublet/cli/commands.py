@@ -60,6 +60,7 @@ COMMANDS = {
     "rollback": ("snapshots", "Give an instance back the files of a snapshot"),
     "volume": ("volumes", "Storage that outlives instances: create, ls, inspect, rm, prune"),
     "network": ("networks", "Commands on networks: create, ls, connect and others"),
+    "schedule": ("schedules", "Run images, or start instances, at certain times"),
     "system": ("groups", "What takes room on the disk, and freeing it: df, prune"),
     "host": ("system", "Show what this host has and what of it is sold"),
     "compare": ("comparing", "Run an image as containers and as VMs, and compare what they take"),

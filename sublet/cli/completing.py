@@ -41,6 +41,11 @@ def network_names(_: click.Context, __: click.Parameter, typed: str) -> list[str
     return _starting(lambda: Client(socket_path()).networks(), typed)
 
 
+def schedule_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Names of schedules that begin so."""
+    return _starting(lambda: Client(socket_path()).schedules(), typed)
+
+
 def _starting(listed: Callable[[], list[dict[str, Any]]], typed: str) -> list[str]:
     try:
         return [row["name"] for row in listed() if row["name"].startswith(typed)]

@@ -104,6 +104,14 @@ class NoSuchSnapshot(SubletError):
     default_hint = "`sublet snapshot ls` lists them."
 
 
+class NoSuchSchedule(SubletError):
+    """No schedule has this name."""
+
+    code = "no-such-schedule"
+    status = 404
+    default_hint = "`sublet schedule ls` lists them all."
+
+
 class NoSSH(SubletError):
     """The instance cannot be reached by SSH: it has no address, no sshd, or lets no key in."""
 

@@ -14,3 +14,14 @@ async def until(moment: float) -> None:
     """
     with closing(linux.timerfd(max(moment, 0.001))) as fd:
         await ready(fd)
+
+
+FAR = 10.0 * 366 * 86400
+"""Seconds that stand for ever."""
+
+
+async def until_or_set(moment: float | None, now: float) -> None:
+    """As `until`, and earlier where the clock is set: what is due may be another thing then. With
+    None only that; `now` is what the clock shows."""
+    with closing(linux.timerfd(max(moment or now + FAR, 0.001), or_set=True)) as fd:
+        await ready(fd)

@@ -38,7 +38,7 @@ RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _M_ARENA_MAX = -8
-_CLOCK_REALTIME, _TFD_TIMER_ABSTIME = 0, 1
+_CLOCK_REALTIME, _TFD_TIMER_ABSTIME, _TFD_TIMER_CANCEL_ON_SET = 0, 1, 2
 _RENAME_EXCHANGE = 2
 
 
@@ -158,14 +158,16 @@ def syncfs(fd: int) -> None:
     _check(_libc.syncfs(fd), "syncfs")
 
 
-def timerfd(moment: float) -> int:
+def timerfd(moment: float, *, or_set: bool = False) -> int:
     """timerfd_create(2), timerfd_settime(2): a descriptor that can be read from when the wall
-    clock has come to `moment`, seconds since the epoch and more than 0."""
+    clock has come to `moment`, seconds since the epoch and more than 0; with `or_set` also when
+    the clock was set (TFD_TIMER_CANCEL_ON_SET)."""
     fd = _check(_libc.timerfd_create(_CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK), "timerfd")
     seconds, rest = divmod(moment, 1)
     value = struct.pack("@llll", 0, 0, int(seconds), int(rest * 1e9))
     try:
-        _check(_libc.timerfd_settime(fd, _TFD_TIMER_ABSTIME, value, None), "timerfd")
+        flags = _TFD_TIMER_ABSTIME | (_TFD_TIMER_CANCEL_ON_SET if or_set else 0)
+        _check(_libc.timerfd_settime(fd, flags, value, None), "timerfd")
     except OSError:
         os.close(fd)
         raise

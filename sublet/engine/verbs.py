@@ -14,6 +14,7 @@ from sublet.engine.instances import Instances
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.reconcile import Reconciler
+from sublet.engine.schedules import Schedules
 from sublet.engine.snapshots import Snapshots
 from sublet.engine.volumes import Volumes
 
@@ -28,6 +29,7 @@ class Verbs:
     images: Images
     volumes: Volumes
     snapshots: Snapshots
+    schedules: Schedules
     networks: Networks
     files: Files
     commits: Commits

@@ -17,6 +17,7 @@ from sublet.api.native import (
     networks,
     pruning,
     registries,
+    schedules,
     sessions,
     snapshots,
     strict,
@@ -49,6 +50,7 @@ def build(verbs: Verbs) -> Any:
         sessions,
         watching,
         pruning,
+        schedules,
     ):
         app.include_router(module.router(verbs))
 

@@ -121,6 +121,37 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE instances ADD COLUMN next_memory INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE instances ADD COLUMN next_disk INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE schedules (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        "when" TEXT NOT NULL,
+        timezone TEXT NOT NULL,
+        spec BLOB NOT NULL,           -- JSON of what is run, or null
+        start TEXT NOT NULL,          -- the id of the instance that is started
+        "limit" REAL NOT NULL,
+        missed TEXT NOT NULL,
+        overlap TEXT NOT NULL,
+        jitter REAL NOT NULL,
+        keep INTEGER NOT NULL,
+        enabled INTEGER NOT NULL,
+        created REAL NOT NULL,
+        handled REAL NOT NULL
+    );
+    CREATE TABLE schedule_runs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        schedule TEXT NOT NULL REFERENCES schedules(id) ON DELETE CASCADE,
+        due REAL NOT NULL,
+        outcome TEXT NOT NULL,
+        began REAL NOT NULL,
+        ended REAL NOT NULL,
+        instance TEXT NOT NULL,
+        name TEXT NOT NULL,
+        exit_code INTEGER,
+        cost REAL NOT NULL,
+        reason TEXT NOT NULL
+    );
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

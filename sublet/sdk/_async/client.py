@@ -14,6 +14,7 @@ from sublet.sdk._async.files import AsyncFileVerbs
 from sublet.sdk._async.images import AsyncImageVerbs
 from sublet.sdk._async.instances import AsyncInstanceVerbs
 from sublet.sdk._async.networks import AsyncNetworkVerbs
+from sublet.sdk._async.schedules import AsyncScheduleVerbs
 from sublet.sdk._async.storage import AsyncStorageVerbs
 from sublet.sdk._http import quote
 from sublet.sdk.results import exec_spec, instance_spec
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
 
 class AsyncClient(
-    AsyncInstanceVerbs, AsyncFileVerbs, AsyncImageVerbs, AsyncNetworkVerbs, AsyncStorageVerbs
+    AsyncInstanceVerbs,
+    AsyncFileVerbs,
+    AsyncScheduleVerbs,
+    AsyncImageVerbs,
+    AsyncNetworkVerbs,
+    AsyncStorageVerbs,
 ):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 

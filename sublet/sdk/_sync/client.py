@@ -13,6 +13,7 @@ from sublet.sdk._sync.files import FileVerbs
 from sublet.sdk._sync.images import ImageVerbs
 from sublet.sdk._sync.instances import InstanceVerbs
 from sublet.sdk._sync.networks import NetworkVerbs
+from sublet.sdk._sync.schedules import ScheduleVerbs
 from sublet.sdk._sync.storage import StorageVerbs
 from sublet.sdk._http import quote
 from sublet.sdk.results import exec_spec, instance_spec
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 
 class Client(
-    InstanceVerbs, FileVerbs, ImageVerbs, NetworkVerbs, StorageVerbs
+    InstanceVerbs,
+    FileVerbs,
+    ScheduleVerbs,
+    ImageVerbs,
+    NetworkVerbs,
+    StorageVerbs,
 ):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 

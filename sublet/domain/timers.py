@@ -1,0 +1,119 @@
+"""When: cron expressions, calendar aliases, intervals and single times, in a time zone.
+
+Sources: crontab(5) of Debian's cron, whose rules for daylight saving time cronsim follows: a time
+that does not exist comes right after the gap, one that occurs twice comes once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.units import parse_duration
+
+ALIASES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+_WINDOWS = (3600.0, 86400.0, 32 * 86400.0, 366 * 86400.0)
+_HINT = 'Write "0 2 * * *", @daily, "every 6h" or "at 2026-12-01T08:00".'
+_WORDS = re.compile(r"(every|at)\s+(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """`text` as it was written; `zone` a name of the IANA time zone database; `anchor` (seconds
+    since the epoch) is what intervals are counted from."""
+
+    text: str
+    zone: str = "UTC"
+    anchor: float = 0.0
+
+    def check(self, now: float) -> None:
+        """Raises InvalidArgument where the text or the zone is none, or no time is to come."""
+        try:
+            ZoneInfo(self.zone)
+        except (ValueError, OSError, KeyError):
+            raise InvalidArgument(
+                f"There is no time zone '{self.zone}'.", hint="Write Europe/Berlin or UTC."
+            ) from None
+        if len(self.text) > 200 or self.next(now) is None:
+            raise InvalidArgument(f"'{self.text}' never comes.", hint=_HINT)
+
+    def next(self, after: float) -> float | None:
+        """The first time after `after`; None where there is none. Raises InvalidArgument."""
+        return next(self._times(after), None)
+
+    def following(self, after: float, count: int) -> list[float]:
+        """The next `count` times after `after`, fewer where there are no more."""
+        times = self._times(after)
+        return [time for time, _ in zip(times, range(count), strict=False)]
+
+    def latest(self, after: float, now: float) -> float | None:
+        """The last time after `after` and not after `now`; None where there is none."""
+        for window in (*_WINDOWS, now - after):
+            start = max(after, now - window)
+            found = None
+            for time in self._times(start):
+                if time > now:
+                    break
+                found = time
+            if found is not None or start == after:
+                return found
+        return None
+
+    def _times(self, after: float) -> Iterator[float]:
+        words = _WORDS.fullmatch(self.text.strip())
+        if words is None:
+            return self._cron(after)
+        if words[1] == "at":
+            return iter([time for time in [self._at(words[2])] if time > after])
+        return self._every(_period(words[2]), after)
+
+    def _every(self, period: float, after: float) -> Iterator[float]:
+        number = max(1, int((after - self.anchor) // period))
+        while True:
+            time = self.anchor + number * period
+            if time > after:
+                yield time
+            number += 1
+
+    def _at(self, text: str) -> float:
+        try:
+            found = datetime.fromisoformat(text.strip())
+            zoned = found if found.tzinfo else found.replace(tzinfo=ZoneInfo(self.zone))
+            return zoned.timestamp()
+        except (ValueError, OverflowError):
+            raise InvalidArgument(f"'{text}' is no point in time.", hint=_HINT) from None
+
+    def _cron(self, after: float) -> Iterator[float]:
+        expression = ALIASES.get(self.text.strip().lower(), self.text)
+        try:
+            if len(expression.split()) != 5:
+                raise CronSimError("five fields are wanted: minute, hour, day, month, weekday")
+            begin = datetime.fromtimestamp(after, UTC).astimezone(ZoneInfo(self.zone))
+            found = CronSim(expression, begin)
+        except (CronSimError, OverflowError, ValueError) as error:
+            raise InvalidArgument(
+                f"'{self.text}' is no time to run at: {error}.", hint=_HINT
+            ) from None
+        return (time for time in (moment.timestamp() for moment in found) if time > after)
+
+
+def _period(text: str) -> float:
+    period = parse_duration(text)
+    if period < 1:
+        raise InvalidArgument(f"'{text}' is too short a period.", hint='Write "every 6h".')
+    return period

@@ -1,0 +1,177 @@
+"""Schedules at work: real containers at real times, across deaths of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import BASE, Sublet, eventually
+
+from sublet.domain.errors import NoSuchImage
+from sublet.sdk import Client
+
+LOOP = ["sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done"]
+NEVER = ["--cron", "0 0 1 1 *"]
+
+
+@pytest.fixture
+def timed(sublet: Sublet) -> Iterator[Sublet]:
+    """The command line; afterwards no schedule is left."""
+    yield sublet
+    names = [row["name"] for row in sublet.json("schedule", "ls", "--json")]
+    if names:
+        sublet.ok("schedule", "rm", "-f", *names)
+
+
+def history(sublet: Sublet, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = sublet.json("schedule", "show", name, "--json")["history"]
+    return found
+
+
+def over(sublet: Sublet, name: str, outcome: str) -> dict[str, Any]:
+    """The newest run with that outcome, once there is one."""
+    found: list[dict[str, Any]] = []
+
+    def there() -> bool:
+        found[:] = [run for run in history(sublet, name) if run["outcome"] == outcome]
+        return bool(found)
+
+    eventually(there, f"a run of {name} that is {outcome}")
+    return found[0]
+
+
+def test_an_image_runs_at_its_time(timed: Sublet) -> None:
+    args = ["--cron", "every 1s", "--tz", "Europe/Berlin", "--keep", "1", "-e", "WORD=hello"]
+    made = timed.ok(
+        "schedule", "create", "tick", *args, "--", BASE, "sh", "-c", "echo $WORD; exit 3"
+    )
+    assert made == "tick"
+    eventually(lambda: len(history(timed, "tick")) >= 3, "three runs")
+    timed.ok("schedule", "pause", "tick")
+    run = over(timed, "tick", "exited")
+    assert run["exit_code"] == 3
+    assert 0 <= run["duration"] < 30
+    assert timed.ok("logs", run["instance_name"]) == "hello"
+    eventually(lambda: len(timed.ok("ps", "-aq").split()) == 1, "one instance is kept")
+    (row,) = timed.json("schedule", "ls", "--json")
+    assert {"name", "cron", "timezone", "next", "last", "enabled"} <= set(row)
+    assert (row["enabled"], row["next"], row["timezone"]) == (False, None, "Europe/Berlin")
+    assert "paused" in timed.ok("schedule", "ls")
+    count = len(history(timed, "tick"))
+    timed.ok("schedule", "resume", "tick")
+    eventually(lambda: len(history(timed, "tick")) > count, "it runs again")
+    shown = timed.ok("schedule", "show", "tick")
+    assert "hello" not in shown
+    assert "exited" in shown
+    eventually(lambda: timed("schedule", "rm", "tick").code == 0, "it is removed between two runs")
+    assert timed.ok("ps", "-aq") == ""
+
+
+def test_a_run_ends_when_its_time_is_up(timed: Sublet) -> None:
+    timed.ok("schedule", "create", "long", *NEVER, "--for", "1s", "--", BASE, *LOOP)
+    timed.ok("schedule", "run", "long")
+    again = timed("schedule", "run", "long")
+    assert again.code == 1
+    assert "goes on" in again.err
+    refused = timed("schedule", "rm", "long")
+    assert refused.code == 1
+    assert "rm -f" in refused.err
+    run = over(timed, "long", "stopped")
+    assert run["exit_code"] == 5, "it was asked to end"
+    assert 1 <= run["duration"] < 20
+
+
+def test_a_run_waits_for_the_one_before(timed: Sublet) -> None:
+    flags = ["--for", "1s", "--overlap", "queue"]
+    timed.ok("schedule", "create", "next", *NEVER, *flags, "--", BASE, *LOOP)
+    for _ in range(2):
+        timed.ok("schedule", "run", "next")
+    outcomes = [run["outcome"] for run in history(timed, "next")]
+    assert outcomes == ["queued", "running"]
+    eventually(
+        lambda: [run["outcome"] for run in history(timed, "next")] == ["stopped", "stopped"],
+        "both have had their time",
+    )
+    second, first = history(timed, "next")
+    assert second["began"] >= first["ended"]
+
+
+def test_a_run_takes_the_place_of_the_one_before(timed: Sublet) -> None:
+    timed.ok("schedule", "create", "new", *NEVER, "--overlap", "replace", "--", BASE, *LOOP)
+    timed.ok("schedule", "run", "new")
+    eventually(lambda: timed.ok("ps", "-q"), "it runs")
+    timed.ok("schedule", "run", "new")
+    run = over(timed, "new", "replaced")
+    assert run["exit_code"] == 5
+    assert over(timed, "new", "running")["id"] > run["id"]
+
+
+def test_an_instance_is_started_and_stopped(timed: Sublet) -> None:
+    timed.ok("create", "--name", "box", BASE, *LOOP)
+    timed.ok("schedule", "create", "work", *NEVER, "--for", "1s", "--start", "box")
+    timed.ok("schedule", "run", "work")
+    eventually(lambda: timed.json("inspect", "box")["state"] == "running", "it is started")
+    over(timed, "work", "stopped")
+    assert timed.json("inspect", "box")["state"] == "stopped"
+    timed.ok("start", "box")
+    timed.ok("schedule", "run", "work")
+    assert over(timed, "work", "skipped")["reason"] == "box ran already"
+    assert timed.json("inspect", "box")["state"] == "running", "who started it may stop it"
+    timed.ok("rm", "-f", "box")
+    timed.ok("schedule", "run", "work")
+    assert "no instance" in over(timed, "work", "failed")["reason"]
+
+
+def test_runs_and_rules_outlive_the_daemon(own: Sublet) -> None:
+    own.ok("schedule", "create", "long", *NEVER, "--for", "3s", "--", BASE, *LOOP)
+    own.ok("schedule", "create", "short", *NEVER, "--", BASE, "sh", "-c", "sleep 1; exit 4")
+    own.ok("schedule", "create", "tick", "--cron", "every 1s", "--", BASE, "true")
+    for name in ("long", "short"):
+        own.ok("schedule", "run", name)
+    eventually(lambda: len(own.ok("ps", "-q").split()) >= 2, "both run")
+    ran = {run["due"] for run in history(own, "tick")}
+    own.kill_daemon()
+    run = over(own, "short", "exited")
+    assert run["exit_code"] == 4
+    run = over(own, "long", "stopped")
+    assert run["exit_code"] == 5
+    assert run["duration"] >= 3
+    eventually(lambda: len(history(own, "tick")) > len(ran), "the other one goes on, too")
+    dues = [run["due"] for run in history(own, "tick")]
+    assert len(dues) == len(set(dues)), "nothing ran twice"
+    own.ok("schedule", "rm", "-f", "long", "short", "tick")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--cron", "99 * * * *", "--", BASE], "no time to run at"),
+        (["--cron", "at 2020-01-01T00:00", "--", BASE], "never comes"),
+        (["--cron", "@daily", "--tz", "Mars", "--", BASE], "no time zone"),
+        (["--cron", "@daily"], "runs an image or starts"),
+        (["--", BASE], "--cron"),
+        (["--cron", "@daily", "--start", "nobody"], "no instance"),
+        (["--cron", "@daily", "--start", "x", "--", BASE], "exclude"),
+        (["--cron", "@daily", "--restart", "always", "--", BASE], "no --restart"),
+        (["--cron", "@daily", "--for", "soon", "--", BASE], "not a duration"),
+    ],
+)
+def test_what_is_no_schedule(timed: Sublet, args: list[str], said: str) -> None:
+    outcome = timed("schedule", "create", "odd", *args)
+    assert outcome.code != 0
+    assert said in outcome.err
+    assert timed.json("schedule", "ls", "--json") == []
+
+
+def test_from_python(timed: Sublet) -> None:
+    client = Client(str(timed.run_dir / "sublet.sock"))
+    with pytest.raises(NoSuchImage):
+        client.create_schedule("x", "@daily", {"image": "sha256:" + "0" * 64})
+    made = client.create_schedule("x", "at 2099-01-01T00:00", {"image": BASE, "command": ["true"]})
+    assert made["next"] == "2099-01-01T00:00:00.000Z"
+    run = client.run_schedule("x")
+    assert run["outcome"] == "running"
+    eventually(lambda: history(timed, "x")[0]["exit_code"] == 0, "it ran")
+    client.remove_schedule("x")
+    assert client.schedules() == []
