@@ -34,6 +34,7 @@ OWN = {
     "sublet.sdk._sync.storage",
     "sublet.sdk._sync.instances",
     "sublet.sdk._sync.networks",
+    "sublet.sdk._sync.schedules",
     "sublet.sdk._sync.wire",
     "sublet.sdk._websocket",
     "sublet.sdk.results",
