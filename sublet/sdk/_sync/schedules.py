@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from sublet.domain.errors import NoSuchImage
-from sublet.sdk._sync.images import ImageVerbs
 from sublet.sdk._sync.calls import Progress, silent
+from sublet.sdk._sync.images import ImageVerbs
 from sublet.sdk._http import quote
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
