@@ -32,6 +32,7 @@ from sublet.drivers.network import Network
 from sublet.drivers.store.database import Database
 from sublet.drivers.store.images import ImageStore
 from sublet.drivers.store.instances import InstanceStore
+from sublet.drivers.store.keepalives import KeepaliveStore
 from sublet.drivers.store.networks import NetworkStore
 from sublet.drivers.store.schedules import ScheduleStore
 from sublet.drivers.store.snapshots import SnapshotStore
@@ -44,6 +45,7 @@ from sublet.engine.events import Events
 from sublet.engine.expiry import Expiry
 from sublet.engine.files import Files
 from sublet.engine.health import HealthChecks
+from sublet.engine.idleness import Idleness
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.lifecycle import Lifecycle
@@ -116,7 +118,9 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     instances = Instances(lifecycle, images)
     health = HealthChecks(lifecycle, instances.execute)
     restarts = Restarts(lifecycle, instances.admit)
-    lifecycle.observers += [health, restarts]
+    idleness = Idleness(instances, KeepaliveStore(database))
+    lifecycle.observers += [health, restarts, idleness]
+    lifecycle.updated.append(idleness.updated)
     snapshots = Snapshots(instances)
     schedule_store = ScheduleStore(database)
     runs = Runs(instances, schedule_store, lambda instance, since: 0.0)
@@ -125,6 +129,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         instances=instances,
         networks=Networks(instances),
         health=health,
+        idleness=idleness,
         images=images,
         files=Files(instances),
         commits=Commits(instances),

@@ -87,6 +87,8 @@ RUN = (
     Flag(("--log-driver",), "text", "file or none.", "DRIVER"),
     Flag(("--log-opt",), "list", "max-size=10m, max-file=3.", "KEY=VALUE"),
     Flag(("--ttl",), "text", "Delete it at this age, such as 2h.", "TIME"),
+    Flag(("--idle",), "text", "Stop it after so long without use, such as 30m.", "TIME"),
+    Flag(("--idle-action",), "text", "With --idle: stop, hibernate or terminate.", "ACTION"),
     Flag(("--wait",), "switch", "With -d: return when it is healthy."),
     Flag(("--pull",), "text", "missing (as without it), always or never.", "WHEN"),
     Flag(("--cidfile",), "text", "Write the id to this file.", "FILE"),

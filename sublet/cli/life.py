@@ -182,9 +182,12 @@ def rename(name: str, new: str) -> None:
 @click.option("--pids-limit", type=int, metavar="N", help="Number of processes and threads.")
 @click.option("--restart", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped.")
 @click.option("--ttl", metavar="TIME", help="Delete it at this age, such as 2h; 0: never.")
+@click.option("--idle", metavar="TIME", help="Stop it after so long without use; 0: never.")
+@click.option("--idle-action", metavar="ACTION", help="With it: stop, hibernate or terminate.")
 def update(names: tuple[str, ...], **change: Any) -> int:
-    """Change limits, restart policy or time to live. Running instances get their limits at once;
-    a running VM gets what it cannot have before it starts again then, and you are told."""
+    """Change limits, restart policy, time to live, or what is done when it is idle. Running
+    instances get their limits at once; a running VM gets what it cannot have before it starts
+    again then, and you are told."""
     client = Client()
     return each_named(names, lambda name: warn(client.update(name, **change)))
 

@@ -32,6 +32,8 @@ _PLAIN = {
     "cap_drop": "cap_drop",
     "group_add": "group_add",
     "ttl": "ttl",
+    "idle": "idle",
+    "idle_action": "idle_action",
 }
 """Flags that `instance_spec` takes as they are, and its name for each."""
 

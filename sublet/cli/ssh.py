@@ -42,7 +42,7 @@ def ssh(user: str, port: int, name: str, rest: tuple[str, ...]) -> int:
     address = _address(instance)
     with Progress() as progress:
         _await_sshd(client, instance, (address, port), progress)
-    with _patient(), let_in(client, instance, user) as key:
+    with _patient(), _attended(client, instance["id"]), let_in(client, instance, user) as key:
         return _run(argv(key, user, address, port, rest[rest[:1] == ("--",) :]))
 
 
@@ -108,6 +108,17 @@ def _answers(place: tuple[str, int]) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(place, _ANSWER):
         return True
     return False
+
+
+@contextlib.contextmanager
+def _attended(client: Client, name: str) -> Iterator[None]:
+    """The instance is not idle meanwhile, however long nobody types."""
+    attendance = client.attend(name)
+    next(attendance)
+    try:
+        yield
+    finally:
+        del attendance  # which closes its connection
 
 
 @contextlib.contextmanager

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 from sublet.domain.capacity import Amount, admit
 from sublet.domain.errors import InvalidArgument, WrongState
+from sublet.domain.idle import Idle
 from sublet.domain.instance import Instance
 from sublet.domain.machine import vcpus
+from sublet.domain.notice import Action
 from sublet.domain.restart import RestartPolicy
 from sublet.domain.size import Size, check_growth
 from sublet.domain.spec import InstanceSpec, check_again
@@ -17,7 +19,8 @@ from sublet.domain.units import format_bytes
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New values; None leaves the old one. `ttl` in seconds from creation, 0: none any more."""
+    """New values; None leaves the old one. `ttl` in seconds from creation, 0: none any more;
+    `idle_after` in seconds, 0: no rule any more."""
 
     cpus: float | None = None
     memory: int | None = None
@@ -25,6 +28,8 @@ class Change:
     pids_limit: int | None = None
     restart: RestartPolicy | None = None
     ttl: float | None = None
+    idle_after: float | None = None
+    idle_action: Action | None = None
 
 
 def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
@@ -32,10 +37,12 @@ def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
     fields = ("cpus", "memory", "disk", "pids_limit", "restart", "ttl")
     given = {name: getattr(change, name) for name in fields}
     given = {name: value for name, value in given.items() if value is not None}
+    if change.idle_after is not None or change.idle_action is not None:
+        given["idle"] = _idle(spec.idle, change)
     if not given:
         raise InvalidArgument(
             "There is nothing to update.",
-            hint="Give --cpus, --memory, --disk, --pids-limit, --restart or --ttl.",
+            hint="Give --cpus, --memory, --disk, --pids-limit, --restart, --ttl or --idle.",
         )
     for name in ("cpus", "memory", "disk"):
         if given.get(name) == 0:
@@ -45,6 +52,17 @@ def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
         check_growth(spec.disk, made.disk)
     check_again(made)
     return made
+
+
+def _idle(before: Idle | None, change: Change) -> Idle | None:
+    """The rule for idleness after the change. Raises InvalidArgument."""
+    after = change.idle_after if change.idle_after is not None else before and before.after
+    if after is None:
+        raise InvalidArgument(
+            "There is no rule for idleness whose action could change.", hint="Give --idle 30m too."
+        )
+    action = change.idle_action or (before.action if before else Action.STOP)
+    return Idle(after, action) if after else None
 
 
 def admit_change(old: InstanceSpec, new: InstanceSpec, free: Amount, used: int) -> None:

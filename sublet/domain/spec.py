@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
+from sublet.domain.idle import Idle, check_idle
 from sublet.domain.machine import check_machine
 from sublet.domain.mounts import Mount, check_mounts
 from sublet.domain.names import validate_hostname, validate_new_name
@@ -57,7 +58,8 @@ class InstanceSpec:
     OCI `linux.seccomp` profile, `unconfined`, or empty for Sublet's own. `shm_size` in bytes,
     0: 64 MiB. `cold`: a VM boots, where it could go on from a template. `ttl` in seconds from
     creation, 0: none. `user_data` and `ssh_keys` go into the
-    seed of cloud-init; the former is in no row. `hosts` are `name:address` for /etc/hosts.
+    seed of cloud-init; the former is in no row. `hosts` are `name:address` for /etc/hosts. `idle`:
+    what is done when nobody uses it.
     """
 
     image: str
@@ -104,6 +106,7 @@ class InstanceSpec:
     user_data: str = ""
     ssh_keys: tuple[str, ...] = ()
     cold: bool = False
+    idle: Idle | None = None
 
     @property
     def vm(self) -> bool:
@@ -173,6 +176,8 @@ def check_spec(spec: InstanceSpec) -> None:
         sysctls=any(name.startswith("net.") for name in spec.sysctls),
     )
     check_restart(spec.restart, remove=spec.remove)
+    if spec.idle:
+        check_idle(spec.idle, vm=spec.vm, network=spec.network)
     check_log(spec.log)
     if not 0 <= spec.ttl < math.inf:
         raise InvalidArgument(f"{spec.ttl} is not a time to live in seconds.")

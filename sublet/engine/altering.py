@@ -118,6 +118,8 @@ async def update(
             if live:
                 with trace.step("limits"):
                     _limit(lifecycle, current, altered)
+        for told in lifecycle.updated:
+            told(altered)
         lifecycle.tell("updated", altered, size=str(spec.size))
 
 

@@ -57,6 +57,8 @@ class Lifecycle:
         self.machines = MachineStarts(parts, self.connections, self.volumes)
         self.visits = Visits(parts.tasks)
         self.observers: list[Observer] = []
+        self.updated: list[Callable[[Instance], None]] = []
+        """Who is told when what was asked of an instance has changed."""
         self.exits = Exits()
         self.restarting: set[str] = set()
         """Instances that are stopped only to be started again: `--rm` does not delete them."""

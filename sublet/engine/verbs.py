@@ -9,6 +9,7 @@ from sublet.engine.commits import Commits
 from sublet.engine.events import Events
 from sublet.engine.files import Files
 from sublet.engine.health import HealthChecks
+from sublet.engine.idleness import Idleness
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.networks import Networks
@@ -26,6 +27,7 @@ class Verbs:
     config: Config
     instances: Instances
     health: HealthChecks
+    idleness: Idleness
     images: Images
     volumes: Volumes
     snapshots: Snapshots

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import check_memory, parse_cpus, parse_duration, parse_memory
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
@@ -60,6 +61,8 @@ def instance_spec(
     ttl: float | str | None = None,
     user_data: str = "",
     ssh_keys: Sequence[str] = (),
+    idle: float | str | None = None,
+    idle_action: str = "",
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
@@ -67,7 +70,8 @@ def instance_spec(
     texts, `ports` as `-p` (8080:80), `volumes` as `-v` (/host:/inside:ro), `mounts` as `--mount`,
     `memory`, `disk` and `shm_size` in bytes or as 256m, `ttl` in seconds or as 30m, `restart`,
     `ulimits` and `devices` as their flags, `user_data` a text, `ssh_keys` public keys,
-    `health` and `log` with the keys of Healthcheck and LogConfig. Raises InvalidArgument.
+    `health` and `log` with the keys of Healthcheck and LogConfig; `idle` as `ttl`: after so
+    long without use, `idle_action` (stop, hibernate or terminate) is taken. Raises InvalidArgument.
     """
     given: dict[str, Any] = {
         "command": list(command or ()),
@@ -117,6 +121,8 @@ def instance_spec(
             spec[key] = parse_memory(str(amount))
     if ttl is not None:
         spec["ttl"] = parse_duration(str(ttl))
+    if idle is not None or idle_action:
+        spec["idle"] = idle_rule(idle, idle_action)
     if ports or volumes or mounts or tmpfs or restart or ulimits or devices:
         from sublet.sdk._parsed import parsed
 
@@ -130,6 +136,13 @@ def instance_spec(
             devices=devices,
         )
     return spec
+
+
+def idle_rule(idle: float | str | None, action: str) -> dict[str, Any]:
+    """A rule for idleness, as the API takes it. Raises InvalidArgument."""
+    if idle is None:
+        raise InvalidArgument("There is an --idle-action, but no --idle.", hint="Add --idle 30m.")
+    return {"after": parse_duration(str(idle)), "action": action or "stop"}
 
 
 def exec_spec(

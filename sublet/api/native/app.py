@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 import sublet
 from sublet.api.native import (
     files,
+    idling,
     images,
     instances,
     networks,
@@ -41,6 +42,7 @@ def build(verbs: Verbs) -> Any:
     for module in (
         snapshots,
         instances,
+        idling,
         files,
         images,
         registries,

@@ -11,6 +11,7 @@ from sublet.domain.seccomp import UNCONFINED
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.units import rfc3339
 from sublet.engine.health import HealthChecks
+from sublet.engine.idleness import Report
 from sublet.engine.instances import Instances
 
 _OPTIONS = (
@@ -52,6 +53,22 @@ def networks(row: Instance, instances: Instances) -> dict[str, Any]:
         "network": row.spec.network or "default",
         "networks": on,
     }
+
+
+def idleness(row: Instance, report: Report | None) -> dict[str, Any]:
+    """Its rule for idleness, and how it stands: why it counts as used, or since when it does not
+    and when the rule acts."""
+    rule = row.spec.idle
+    if rule is None:
+        return {"idle": None, "busy_because": None}
+    found: dict[str, Any] = {"after": rule.after, "action": rule.action.value}
+    found |= {"since": None, "acts": None, "kept_until": None}
+    if report is not None:
+        found["since"] = None if report.because else rfc3339(report.since)
+        found["acts"] = rfc3339(report.acts) if report.acts else None
+        found["kept_until"] = rfc3339(report.kept) if report.kept else None
+    because = list(report.because) if report else []
+    return {"idle": found, "busy_because": because or None}
 
 
 def upkeep(row: Instance, health: HealthChecks) -> dict[str, Any]:

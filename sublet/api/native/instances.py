@@ -91,7 +91,11 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.get("/{name}")
     async def inspect_instance(name: str) -> dict[str, Any]:
         row = instances.get(name)
-        return {**render.inspection(row, instances), **details.upkeep(row, verbs.health)}
+        return {
+            **render.inspection(row, instances),
+            **details.upkeep(row, verbs.health),
+            **details.idleness(row, verbs.idleness.report(row)),
+        }
 
     @routes.get("/{name}/footprint")
     async def measure_instance(name: str) -> dict[str, Any]:

@@ -105,7 +105,8 @@ async def _attached(socket: WebSocket, verbs: Verbs, instance: Instance, streams
         async def signal(number: int) -> None:
             await verbs.instances.kill(instance.id, number)
 
-        await relay(socket, streams, signal)
+        with verbs.idleness.session(instance.id, "attach"):
+            await relay(socket, streams, signal)
         return await ended
     finally:
         ended.cancel()
@@ -124,7 +125,8 @@ async def _execute(socket: WebSocket, verbs: Verbs, name: str) -> int:
             async def signal(number: int) -> None:
                 execution.signal(number)
 
-            with trace.step("process"):
+            instance = verbs.instances.get(name)
+            with trace.step("process"), verbs.idleness.session(instance.id, "exec"):
                 await relay(socket, execution.streams, signal)
                 return await execution.wait()
         finally:

@@ -61,20 +61,21 @@ async def unless_gone(receive: Callable[[], Awaitable[Any]], work: Coroutine[Any
 
     `receive` is ASGI's: all that a client says meanwhile means that it has gone.
     """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    task, left = asyncio.ensure_future(work), asyncio.ensure_future(gone(receive))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             task.cancel()
         return await task
     except asyncio.CancelledError:
         raise Cancelled("The start was cancelled; what it had made is gone.") from None
     finally:
-        gone.cancel()
-        await asyncio.gather(gone, return_exceptions=True)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
 
 
-async def _gone(receive: Callable[[], Awaitable[Any]]) -> None:
+async def gone(receive: Callable[[], Awaitable[Any]]) -> None:
+    """Return when the client is gone."""
     while (await receive())["type"] == "http.request":  # the end of its body
         pass
 
@@ -83,4 +84,4 @@ def _line(data: dict[str, Any]) -> bytes:
     return json.dumps(data).encode() + b"\n"
 
 
-__all__ = ["Report", "respond", "unless_gone"]
+__all__ = ["Report", "gone", "respond", "unless_gone"]

@@ -152,6 +152,12 @@ MIGRATIONS: tuple[str, ...] = (
         reason TEXT NOT NULL
     );
     """,
+    """
+    CREATE TABLE keepalives (
+        instance TEXT PRIMARY KEY REFERENCES instances(id) ON DELETE CASCADE,
+        until REAL NOT NULL             -- seconds since the epoch
+    );
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

@@ -132,6 +132,17 @@ class AsyncInstanceVerbs(AsyncCalls):
         """Let a hibernated VM go on where it was."""
         await self.call("POST", f"/v1/instances/{quote(name)}/wake")
 
+    async def keepalive(self, name: str, seconds: float = 0.0) -> None:
+        """Let an instance with a rule for idleness count as used now, and for `seconds` more."""
+        await self.call("POST", f"/v1/instances/{quote(name)}/keepalive", seconds=seconds)
+
+    async def attend(self, name: str) -> AsyncIterator[dict[str, Any]]:
+        """Let an instance count as one with an SSH session for as long as this is not closed; it
+        does from the first item on, the only one."""
+        target = f"/v1/instances/{quote(name)}/attendance"
+        async for line in wire.lines("GET", target, path=self._path):
+            yield line
+
     async def rename(self, name: str, new: str) -> None:
         """Give an instance another name."""
         await self.call("POST", f"/v1/instances/{quote(name)}/rename", new=new)
@@ -146,9 +157,12 @@ class AsyncInstanceVerbs(AsyncCalls):
         pids_limit: int | None = None,
         restart: str | None = None,
         ttl: float | str | None = None,
+        idle: float | str | None = None,
+        idle_action: str | None = None,
     ) -> dict[str, Any]:
-        """Change an instance's limits (those of a running one at once), restart policy or time
-        to live, written as for `run`; its `ps` entry, with `warnings` of what must wait."""
+        """Change an instance's limits (those of a running one at once), restart policy, time to
+        live or rule for idleness, written as for `run`, 0 for none any more; its `ps` entry, with
+        `warnings` of what must wait."""
         change: dict[str, Any] = {}
         if cpus is not None:
             change["cpus"] = parse_cpus(str(cpus))
@@ -160,6 +174,10 @@ class AsyncInstanceVerbs(AsyncCalls):
             change["pids_limit"] = pids_limit
         if ttl is not None:
             change["ttl"] = parse_duration(str(ttl))
+        if idle is not None:
+            change["idle_after"] = parse_duration(str(idle))
+        if idle_action is not None:
+            change["idle_action"] = idle_action
         if restart is not None:
             from sublet.domain.restart import parse_restart
 

@@ -131,6 +131,17 @@ class InstanceVerbs(Calls):
         """Let a hibernated VM go on where it was."""
         self.call("POST", f"/v1/instances/{quote(name)}/wake")
 
+    def keepalive(self, name: str, seconds: float = 0.0) -> None:
+        """Let an instance with a rule for idleness count as used now, and for `seconds` more."""
+        self.call("POST", f"/v1/instances/{quote(name)}/keepalive", seconds=seconds)
+
+    def attend(self, name: str) -> Iterator[dict[str, Any]]:
+        """Let an instance count as one with an SSH session for as long as this is not closed; it
+        does from the first item on, the only one."""
+        target = f"/v1/instances/{quote(name)}/attendance"
+        for line in wire.lines("GET", target, path=self._path):
+            yield line
+
     def rename(self, name: str, new: str) -> None:
         """Give an instance another name."""
         self.call("POST", f"/v1/instances/{quote(name)}/rename", new=new)
@@ -145,9 +156,12 @@ class InstanceVerbs(Calls):
         pids_limit: int | None = None,
         restart: str | None = None,
         ttl: float | str | None = None,
+        idle: float | str | None = None,
+        idle_action: str | None = None,
     ) -> dict[str, Any]:
-        """Change an instance's limits (those of a running one at once), restart policy or time
-        to live, written as for `run`; its `ps` entry, with `warnings` of what must wait."""
+        """Change an instance's limits (those of a running one at once), restart policy, time to
+        live or rule for idleness, written as for `run`, 0 for none any more; its `ps` entry, with
+        `warnings` of what must wait."""
         change: dict[str, Any] = {}
         if cpus is not None:
             change["cpus"] = parse_cpus(str(cpus))
@@ -159,6 +173,10 @@ class InstanceVerbs(Calls):
             change["pids_limit"] = pids_limit
         if ttl is not None:
             change["ttl"] = parse_duration(str(ttl))
+        if idle is not None:
+            change["idle_after"] = parse_duration(str(idle))
+        if idle_action is not None:
+            change["idle_action"] = idle_action
         if restart is not None:
             from sublet.domain.restart import parse_restart
 
