@@ -198,7 +198,7 @@ async def serve(config: Config) -> None:
     parts.tasks.start("schedules", verbs.schedules.watch())
     parts.tasks.start("network guard", verbs.reconciler.guard())
     parts.tasks.start("pool guard", parts.containers.pool.guard())
-    parts.tasks.start("template guard", parts.machines.templates.guard())
+    parts.tasks.start("machine guard", parts.machines.guard())
     server = Server(
         uvicorn.Config(
             native.build(verbs),

@@ -26,6 +26,12 @@ def closing(fd: int) -> Iterator[int]:
         os.close(fd)
 
 
+def sync(path: Path) -> None:
+    """Put the file's data, or the directory's entries, on the disk (fsync(2))."""
+    with opened(path) as fd:
+        os.fsync(fd)
+
+
 def connected(directory: Path, name: str, kind: socket.SocketKind) -> socket.socket:
     """A connection to the socket `name` in the directory, which does not block.
 

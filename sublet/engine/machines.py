@@ -21,12 +21,11 @@ from sublet.domain.spec import LogConfig
 from sublet.drivers import diskimage, processes, trace
 from sublet.drivers.container.supervisor import Started
 from sublet.drivers.network import Endpoint
-from sublet.drivers.vm import kernels
 from sublet.drivers.vm.disks import grow
 from sublet.drivers.vm.kernels import Kernel
 from sublet.drivers.vm.memory import MemoryImage
 from sublet.drivers.vm.plan import Disk, MachinePlan
-from sublet.drivers.vm.shape import Shape, kernel_of
+from sublet.drivers.vm.shape import Shape
 from sublet.engine import guests
 from sublet.engine.connections import Connections
 from sublet.engine.parts import Parts
@@ -71,7 +70,7 @@ class MachineStarts:
                 with trace.step("disks"):
                     volumes = await self._volumes.disks(instance)
                     disk = await self._disk(instance, image)
-            kernel = _kernel(memory)
+            kernel = await parts.machines.kernels.of(memory)
             plan = await self._plan(instance, image, endpoint, volumes, disk, kernel, taps)
             if memory:
                 memory.check(plan.shape.text)
@@ -97,7 +96,8 @@ class MachineStarts:
             taps = await self._taps(endpoint, stack)
             attached = await self._plugged(instance, needed=volumes)
             disk = await self._disk(instance, image)
-            plan = await self._plan(instance, image, endpoint, attached, disk, _kernel(None), taps)
+            kernel = await self._parts.machines.kernels.of(None)
+            plan = await self._plan(instance, image, endpoint, attached, disk, kernel, taps)
             idle = guests.idle(plan.guest, volumes=volumes)
             plan = replace(plan, guest=idle, log=LogConfig("none"))
             started = await self._parts.machines.start(plan, attach=False)
@@ -199,12 +199,3 @@ class MachineStarts:
 def _capacity(disk: Path, image: Image) -> int:
     """The bytes that the guest sees of its disk; an overlay's file is as large as what it wrote."""
     return diskimage.virtual_size(disk) if image.config.disk else disk.stat().st_size
-
-
-def _kernel(memory: MemoryImage | None) -> Kernel:
-    """The newest kernel, or the one that the memory was saved with, while that is there."""
-    newest = kernels.newest()
-    if memory is None:
-        return newest
-    wanted = kernel_of(memory.shape)
-    return next((kernel for kernel in kernels.found() if kernel.identity == wanted), newest)

@@ -15,6 +15,7 @@ from sublet.domain.disks import LABEL_DISK, Disk
 from sublet.domain.image import Image, ImageConfig, Step
 from sublet.domain.units import format_bytes, rfc3339
 from sublet.drivers import diskimage, squashfs
+from sublet.drivers.descriptors import sync
 from sublet.drivers.registry import buildah, debian, skopeo
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
@@ -92,7 +93,7 @@ class Packing:
         """Copy the file, verify the copy, and pack it again if it is foreign."""
         await asyncio.to_thread(files.copy_to, source, file)
         (info, digest), _ = await asyncio.gather(  # both take as long
-            asyncio.to_thread(_verify, file), asyncio.to_thread(files.sync, file)
+            asyncio.to_thread(_verify, file), asyncio.to_thread(sync, file)
         )
         origin = f"sif {digest}"
         for image in (self._store.get(digest), self._store.packed_from(origin)):

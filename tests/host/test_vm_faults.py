@@ -187,16 +187,51 @@ def elsewhere(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_another_kernel(own: Sublet, elsewhere: Path) -> None:
-    """No template of the old one is used, and what it had in memory does not go on."""
+    """No template of the old one is used, but what it had in memory goes on, whatever has been
+    installed or removed meanwhile; the old one is gone when nothing needs it any more."""
     start(own)
     own.ok("exec", "box", "sh", "-c", "echo kept > /mark; sync")
+    taken = own.ok("snapshot", "--memory", "box")
+    before = count(own, "box")
     own.ok("hibernate", "box")
     own.ok("daemon", "--stop")
+    (kept,) = (own.root / "kernels").iterdir()
+    (kept.parent / "6.1-0.partial").mkdir()  # a daemon was killed while it copied
+    shutil.copytree(kept, kept.parent / "6.1-0123456789abcdef")
     for image in elsewhere.glob("libexec/kernels/*/initramfs"):
         with image.open("ab") as opened:
             opened.write(bytes(4096))
     there = replace(own, before=(str(elsewhere / "bin/python"),))
     assert there.ok("run", "--rm", *SMALL, IMAGE, "echo", "fine") == "fine"
+    eventually(lambda: len(list(kept.parent.iterdir())) == 2, "what nothing names is gone")
+    installed = elsewhere / "libexec/kernels"
+    installed.rename(installed.with_name("away"))
+    there.ok("wake", "box")
+    assert before <= count(there, "box") < before + 600
+    there.ok("fork", taken, "--name", "twin")
+    assert before <= count(there, "twin") < before + 600
+    there.ok("rollback", "box", taken)
+    assert before <= count(there, "box") < before + 600
+    assert there("run", "--rm", *SMALL, IMAGE, "true").code == 125
+    installed.with_name("away").rename(installed)
+    there.ok("rm", "-f", "box", "twin")
+    there.ok("daemon", "--stop")
+    assert there.ok("run", "--rm", *SMALL, IMAGE, "echo", "fine") == "fine"
+    eventually(lambda: not kept.exists(), "the old kernel is gone")
+    assert there("audit").code == 0
+    there.ok("daemon", "--stop")
+
+
+def test_a_kernel_that_is_gone(own: Sublet, elsewhere: Path) -> None:
+    """What was in memory does not go on; its disk does."""
+    start(own)
+    own.ok("exec", "box", "sh", "-c", "echo kept > /mark; sync")
+    own.ok("hibernate", "box")
+    own.ok("daemon", "--stop")
+    for image in [*own.root.glob("kernels/*/initramfs"), *elsewhere.glob("libexec/*/*/initramfs")]:
+        with image.open("ab") as opened:
+            opened.write(bytes(4096))
+    there = replace(own, before=(str(elsewhere / "bin/python"),))
     outcome = there("wake", "box")
     assert (outcome.code, "sublet stop box" in outcome.err) == (1, True)
     assert state(there, "box") == "hibernated"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -173,8 +174,18 @@ class Lab:
         assert self.containers.leftovers(set(), set()) == []
         assert await self.network.leftovers(set()) == []
         self.machines.close()
+        assert memory_of_templates() == [], "the memory of a template that nobody has any more"
         await self.network.down()
         self.containers.close()
+
+
+def memory_of_templates() -> list[str]:
+    """The sealed memory that this process has of templates."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # of the listing itself
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return [name for name in found if "sublet-template" in name]
 
 
 async def collected(streams: Streams) -> bytes:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
+import json
 import os
 import shutil
+import stat
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sublet.domain.config import Config
 from sublet.domain.errors import (
     CorruptDisk,
     DiskFull,
@@ -26,6 +30,8 @@ from sublet.domain.units import GIB, MIB
 from sublet.drivers import run
 from sublet.drivers.pool import Pool
 from sublet.drivers.vm import disks, kernels, shelf, superblock, templates
+from sublet.drivers.vm.kept import KeptKernels
+from sublet.drivers.vm.kernels import Kernel
 from sublet.drivers.vm.memory import PARTIAL, MemoryImage
 from sublet.drivers.vm.saving import Saving, copy
 from sublet.drivers.vm.shape import Platform, Shape, differences
@@ -86,6 +92,72 @@ class TestKernels:
         assert before.startswith("6.1-")
         kernel.initramfs.write_text("another agent")
         assert kernel.identity != before
+
+
+class TestKeptKernels:
+    @pytest.fixture
+    def made(self, tmp_path: Path) -> KeptKernels:
+        return KeptKernels(Config(root=tmp_path, run=tmp_path / "run"), Pool(tmp_path, tmp_path))
+
+    @pytest.fixture
+    def kernel(self, tmp_path: Path) -> Kernel:
+        (tmp_path / "installed").mkdir()
+        TestKernels().make(tmp_path / "installed", "6.1")
+        return kernels.newest(tmp_path / "installed")
+
+    async def test_it_stays_as_it_was(self, made: KeptKernels, kernel: Kernel) -> None:
+        kept, identity = await made.keep(kernel), kernel.identity
+        assert kept.directory == made.directory / identity
+        assert stat.S_IMODE(kept.initramfs.stat().st_mode) == 0o444
+        kernel.initramfs.write_text("another agent")
+        assert await made.find(identity) == kept == Kernel("6.1", made.directory / identity)
+        shutil.rmtree(kernel.directory)
+        assert (await made.find(identity) or kernel).initramfs.read_text() == "initramfs of 6.1"
+        for nonsense in ("", "..", "6.1-0123456789abcdef", "../installed/6.1", f"{identity}/"):
+            assert await made.find(nonsense) is None
+
+    async def test_one_that_was_damaged_is_made_anew(
+        self, made: KeptKernels, kernel: Kernel
+    ) -> None:
+        kept = await made.keep(kernel)
+        kept.vmlinuz.chmod(0o600)
+        kept.vmlinuz.write_text("shorter")
+        assert await made.find(kernel.identity) is None
+        assert (await made.keep(kernel)).vmlinuz.read_text() == "vmlinuz of 6.1"
+        assert made.half_made() == []
+
+    async def test_what_cannot_be_kept_is_booted_all_the_same(
+        self, made: KeptKernels, kernel: Kernel
+    ) -> None:
+        made.directory.write_text("no directory")
+        assert await made.keep(kernel) == kernel
+
+    async def test_what_nothing_names_goes(
+        self, made: KeptKernels, kernel: Kernel, tmp_path: Path
+    ) -> None:
+        named = {}
+        for number, place in enumerate(
+            ("run/instances/a", "templates/k", "snapshots/s/memory-image")
+        ):
+            kernel.initramfs.write_text(f"agent {number}")
+            await made.keep(kernel)
+            text = dataclasses.replace(
+                SHAPE, platform=dataclasses.replace(PLATFORM, kernel=kernel.identity)
+            ).text
+            (tmp_path / place).mkdir(parents=True)
+            described = {"shape": text, "memory": 1, "devices": 1, "digest": ""}
+            whole = text if number == 0 else json.dumps(described)
+            (tmp_path / place / "shape").write_text(whole)
+            named[kernel.identity] = tmp_path / place
+        (made.directory / "6.1-0.partial").mkdir()
+        assert [file.name for file in made.half_made()] == ["6.1-0.partial"]
+        for identity, place in named.items():
+            await made.collect()
+            assert identity in os.listdir(made.directory)
+            shutil.rmtree(place)
+            await made.collect()
+            assert identity not in os.listdir(made.directory)
+        assert os.listdir(made.directory) == []
 
 
 @pytest.fixture
@@ -297,11 +369,23 @@ class TestMemory:
             source.close()
 
 
+def sealed() -> list[str]:
+    """The memory of templates that this process has."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # of the listing itself
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return [name for name in found if "sublet-template" in name]
+
+
 class TestTemplates:
     @pytest.fixture
-    def made(self, pool: Pool) -> Templates:
+    def made(self, pool: Pool) -> Iterator[Templates]:
         self.tasks: list[asyncio.Task[None]] = []
-        return Templates(pool, GIB, self.background)
+        made = Templates(pool, GIB, self.background)
+        yield made
+        made.close()
+        assert sealed() == []
 
     def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self.tasks.append(asyncio.create_task(work, name=name))
@@ -427,6 +511,20 @@ class TestTemplates:
         monkeypatch.setattr(templates, "IDLE", -1.0)
         made.unload()
         assert made._entry(SHAPE.key).loaded == 0
+
+    async def test_a_start_that_is_called_off_keeps_no_memory(self, made: Templates) -> None:
+        await self.make(made)
+        made.close()
+
+        async def start() -> None:
+            async with made.turn(SHAPE):
+                await asyncio.sleep(60)
+
+        starting = asyncio.create_task(start())
+        await asyncio.sleep(0)  # a thread loads it now
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        assert sealed() == []
 
     async def test_none_are_wanted(self, made: Templates) -> None:
         made.limit = 0

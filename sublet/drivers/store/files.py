@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from sublet.domain.errors import CorruptImage, DiskFull, InvalidArgument
 from sublet.domain.image import ImageConfig
-from sublet.drivers.descriptors import DIRECTORY, opened
+from sublet.drivers.descriptors import DIRECTORY, opened, sync
 from sublet.image import sif
 
 CHUNK = 1 << 30
@@ -189,9 +189,3 @@ def publish(source: Path, output: Path) -> None:
 def _unnamed(output: Path) -> BinaryIO:
     flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
     return os.fdopen(os.open(output.parent, flags, 0o600), "r+b")
-
-
-def sync(path: Path) -> None:
-    """Put the file's data, or the directory's entries, on the disk (fsync(2))."""
-    with opened(path) as descriptor:
-        os.fsync(descriptor)

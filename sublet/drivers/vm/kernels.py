@@ -20,6 +20,9 @@ from sublet.drivers import files
 DIRECTORY = Path(sys.executable).parent.parent / "libexec" / "kernels"
 """Where scripts/setup puts them."""
 
+PARTS = ("vmlinuz", "initramfs", "modules.squashfs")
+"""The files of each."""
+
 _PART = re.compile(r"\d+|[^\d]+")
 
 
@@ -48,13 +51,13 @@ class Kernel:
     @property
     def complete(self) -> bool:
         """Whether all three files are there."""
-        return all(file.is_file() for file in (self.vmlinuz, self.initramfs, self.modules))
+        return all((self.directory / name).is_file() for name in PARTS)
 
     @property
     def identity(self) -> str:
         """The version, and a digest of all that a booted guest has from here: a memory image
         goes with no other."""
-        parts = (self.vmlinuz, self.initramfs, self.modules)
+        parts = [self.directory / name for name in PARTS]
         stamps = tuple((str(file), *_stamp(file)) for file in parts)
         return f"{self.version}-{_digest(stamps)[:16]}"
 
@@ -84,7 +87,7 @@ def _stamp(file: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def _digest(stamps: tuple[tuple[str, int, int, int], ...]) -> str:
     """Of the files' contents; read again only where a file is another one than before."""
     whole = hashlib.sha256()

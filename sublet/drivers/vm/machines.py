@@ -7,6 +7,7 @@ and `shape`, which its memory would have to fit; `ROOT/instances/<id>` its log;
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -17,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sublet.domain.config import Config
-from sublet.domain.errors import StartFailed, WrongState
+from sublet.domain.errors import StartFailed, ToolMissing, WrongState
 from sublet.domain.leftover import Leftover
 from sublet.domain.size import Size
 from sublet.drivers import files, processes, trace
@@ -30,6 +31,7 @@ from sublet.drivers.pool import Pool
 from sublet.drivers.vm import channel, mapping, shelf
 from sublet.drivers.vm.acceleration import Acceleration, Probe, this_host
 from sublet.drivers.vm.disks import Disks
+from sublet.drivers.vm.kept import KeptKernels
 from sublet.drivers.vm.kernels import Kernel, newest
 from sublet.drivers.vm.memory import MemoryImage
 from sublet.drivers.vm.messages import Command, Identity
@@ -45,6 +47,8 @@ from sublet.drivers.vm.templates import Background, Templates
 CONSOLE = 64 * 1024
 """Bytes of a console that are shown."""
 
+GUARD_INTERVAL = 60.0
+
 _PIDS = 1024
 """Threads of a QEMU: one for each virtual CPU, up to 64 for each disk."""
 
@@ -58,6 +62,7 @@ class Machines:
         self.config, self.cgroups, self.pool = config, cgroups, pool
         self.disks = Disks(pool)
         self.templates = Templates(pool, config.template_limit, background)
+        self.kernels = KeptKernels(config, pool)
         self._background, self._collected = background, False
         self.probe = Probe(config.root, config.acceleration)
 
@@ -75,9 +80,22 @@ class Machines:
         platform = Platform(host.qemu, kind, kernel.identity)
         if not self._collected:  # this is the first that needs to know, for QEMU may be missing
             self._collected = True
-            newer = replace(platform, kernel=newest().identity)
-            self._background("stale templates", self.templates.collect(newer))
+            self._background("stale templates", self._collect(platform))
         return platform
+
+    async def _collect(self, platform: Platform) -> None:
+        """Remove templates and kernels that no machine will need."""
+        with contextlib.suppress(ToolMissing):
+            platform = replace(platform, kernel=newest().identity)
+        await self.templates.collect(platform)
+        await self.kernels.collect()
+
+    async def guard(self) -> None:
+        """Give back for ever what is idle."""
+        while True:
+            await asyncio.sleep(GUARD_INTERVAL)
+            self.templates.unload()
+            await self.kernels.collect()
 
     def place(self, instance_id: str) -> Place:
         """Where the things of one instance are."""
@@ -224,7 +242,8 @@ class Machines:
         """Memory images, templates and disks that were never finished, and memory of instances
         that do not hibernate; `busy`: those that do, that run, or that something is done to. The
         rest is where containers have theirs."""
-        return shelf.leftovers(self.pool, self.templates.making(), busy)
+        kernels = [Leftover("half-made kernel", str(file)) for file in self.kernels.half_made()]
+        return kernels + shelf.leftovers(self.pool, self.templates.making(), busy)
 
     async def clean(self, busy: set[str]) -> None:
         """Remove what `leftovers` finds."""

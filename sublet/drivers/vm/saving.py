@@ -14,7 +14,7 @@ from pathlib import Path
 from sublet.domain.errors import DiskFull, MemoryUnusable, ProcessFailed
 from sublet.domain.units import MIB
 from sublet.drivers import files, linux, reflink, run
-from sublet.drivers.descriptors import DIRECTORY, closing, opened
+from sublet.drivers.descriptors import sync
 from sublet.drivers.vm.memory import MAGIC, PARTIAL, MemoryImage, digest
 
 MACHINE = run.HELPER.with_name("sublet-machine")
@@ -95,14 +95,13 @@ class Saving:
         described = {"shape": self._shape, **sizes, "digest": digest(self._place / "devices")}
         (self._place / "shape").write_text(json.dumps(described))
         for name in (*sizes, "shape"):
-            with opened(self._place / name) as fd:
-                os.fsync(fd)
-        _sync(self._place)
+            sync(self._place / name)
+        sync(self._place)
         if self.target.exists():
             linux.exchange(str(self._place), str(self.target))
         else:
             self._place.rename(self.target)
-        _sync(self.target.parent)
+        sync(self.target.parent)
 
     async def discard(self) -> None:
         """Remove what is not committed. Idempotent."""
@@ -127,11 +126,6 @@ async def copy(image: MemoryImage, target: Path) -> MemoryImage:
     finally:
         await asyncio.shield(files.remove(partial))
     return MemoryImage(target)
-
-
-def _sync(directory: Path) -> None:
-    with closing(os.open(directory, DIRECTORY | os.O_CLOEXEC)) as fd:
-        os.fsync(fd)
 
 
 @contextmanager

@@ -40,8 +40,6 @@ RETRY = 60.0
 LOADED, IDLE = 512 * MIB, 600.0
 """Bytes of templates that the daemon keeps in memory at most, and seconds since their last use."""
 
-GUARD_INTERVAL = 60.0
-
 Background = Callable[[str, Coroutine[Any, Any, None]], object]
 
 
@@ -165,7 +163,7 @@ class Templates:
             image.check(shape.text)
             async with entry.loading:
                 if entry.sealed < 0:
-                    entry.sealed = await asyncio.to_thread(image.seal)
+                    entry.sealed = await _sealed(image)
             entry.used = time.monotonic()
             os.utime(image.directory)
             return image.share(entry.sealed)
@@ -185,7 +183,7 @@ class Templates:
             entry.doomed = False
             async with entry.loading:
                 entry.unload()
-                entry.sealed = await asyncio.to_thread(image.seal)
+                entry.sealed = await _sealed(image)
             entry.used = time.monotonic()
         except (SubletError, OSError) as error:
             log.warning("no template could be made: %s", error)
@@ -221,7 +219,7 @@ class Templates:
         limit; unload what has not been used for long."""
         keep_out = {key for key, entry in self._entries.items() if entry.busy}
         for key in shelf.surplus(self.directory, platform, self.limit, keep_out):
-            await self._remove(key)
+            await self.remove(key)
         self.unload()
 
     def sizes(self) -> dict[str, int]:
@@ -236,7 +234,8 @@ class Templates:
 
     async def remove(self, key: str) -> None:
         """Remove one, unless it is in use. Machines that were started from it go on."""
-        if not self._entry(key).busy:
+        entry = self._entries.get(key)
+        if entry is None or not entry.busy:
             await self._remove(key)
 
     def unload(self) -> None:
@@ -247,12 +246,6 @@ class Templates:
             if (kept > LOADED or now - entry.used > IDLE) and not entry.loading.locked():
                 kept -= entry.loaded
                 entry.unload()
-
-    async def guard(self) -> None:
-        """Unload for ever what is idle."""
-        while True:
-            await asyncio.sleep(GUARD_INTERVAL)
-            self.unload()
 
     def making(self) -> set[str]:
         """The keys of those that are being made."""
@@ -271,3 +264,15 @@ class Templates:
         for entry in self._entries.values():
             entry.unload()
         self._entries.clear()
+
+
+async def _sealed(image: MemoryImage) -> int:
+    """The image's memfd, which is the caller's; nobody's thread is left with one, nor when this is
+    cancelled. Raises OSError."""
+    sealing = asyncio.ensure_future(asyncio.to_thread(image.seal))
+    try:
+        return await asyncio.shield(sealing)
+    except asyncio.CancelledError:
+        with suppress(OSError):  # of the thread: it takes milliseconds
+            os.close(await sealing)
+        raise
