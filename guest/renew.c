@@ -1,5 +1,8 @@
 /* A machine that was restored from memory: it wakes, or it is a copy that becomes another. */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,22 +11,38 @@
 enum { HOOKS_WITHIN = 5000 };
 
 /* For programs that keep random numbers, or names, of their own. */
-static const char hooks[] =
-    "for hook in /etc/sublet/resume.d/*; do [ ! -x \"$hook\" ] || \"$hook\"; done";
+#define HOOKS "for hook in /etc/sublet/resume.d/*; do [ ! -x \"$hook\" ] || \"$hook\"; done\n"
 
-/* Two machines with one key are one to their clients. The quickest kinds come first: RSA takes
- * seconds. sshd reads its keys again on SIGHUP (sshd(8)). */
-static const char keys[] =
-    "cd /etc/ssh && for type in ed25519 ecdsa rsa; do\n"
-    "  key=ssh_host_${type}_key; [ -f $key ] || continue\n"
-    "  rm -f $key.new $key.new.pub\n"
-    "  ssh-keygen -q -t $type -N '' -f $key.new && mv $key.new.pub $key.pub && mv $key.new $key\n"
-    "  for file in /run/sshd.pid /var/run/sshd.pid; do\n"
-    "    [ ! -s $file ] || { kill -HUP $(cat $file); break; }\n"
-    "  done\n"
-    "done\n";
+/* Two machines with one key are one to their clients. Until it has another one, sshd stands still
+ * (sshd_stop) and the old ones are out of its way; who renews the machine waits for the quickest
+ * kind, RSA takes seconds. sshd reads its keys again on SIGHUP, and ends where it has none that it
+ * may use (sshd(8)): -t tells. Keys that cannot be made stay. */
+#define KEYS \
+    "(\n" \
+    "tell() {\n" \
+    "  for file in /run/sshd.pid /var/run/sshd.pid; do\n" \
+    "    [ ! -s $file ] || { kill -$1 $(cat $file); break; }\n" \
+    "  done\n" \
+    "}\n" \
+    "make() {\n" \
+    "  key=ssh_host_${1}_key; rm -f $key.new $key.new.pub\n" \
+    "  if ssh-keygen -q -t $1 -N '' -f $key.new\n" \
+    "  then mv $key.new.pub $key.pub; mv $key.new $key; rm -f $key.old\n" \
+    "  else mv $key.old $key; fi\n" \
+    "  [ $1 != $last ] && ! $(command -v sshd) -t || { tell HUP; tell CONT; }\n" \
+    "}\n" \
+    "cd /etc/ssh || exit\n" \
+    "command -v ssh-keygen || { tell CONT; exit; }\n" \
+    "set --\n" \
+    "for type in ed25519 ecdsa rsa; do\n" \
+    "  key=ssh_host_${type}_key; [ ! -f $key ] || mv $key $key.old\n" \
+    "  [ ! -f $key.old ] || { set -- $@ $type; last=$type; }\n" \
+    "done\n" \
+    "[ $# != 0 ] || { tell CONT; exit; }\n" \
+    "make $1; shift; for type; do make $type; done &\n" \
+    ")\n"
 
-static pid_t running; /* the hooks */
+static pid_t running; /* the hooks, or what makes keys and then runs them */
 static long long since;
 
 static pid_t script(const char *text) {
@@ -39,19 +58,36 @@ static void done(void) {
         }
 }
 
+/* Before anybody can reach it at its new address. */
+static void sshd_stop(void) {
+    static const char *const files[] = {"/run/sshd.pid", "/var/run/sshd.pid", NULL};
+    for (const char *const *file = files; *file; file++) {
+        char text[16] = "";
+        int fd = open(*file, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        int pid = read(fd, text, sizeof text - 1) > 0 ? atoi(text) : 0;
+        if (pid > 1)
+            kill(pid, SIGSTOP);
+        close(fd);
+    }
+}
+
 static bool become(const struct text *request, struct problem *problem) {
     bool fork = text_is(request, "fork");
     struct stat there;
 
     entropy_add(text_get(request, "entropy"));
     clock_set(text_get(request, "time"));
+    if (fork)
+        sshd_stop();
     if (!identity_set(request, problem) || !files_place(request, problem) ||
         !network_set(request, problem))
         return false;
     if (fork && stat("/etc/ssh", &there) == 0)
-        script(keys);
-    if (stat("/etc/sublet/resume.d", &there) == 0)
-        running = script(hooks);
+        running = script(KEYS HOOKS);
+    else if (stat("/etc/sublet/resume.d", &there) == 0)
+        running = script(HOOKS);
     return true;
 }
 

@@ -12,6 +12,24 @@ from pathlib import Path
 import pytest
 from guestlab import Machine, machine, make_image
 
+KEYGEN = """#!/bin/sh
+while [ $# != 0 ]; do
+  case $1 in -f) file=$2 ;; -t) type=$2 ;; esac
+  shift
+done
+[ $type = ed25519 ] || sleep 1
+read key </proc/sys/kernel/random/uuid
+echo $key >$file; echo $key >$file.pub
+"""
+SSHD = """#!/bin/sh
+[ "$1" != -t ] || exec test -f /etc/ssh/ssh_host_ed25519_key
+trap '[ -f /etc/ssh/ssh_host_rsa_key ] || echo early; read key </etc/ssh/ssh_host_ed25519_key' HUP
+echo $$ >/run/sshd.pid
+key=origin
+while :; do echo $key; sleep 0.05; done >/served
+"""
+"""In the place of OpenSSH's: `sshd` writes again and again with which key it serves."""
+
 RANDOM = ("arg=od", "arg=-An", "arg=-tx1", "arg=-N64", "arg=/dev/urandom")
 
 
@@ -67,10 +85,20 @@ def sleeper(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Saved:
         made.run("busybox", "ip", "link", "set", "eth0", "down")
         made.run("busybox", "ip", "link", "set", "eth0", "name", "enp0s3")  # as udev does
         made.execute("sh", "-c", "while :; do echo x >>/log; done")
+        _serve_ssh(made)
         wait_for_seed(made, seeded)
         made.silence("fsfreeze=1")
         made.save(directory / "saved")
     return Saved(image, directory / "saved", directory / "machine/disk.img")
+
+
+def _serve_ssh(guest: Machine) -> None:
+    guest.run("busybox", "mkdir", "/etc/ssh")
+    for kind in ("ed25519", "rsa"):
+        guest.run("sh", "-c", f"echo origin | busybox tee /etc/ssh/ssh_host_{kind}_key >/dev/null")
+    for name, text in (("ssh-keygen", KEYGEN), ("sshd", SSHD)):
+        guest.run("sh", "-c", f'echo "$0" >/bin/{name}; busybox chmod +x /bin/{name}', text)
+    guest.run("busybox", "setsid", "sh", "-c", "sshd & while [ ! -s /served ]; do sleep 0.1; done")
 
 
 @pytest.fixture
@@ -180,6 +208,32 @@ def test_forks_become_others(copies: list[Machine]) -> None:
         identities.append((generation, made.run(*(a.removeprefix("arg=") for a in RANDOM))))
     assert identities[0][0] != identities[1][0]
     assert not set(identities[0][1].splitlines()) & set(identities[1][1].splitlines())
+
+
+def test_a_fork_never_serves_the_keys_of_its_origin(copies: list[Machine]) -> None:
+    """It has the first of its own when it has been told who it is, and the others soon."""
+    keys = set()
+    for made in copies:
+        made.renew("fork=1")
+        served = made.run("cat", "/served").split()
+        (key,) = made.run("cat", "/etc/ssh/ssh_host_ed25519_key").split()
+        both = "cd /etc/ssh; [ -f ssh_host_rsa_key ] && cat *_key"
+        origin = served.count("origin")
+        until = time.monotonic() + 20
+        while not (found := _said(made, both)) or "early" not in served or served[-1] != key:
+            assert time.monotonic() < until, (found, served[origin:])
+            time.sleep(0.1)
+            served = made.run("cat", "/served").split()
+        assert served.count("origin") == origin
+        assert "origin" not in found
+        assert made.run("sh", "-c", "echo /etc/ssh/*.old") == "/etc/ssh/*.old\n"
+        keys.update(found)
+    assert len(keys) == 4
+
+
+def _said(guest: Machine, script: str) -> list[str]:
+    """The words of a command that succeeds; none where it does not."""
+    return guest.run("sh", "-c", f"{script} || :").split()
 
 
 def ask(guest: Machine) -> list[str]:
