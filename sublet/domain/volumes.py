@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from sublet.domain.mounts import Mount, MountType, is_anonymous
 
+FORK = "io.sublet.fork"
+"""The label of a volume that was copied for a fork, with whose id it goes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Volume:
@@ -25,6 +28,14 @@ class Volume:
     def anonymous(self) -> bool:
         """Whether it was made for one instance alone: by `-v /path`, or for an image's VOLUME."""
         return is_anonymous(self.name)
+
+    def copied_for(self, instance_id: str) -> Volume:
+        """The volume, which is a copy that was made for a fork and goes with it."""
+        return replace(self, labels={**self.labels, FORK: instance_id})
+
+    def goes_with(self, instance_id: str) -> bool:
+        """Whether it was copied for that fork: nobody has asked for it."""
+        return self.anonymous and self.labels.get(FORK) == instance_id
 
 
 def names_of(mounts: Iterable[Mount]) -> list[str]:

@@ -86,8 +86,13 @@ async def _go_on(lifecycle: Lifecycle, instance: Instance, before: State) -> Non
         finally:  # where QEMU does not answer, too: `rm -f` or `kill` ends it
             lifecycle.move(instance, before)
     else:
-        await lifecycle.release(instance.id)
-        lifecycle.move(instance, State.STOPPED, reason="it ended while it was hibernated")
+        await _ended(lifecycle, lifecycle.move(instance, before))
+
+
+async def _ended(lifecycle: Lifecycle, instance: Instance) -> None:
+    """It ended before its memory was kept: as any other end."""
+    code = lifecycle.parts.machines.exit_code(instance.id)
+    await lifecycle.finish(instance.id, code)
 
 
 async def _end(lifecycle: Lifecycle, instance: Instance) -> None:
@@ -143,10 +148,13 @@ async def _stay(lifecycle: Lifecycle, instance: Instance, spent: Path) -> None:
 
 
 async def forget(lifecycle: Lifecycle, instance: Instance, *, reason: str = "") -> None:
-    """Drop the memory of a hibernated VM: it is stopped, as if its power had been cut."""
+    """Drop the memory of a hibernated VM: it is stopped, as if its power had been cut. With `--rm`
+    it is gone."""
     lifecycle.move(replace(instance, wanted=False), State.STOPPED, reason=reason)
     lifecycle.exits.end(instance.id, LOST)
     await drop(lifecycle, instance)
+    if instance.spec.remove and instance.id not in lifecycle.restarting:
+        await lifecycle.remove(lifecycle.current(instance), volumes=True)
 
 
 async def drop(lifecycle: Lifecycle, instance: Instance) -> None:
@@ -158,10 +166,10 @@ async def recover(lifecycle: Lifecycle, instance: Instance) -> None:
     """Finish what a killed daemon was at with the memory of a VM that does not run."""
     memory = image(lifecycle, instance)
     if instance.state is State.HIBERNATING:
-        await lifecycle.release(instance.id)
         if not memory.exists:
-            lifecycle.move(instance, State.STOPPED, reason="it ended while it was hibernated")
+            await _ended(lifecycle, lifecycle.move(instance, State.RUNNING))
             return
+        await lifecycle.release(instance.id)
         instance = lifecycle.move(instance, State.HIBERNATED)
     if (memory.directory / "spent").exists() or not memory.exists:
         await lifecycle.release(instance.id)

@@ -274,8 +274,7 @@ class Lifecycle:
     async def _delete(self, instance: Instance, *, volumes: bool) -> None:
         with trace.step("delete layer"):
             await self.parts.runner(instance).delete(instance.id)
-        if volumes:
-            await self.volumes.remove_anonymous(instance)
+        await self.volumes.remove_anonymous(instance, copies=not volumes)
         for snapshot in self.parts.snapshot_store.of(instance.id):
             await files.remove(self.parts.containers.pool.snapshot(snapshot.id))
             self.parts.snapshot_store.delete(snapshot.id)

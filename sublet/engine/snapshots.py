@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,13 @@ from sublet.engine import altering, hibernation, seeds
 from sublet.engine.instances import Instances
 
 log = logging.getLogger(__name__)
+
+Begun = Callable[[], None]
+"""Called when nothing speaks against it any more, and the copying begins."""
+
+
+def _unheard() -> None:
+    pass
 
 
 class Snapshots:
@@ -67,7 +74,9 @@ class Snapshots:
 
     # Taking and removing
 
-    async def take(self, text: str, name: str = "", *, memory: bool = False) -> Snapshot:
+    async def take(
+        self, text: str, name: str = "", *, memory: bool = False, begun: Begun = _unheard
+    ) -> Snapshot:
         """Keep the files of an instance as they are now, with `memory` that of a running VM, too;
         a running one is paused for a moment.
 
@@ -78,6 +87,7 @@ class Snapshots:
             hibernation.check_running(instance)
         if name:
             validate_name(name, "a snapshot")
+        begun()
         volumes = tuple(part.name for part in self._parts(instance)[1:])
         snapshot = Snapshot(
             secrets.token_hex(6), name, instance.id, time.time(), volumes=volumes, memory=memory
@@ -178,7 +188,12 @@ class Snapshots:
     # Forking
 
     async def fork(
-        self, source: str, name: str = "", ports: tuple[Port, ...] | None = None
+        self,
+        source: str,
+        name: str = "",
+        ports: tuple[Port, ...] | None = None,
+        *,
+        begun: Begun = _unheard,
     ) -> Instance:
         """A new instance with the files that an instance has now, or a snapshot has kept. It
         runs if the instance runs, under an id, a name and an address of its own; of a running
@@ -195,12 +210,13 @@ class Snapshots:
         with_memory = snapshot.memory if snapshot else origin.spec.vm and origin.state in LIVE
         running = origin.state in LIVE or with_memory
         fork = self.instances.add_fork(spec, origin.digest, running=running)
+        begun()
         try:
             async with self.lifecycle.locks.hold(fork.id, "fork"):
                 connections.follow(origin, fork)
                 seeds.inherit(self.parts.config.root, origin.id, fork.id)
                 for volume in volumes.values():
-                    self.parts.volume_store.add(volume)
+                    self.parts.volume_store.add(volume.copied_for(fork.id))
                 memory = hibernation.image(self.lifecycle, fork) if with_memory else None
                 paused = await self._fill(fork, origin, snapshot, volumes, memory)
             self.lifecycle.current(fork)  # raises, unless it is still there
@@ -254,7 +270,7 @@ class Snapshots:
 
     # Rolling back
 
-    async def roll_back(self, text: str, name: str) -> None:
+    async def roll_back(self, text: str, name: str, *, begun: Begun = _unheard) -> None:
         """Give an instance back the files that one of its snapshots has kept. A running one is
         stopped and started again; of a snapshot with memory it goes on from there.
 
@@ -268,6 +284,7 @@ class Snapshots:
                 hint=f"`sublet wake {instance.name}` first, or `sublet stop {instance.name}`, "
                 "which drops its memory.",
             )
+        begun()
         kept = self._kept(snapshot, instance)
         parts = [part for part in self._parts(instance) if part.name in {k.name for k, _ in kept}]
         with trace.request("rollback", instance.id):

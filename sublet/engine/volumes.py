@@ -212,10 +212,11 @@ class Volumes:
         found = (self.store.get(name) for name in names_of(instance.spec.mounts))
         return [volume for volume in found if volume]
 
-    async def remove_anonymous(self, instance: Instance) -> None:
-        """Delete the volumes without a name that only this instance has. Idempotent."""
+    async def remove_anonymous(self, instance: Instance, *, copies: bool = False) -> None:
+        """Delete the volumes without a name that only this instance has; with `copies` those alone
+        that were copied for it, a fork. Idempotent."""
         for volume in self._of(instance):
-            if not volume.anonymous:
+            if not (volume.goes_with(instance.id) if copies else volume.anonymous):
                 continue
             async with self._alone(volume.name):
                 if not [i for i in self.users(volume.name) if i.id != instance.id]:

@@ -68,6 +68,25 @@ def test_a_fork_is_an_instance_of_its_own(box: Sublet) -> None:
     assert [port["container_port"] for port in box.json("inspect", again)["ports"]] == [81]
 
 
+def test_what_was_copied_for_a_fork_goes_with_it(box: Sublet) -> None:
+    had = box.ok("volume", "ls", "-q").split()
+    box.ok("fork", "box", "--name", "twin")
+    box.ok("fork", "twin", "--name", "third")
+    (copied,) = set(box.ok("volume", "ls", "-q").split()) - set(had) - _volumes(box, "third")
+    assert copied in _volumes(box, "twin")
+    box.ok("rm", "-f", "twin")
+    assert box.ok("exec", "third", "sh", "-c", "test -e /data/b && echo there") == "there"
+    box.ok("rm", "-f", "third")
+    assert box.ok("volume", "ls", "-q").split() == had
+    box.ok("run", "-d", "--name", "other", "-v", "/data", BASE, "sleep", "99")
+    box.ok("rm", "-f", "other")
+    assert len(box.ok("volume", "ls", "-q").split()) == len(had) + 1  # somebody asked for that one
+
+
+def _volumes(sublet: Sublet, name: str) -> set[str]:
+    return {mount["source"] for mount in sublet.json("inspect", name)["mounts"]}
+
+
 def test_layer_and_volume_are_of_one_moment(box: Sublet) -> None:
     """The writer is never more than one write ahead in either, in every copy."""
     for number in range(5):

@@ -218,6 +218,25 @@ def test_snapshots_with_memory(vm: Sublet) -> None:
     refused(vm, "snapshot", "--memory", stopped, code=1, says="only a running VM")
 
 
+def test_a_rollback_does_not_part_memory_from_its_disk(vm: Sublet) -> None:
+    """And says nothing of copying, as nothing that is refused does."""
+    start(vm)
+    vm.ok("exec", "box", "sh", "-c", "echo one > /mark")
+    taken = vm.ok("snapshot", "box")
+    vm.ok("exec", "box", "sh", "-c", "echo two > /mark")
+    before = count(vm, "box")
+    vm.ok("hibernate", "box")
+    told = refused(vm, "rollback", "box", taken, code=1, says="memory does not go with other files")
+    told = told.err + refused(vm, "snapshot", "--memory", "box", code=1).err
+    told += refused(vm, "fork", taken, "-p", "1:1/sctp", code=1).err
+    assert "Copying" not in told
+    vm.ok("wake", "box")
+    goes_on(vm, "box", before)
+    assert vm.ok("exec", "box", "cat", "/mark") == "two"
+    assert "Copying" in vm("rollback", "box", taken).err
+    assert vm.ok("exec", "box", "cat", "/mark") == "one"
+
+
 def identity(vm: Sublet, name: str) -> dict[str, str]:
     """What must not be the same in two machines."""
     script = {

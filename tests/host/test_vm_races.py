@@ -50,3 +50,30 @@ def test_a_guest_that_does_not_answer_does_not_keep_rm_waiting(vm: Sublet) -> No
     sleeping.communicate(timeout=60)
     assert sleeping.returncode != 0
     assert vm.json("ps", "-a", "--json") == []
+
+
+def test_one_that_dies_while_it_is_hibernated_has_ended(vm: Sublet) -> None:
+    """As any other end: with --rm it is gone, else stopped, with its code."""
+    for name, flags in (("kept", ()), ("gone", ("--rm",))):
+        vm.ok("run", "-d", *SMALL, *flags, "--name", name, IMAGE, *LOOP)
+        pid = qemu(vm, name)
+        os.kill(pid, signal.SIGSTOP)
+        sleeping, waiting = vm.spawn("hibernate", name), vm.spawn("wait", name)
+        eventually(lambda name=name: state(vm, name) == "hibernating", "it is being hibernated")
+        os.kill(pid, signal.SIGKILL)
+        sleeping.communicate(timeout=60)
+        assert sleeping.returncode == 1
+        assert waiting.communicate(timeout=60)[0] == "137\n"
+    (left,) = vm.json("ps", "-a", "--json")
+    assert (left["name"], left["state"], left["exit_code"]) == ("kept", "stopped", 137)
+
+
+def test_one_that_sleeps_is_gone_when_it_is_stopped_if_it_was_to_be(vm: Sublet) -> None:
+    vm.ok("run", "-d", *SMALL, "--rm", "--name", "box", IMAGE, *LOOP)
+    taken = vm.ok("snapshot", "--memory", "box")
+    vm.ok("hibernate", "box")
+    vm.ok("rollback", "box", taken)  # stops it only to wake it again
+    assert state(vm, "box") == "running"
+    vm.ok("hibernate", "box")
+    vm.ok("stop", "box")
+    assert vm.json("ps", "-a", "--json") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -33,6 +34,11 @@ class Fork(Body):
 
 class Rollback(Body):
     snapshot: str
+
+
+def copying(report: Report, source: str) -> Callable[[], None]:
+    """Tells that the copying has begun."""
+    return lambda: report(f"Copying the files of {source}")
 
 
 def router(verbs: Verbs) -> APIRouter:
@@ -68,25 +74,25 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.post("/instances/{name}/snapshots")
     async def take_snapshot(name: str, body: NewSnapshot, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            report(f"Copying the files of {name}")
-            return await rendered(await snapshots.take(name, body.name, memory=body.memory))
+            begun = copying(report, name)
+            taken = await snapshots.take(name, body.name, memory=body.memory, begun=begun)
+            return await rendered(taken)
 
         return respond(request, operations, "snapshot", work)
 
     @routes.post("/fork")
     async def fork(body: Fork, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            report(f"Copying the files of {body.source}")
             ports = None if body.ports is None else tuple(body.ports)
-            return render.instance(await snapshots.fork(body.source, body.name, ports))
+            begun = copying(report, body.source)
+            return render.instance(await snapshots.fork(body.source, body.name, ports, begun=begun))
 
         return respond(request, operations, "fork", work)
 
     @routes.post("/instances/{name}/rollback")
     async def roll_back(name: str, body: Rollback, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            report(f"Copying the files of {body.snapshot}")
-            await snapshots.roll_back(name, body.snapshot)
+            await snapshots.roll_back(name, body.snapshot, begun=copying(report, body.snapshot))
             return render.instance(verbs.instances.get(name))
 
         return respond(request, operations, "rollback", work)
