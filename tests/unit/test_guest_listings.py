@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,10 +15,13 @@ import pytest
 
 from sublet.archive.entry import Entry, header
 from sublet.domain.changes import made
-from sublet.domain.errors import CopyFailed, CorruptArchive, DiskFull, NoSuchPath
+from sublet.domain.errors import CopyFailed, CorruptArchive, DiskFull, NoSuchPath, StartFailed
+from sublet.drivers.container import protocol
+from sublet.drivers.container.protocol import Tell
 from sublet.drivers.vm.files import beginning
 from sublet.drivers.vm.listings import Changes, facts, parsed
-from sublet.drivers.vm.tool import explain
+from sublet.drivers.vm.streams import GuestExecution
+from sublet.drivers.vm.tool import Tool, explain
 
 PROGRAM = Path(sys.prefix) / "libexec" / "sublet-guest"
 
@@ -108,6 +112,28 @@ def test_lists_the_processes_of_this_host() -> None:
     sleep = next(process for process in found if process.pid == child.pid)
     assert sleep.command == "sleep 60"
     assert not any(process.command == "[kthreadd]" for process in found)
+
+
+async def test_an_answer_is_bounded_in_size_and_time() -> None:
+    """However steadily a guest goes on talking."""
+
+    async def drip(guest: socket.socket, piece: bytes) -> None:
+        while True:
+            await asyncio.get_running_loop().sock_sendall(guest, bytes([Tell.OUTPUT]) + piece)
+            await asyncio.sleep(0.01)
+
+    for piece, kind in ((b"x", StartFailed), (b"x" * 4096, CopyFailed)):
+        ours, guest = protocol.pair()
+        guest.setblocking(False)
+        dripping = asyncio.create_task(drip(guest, piece))
+        begun = time.monotonic()
+        tool = Tool(GuestExecution(ours))
+        with pytest.raises(kind):
+            await tool.answer(10_000, 0.3)
+        assert time.monotonic() - begun < 5
+        dripping.cancel()
+        await tool.close(tidy=False)
+        guest.close()
 
 
 def test_complaints_become_the_errors_of_containers() -> None:

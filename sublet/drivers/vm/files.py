@@ -73,7 +73,7 @@ class Incoming:
                 deadline.reschedule(loop.time() + SILENCE)
 
             sending = group.create_task(send())
-            answer = await tool.answer(_ANSWER, silence=None)
+            answer = await tool.answer(_ANSWER, within=None)
             sending.cancel()
         return _received(answer)
 

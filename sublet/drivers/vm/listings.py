@@ -4,6 +4,7 @@ but what it says of itself."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -18,7 +19,10 @@ from sublet.drivers.vm.files import GuestFiles
 
 ADDED, CHANGED, DELETED = "ACD"
 Change = tuple[str, str]
-_MAX_PATH, _MAX_DEPTH, _MAX_LIST = 1 << 19, 1 << 12, 8 << 20
+_MAX_PATH, _MAX_DEPTH, _MAX_LIST = 1 << 19, 1 << 12, 1 << 20
+_PATIENCE = 30.0
+"""Seconds that a guest has to list its processes."""
+
 _FACTS = re.compile(r"([dfw])([df-])([=!])([=!])([0+])(/.*)", re.DOTALL)
 _PROCESS = re.compile(r"(\d{1,9}) (\d{1,9}) (\w) (\d{1,10}) (\d{1,18}) (\d{1,18})")
 
@@ -26,7 +30,8 @@ _PROCESS = re.compile(r"(\d{1,9}) (\d{1,9}) (\w) (\d{1,10}) (\d{1,18}) (\d{1,18}
 async def processes(files: GuestFiles) -> list[Process]:
     """The processes of a running guest; users by the names that its own /etc/passwd gives."""
     async with files.working("processes") as tool:
-        return parsed(await tool.answer(_MAX_LIST))
+        answer = await tool.answer(_MAX_LIST, _PATIENCE)
+    return await asyncio.to_thread(parsed, answer)
 
 
 def parsed(answer: bytes) -> list[Process]:

@@ -74,13 +74,18 @@ class Tool:
                     raise explain(message.number, complaint)
                 return
 
-    async def answer(self, most: int, silence: float | None = SILENCE) -> bytes:
-        """All that it writes, which must not be more than `most` bytes."""
+    async def answer(self, most: int, within: float | None = SILENCE) -> bytes:
+        """All that it writes, which must not be more than `most` bytes, nor take longer than
+        `within` seconds."""
         found = bytearray()
-        async for piece in self.output(silence):
-            found += piece
-            if len(found) > most:
-                raise CopyFailed("The machine's answer is too long.")
+        try:
+            async with asyncio.timeout(within):
+                async for piece in self.output(None):
+                    found += piece
+                    if len(found) > most:
+                        raise CopyFailed("The machine's answer is too long.")
+        except TimeoutError as error:
+            raise _slow(f"The machine has not answered within {within:g} s.") from error
         return bytes(found)
 
     async def _heard(self, silence: float | None) -> protocol.Message:
@@ -90,10 +95,7 @@ class Tool:
                 if not self._closed:
                     message = await protocol.receive(self._connection)
         except TimeoutError as error:
-            raise StartFailed(
-                f"The machine has said nothing for {silence:g} s.",
-                hint="It may be too busy, or hang; `sublet logs` may tell.",
-            ) from error
+            raise _slow(f"The machine has said nothing for {silence:g} s.") from error
         if message is None:
             self._ended = True
             raise WrongState("The instance has ended meanwhile.", hint="Try again.")
@@ -121,6 +123,10 @@ class Tool:
             self._connection.shutdown(socket.SHUT_RDWR)
         async with self._hearing:
             self._execution.close()
+
+
+def _slow(message: str) -> StartFailed:
+    return StartFailed(message, hint="It may be too busy, or hang; `sublet logs` may tell.")
 
 
 @asynccontextmanager
