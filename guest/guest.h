@@ -25,7 +25,7 @@ struct text {
 };
 
 struct problem {
-    int code; /* 125: the machine's doing, 126: cannot be executed, 127: not there */
+    int code; /* 124: no such user, 125: the machine's doing, 126: cannot be run, 127: not there */
     char text[480];
 };
 

@@ -51,7 +51,7 @@ static bool find(const char *path, const char *key, size_t width, char *line, ch
 static bool group_id(const char *name, gid_t *gid, struct problem *problem) {
     char line[LINE], *fields[FIELDS];
     const char *text = find("/etc/group", name, 3, line, fields) ? fields[2] : name;
-    return number(text, gid) || fail(problem, 125, 0, "The image has no group '%s'.", name);
+    return number(text, gid) || fail(problem, 124, 0, "The image has no group '%s'.", name);
 }
 
 static void join(struct user *user, gid_t gid) {
@@ -91,7 +91,7 @@ bool user_find(const struct text *request, struct user *user, struct problem *pr
     }
     bool known = find("/etc/passwd", name, 6, line, fields);
     if (!number(known ? fields[2] : name, &user->uid))
-        return fail(problem, 125, 0, "The image has no user '%s'.", name);
+        return fail(problem, 124, 0, "The image has no user '%s'.", name);
     if (known && fields[5][0])
         snprintf(user->home, sizeof user->home, "%s", fields[5]);
     if (known && !number(fields[3], &user->gid))

@@ -6,7 +6,7 @@ import os
 import sys
 
 from sublet.cli import flags
-from sublet.domain.errors import SubletError
+from sublet.domain.errors import NoSuchUser, SubletError
 from sublet.sdk import _marks
 
 ENGINE_ERROR, INTERRUPTED = 125, 130
@@ -75,7 +75,8 @@ def _guarded(args: list[str]) -> int:
 
 def exit_code(verb: str, error: SubletError) -> int:
     """Docker's codes: 126, 127 for the command, 125 for `run` itself, 1 for the other verbs."""
-    if verb in HOT and error.exit_code in (126, 127):
+    started = verb == "exec" or not isinstance(error, NoSuchUser)
+    if verb in HOT and started and error.exit_code in (126, 127):
         return error.exit_code
     if error.exit_code == INTERRUPTED:
         return INTERRUPTED

@@ -248,6 +248,15 @@ class CommandNotExecutable(SubletError):
     default_hint = "Make it executable in the image (`chmod +x`), or name its interpreter first."
 
 
+class NoSuchUser(SubletError):
+    """The image has no such user or group; `run`, which starts nothing then, exits with 125."""
+
+    code = "no-such-user"
+    status = 400
+    exit_code = 126
+    default_hint = "Give one of the image's /etc/passwd or /etc/group, or a number below 65536."
+
+
 class StartFailed(SubletError):
     """The OCI runtime could not start the container."""
 

@@ -164,7 +164,7 @@ def test_refusals(guest: Machine) -> None:
     code, text = refused(guest, "arg=/tmp")
     assert (code, text) == (126, "The command cannot be executed: `/tmp`: Permission denied.")
     assert refused(guest, "arg=id", "cwd=/nowhere")[0] == 126
-    assert refused(guest, "arg=id", "user=nobody") == (125, "The image has no user 'nobody'.")
+    assert refused(guest, "arg=id", "user=nobody") == (124, "The image has no user 'nobody'.")
     assert refused(guest, "env=A=b") == (125, "There is no command to run.")
 
 

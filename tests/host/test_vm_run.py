@@ -84,8 +84,14 @@ def test_exec_fails_as_in_containers(vm: Sublet) -> None:
         container, machine = vm("exec", "other", command), vm("exec", "box", command)
         assert machine.code == container.code == code
         assert same(machine.err, container.err)
-    unknown = vm("exec", "-u", "nobody-here", "box", "true")
-    assert unknown.code == vm("exec", "-u", "nobody-here", "other", "true").code
+    for user in ("nobody-here", "root:nobody-here"):
+        unknown = vm("exec", "-u", user, "box", "true")
+        assert unknown == vm("exec", "-u", user, "other", "true")
+        assert unknown.code == 126
+        assert unknown.err.startswith("sublet: The image has no ")
+    for argv in (("run", "--rm", "-u", "nobody-here", IMAGE), run("-u", "nobody-here")):
+        unknown = vm(*argv, "true")
+        assert (unknown.code, "The image has no user" in unknown.err) == (125, True)
 
 
 def test_killed_by_a_signal(vm: Sublet) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from sublet.domain.errors import CommandNotExecutable, CommandNotFound, InvalidArgument, StartFailed
+from sublet.domain.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    InvalidArgument,
+    NoSuchUser,
+    StartFailed,
+)
 from sublet.domain.mounts import Mount, MountType
 from sublet.domain.privileges import CAPABILITIES
 from sublet.drivers.cgroup import Entrances
@@ -50,7 +56,7 @@ def test_users(text: str, expected: tuple[Any, ...]) -> None:
     ["nobody-here", "app:nogroup", "70000", "-1", "minus", "wide", "long", "\xb2", "9" * 5000],
 )
 def test_unknown_users(text: str) -> None:
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(NoSuchUser):
         find_user(text, PASSWD, GROUP)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sublet.domain.errors import InvalidArgument
+from sublet.domain.errors import InvalidArgument, NoSuchUser
 from sublet.domain.privileges import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
@@ -148,7 +148,7 @@ def test_further_groups_by_name_and_number() -> None:
     assert find_user("app", passwd, group, ("audio", "77", "disk")).groups == (6, 29, 77)
     assert find_user("app:audio", passwd, group, ("disk",)).groups == (6,)
     for wrong in ("video", "70000", "-1"):
-        with pytest.raises(InvalidArgument):
+        with pytest.raises(NoSuchUser):
             find_user("app", passwd, group, (wrong,))
 
 

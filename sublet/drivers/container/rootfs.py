@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from sublet.domain.errors import InvalidArgument
+from sublet.domain.errors import InvalidArgument, NoSuchUser
 from sublet.domain.mounts import is_system, normal
 from sublet.drivers import linux
 from sublet.drivers.descriptors import DIRECTORY, closing
@@ -159,7 +159,7 @@ class Root:
         """Who `user[:group]` is, by the image's own /etc/passwd and /etc/group; also in the groups
         that `join` names.
 
-        Numbers need no entry. Raises InvalidArgument for a name that is not there.
+        Numbers need no entry. Raises NoSuchUser for a name that is not there.
         """
         return find_user(text, self.read_text("etc/passwd"), self.read_text("etc/group"), join)
 
@@ -202,10 +202,7 @@ def _is_id(text: str) -> bool:
 
 def _number(text: str, kind: str) -> int:
     if not _is_id(text):
-        raise InvalidArgument(
-            f"The image has no {kind} '{text}'.",
-            hint=f"Give a name of the image, or a number below {ID_COUNT}.",
-        )
+        raise NoSuchUser(f"The image has no {kind} '{text}'.")
     return int(text)
 
 

@@ -13,6 +13,7 @@ import socket
 from sublet.domain.errors import (
     CommandNotExecutable,
     CommandNotFound,
+    NoSuchUser,
     StartFailed,
     SubletError,
     WrongState,
@@ -26,6 +27,7 @@ KILLED = 137
 
 _OUTPUTS: dict[int, int] = {Tell.OUTPUT: STDOUT, Tell.ERRORS: STDERR}
 _COMMAND_ERRORS: dict[str, type[SubletError]] = {
+    "124": NoSuchUser,
     "126": CommandNotExecutable,
     "127": CommandNotFound,
 }
