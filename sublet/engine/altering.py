@@ -100,7 +100,8 @@ async def update(
     async with _held(lifecycle, instance, "update") as current:
         spec = changed(current.spec, change)
         if current.spec.vm and current.state in HELD | {State.HIBERNATED}:
-            admit_change(current.spec, spec, free(), 0)
+            if current.state in HELD:  # one that is hibernated holds nothing: its start is admitted
+                admit_change(current.spec, spec, free(), 0)
             left, current = divided(current, change)
             parts.store.update(current)
             spec = changed(current.spec, left) if left else current.spec

@@ -112,7 +112,10 @@ def test_stop_drops_the_memory(vm: Sublet) -> None:
     vm.ok("exec", "box", "sh", "-c", "echo kept > /mark; sync")
     vm.ok("hibernate", "box")
     assert memory_of(vm, "box") != []
+    vm.ok("update", "-m", "900g", "box")  # it holds nothing now, and whether there is room then
     vm.ok("stop", "box")
+    refused(vm, "start", "box", code=1, says="900")  # its start is asked
+    vm.ok("update", "-m", "128m", "box")
     assert (state(vm, "box"), memory_of(vm, "box")) == ("stopped", [])
     assert vm("wake", "box").code == 1
     vm.ok("start", "box")
