@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sublet.cli.output import Progress
+from sublet.cli.output import Progress, printable
 from sublet.domain.copying import STREAM, Side, parse_sides
 from sublet.domain.errors import InvalidArgument, SubletError
 from sublet.domain.units import format_bytes
@@ -134,11 +134,6 @@ def _print_array(rows: Iterable[dict[str, Any]]) -> None:
         print(f"{lead}\n  {json.dumps(row)}", end="")
         lead = ","
     print("[]" if lead == "[" else "\n]")
-
-
-def printable(path: str) -> str:
-    """The path without characters that would tell a terminal to do something."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
 @click.command()

@@ -57,9 +57,7 @@ def _guarded(args: list[str]) -> int:
     try:
         return _dispatch(args)
     except SubletError as error:
-        print(f"sublet: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"        {error.hint}", file=sys.stderr)
+        _explain(error)
         return exit_code(verb, error)
     except KeyboardInterrupt:
         print("sublet: interrupted", file=sys.stderr)
@@ -69,8 +67,17 @@ def _guarded(args: list[str]) -> int:
         return 1
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        print(f"sublet: {error.strerror or error}{where}.", file=sys.stderr)
+        _explain(SubletError(f"{error.strerror or error}{where}."))
         return ENGINE_ERROR if verb == "run" else 1
+
+
+def _explain(error: SubletError) -> None:
+    """Say what happened and what to do; names in it may be a stranger's."""
+    from sublet.cli.output import printable  # here: most commands end well
+
+    print(f"sublet: {printable(error.message, lines=True)}", file=sys.stderr)
+    if error.hint:
+        print(f"        {printable(error.hint, lines=True)}", file=sys.stderr)
 
 
 def exit_code(verb: str, error: SubletError) -> int:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    """One JSON document on standard output; of control characters, JSON itself lets some pass."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    print(text.translate({number: f"\\u{number:04x}" for number in range(0x7F, 0xA0)}))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -32,6 +33,16 @@ def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         lines.append("   ".join(cells).rstrip())
     return lines
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """`text` with what would tell a terminal to do something written out; it may have `lines`."""
+    if text.isprintable():
+        return text
+    kept = "\n" if lines else ""
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def one_line(text: str) -> str:
