@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -34,8 +35,8 @@ static bool pipe_for(int *ours, int *theirs, int our_end) {
 
 /* The far end stays open here as well: a process may close all of its terminal and open it again,
  * and until then a read would fail (EIO). */
-static bool open_terminal(struct process *process, int child[3], uid_t owner) {
-    int locked = 0;
+static bool open_terminal(struct process *process, int child[3], uid_t owner, const char *size) {
+    int locked = 0, rows = 0, columns = 0;
     process->output = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     if (process->output < 0 || ioctl(process->output, TIOCSPTLCK, &locked) < 0)
         return false;
@@ -43,6 +44,8 @@ static bool open_terminal(struct process *process, int child[3], uid_t owner) {
     if (end < 0 || fchown(end, owner, (gid_t)-1) < 0)
         return false;
     process->other_end = end;
+    if (size && sscanf(size, "%d %d", &rows, &columns) == 2)
+        process_window(process, rows, columns);
     child[0] = child[1] = child[2] = end;
     return true;
 }
@@ -103,7 +106,7 @@ bool process_start(struct process *process, const struct text *request, bool inp
         return fail(problem, 125, 0, "There is no command to run.");
     if (!user_find(request, &user, problem))
         return false;
-    if (!(process->terminal ? open_terminal(process, child, user.uid)
+    if (!(process->terminal ? open_terminal(process, child, user.uid, text_get(request, "window"))
                             : open_pipes(process, child, input)))
         fail(problem, 125, errno, "The machine has no more terminals or pipes");
     else

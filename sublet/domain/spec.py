@@ -28,6 +28,8 @@ from sublet.domain.units import MIB
 MAXIMUM_PIDS = 1 << 22
 """The most pids that Linux has (PID_MAX_LIMIT, proc(5), pid_max)."""
 
+_MOST_CELLS = (1 << 16) - 1
+
 
 class Isolation(StrEnum):
     CONTAINER = "container"
@@ -59,7 +61,7 @@ class InstanceSpec:
     0: 64 MiB. `cold`: a VM boots, where it could go on from a template. `ttl` in seconds from
     creation, 0: none. `user_data` and `ssh_keys` go into the
     seed of cloud-init; the former is in no row. `hosts` are `name:address` for /etc/hosts. `idle`:
-    what is done when nobody uses it.
+    what is done when nobody uses it. `console_size`: rows and columns of the terminal from its first moment on, where it has one.
     """
 
     image: str
@@ -107,6 +109,7 @@ class InstanceSpec:
     ssh_keys: tuple[str, ...] = ()
     cold: bool = False
     idle: Idle | None = None
+    console_size: tuple[int, int] = (0, 0)
 
     @property
     def vm(self) -> bool:
@@ -137,6 +140,7 @@ class ExecSpec:
     user: str = ""
     working_dir: str = ""
     tty: bool = False
+    console_size: tuple[int, int] = (0, 0)
 
 
 def check_spec(spec: InstanceSpec) -> None:
@@ -233,6 +237,8 @@ def _check_process(command: tuple[str, ...], spec: InstanceSpec | ExecSpec) -> N
             )
     if spec.working_dir:
         check_working_dir(spec.working_dir)
+    if not all(0 <= number <= _MOST_CELLS for number in spec.console_size):
+        raise InvalidArgument(f"{spec.console_size} is no size of a terminal, rows and columns.")
 
 
 def _check_texts(*texts: str) -> None:

@@ -35,6 +35,7 @@ def command(process: Process, user: str) -> Command:
         user=user,
         cwd=process.working_dir,
         tty=process.tty,
+        window=process.console_size,
         groups=process.join,
         ulimits=tuple(_ulimit(limit) for limit in process.ulimits),
     )
@@ -50,7 +51,8 @@ def guest(
     """What runs in the machine of the instance, with its volumes' disks. Raises InvalidArgument
     where there is nothing to run."""
     spec, args = instance.spec, plan.arguments(instance, image.config)
-    process = plan.process(instance, image.config, args, tty=spec.tty)
+    size = spec.console_size
+    process = plan.process(instance, image.config, args, tty=spec.tty, console_size=size)
     return Guest(
         command=command(process, spec.user or image.config.user),
         identity=identity,

@@ -30,6 +30,7 @@ async def execute(lifecycle: Lifecycle, instance: Instance, spec: ExecSpec) -> E
         env=spec.env,
         working_dir=spec.working_dir,
         tty=spec.tty,
+        console_size=spec.console_size,
     )
     user = spec.user or instance.spec.user or config.user
     if instance.spec.vm:

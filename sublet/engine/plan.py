@@ -59,6 +59,7 @@ def process(
     env: tuple[str, ...] = (),
     working_dir: str = "",
     tty: bool = False,
+    console_size: tuple[int, int] = (0, 0),
 ) -> Process:
     """A process of the instance, its first or a further one, with the instance's rights. Raises
     InvalidArgument for a working directory that none may have."""
@@ -70,6 +71,7 @@ def process(
         env=environment(config, spec.env + env, hostname(instance), tty=tty),
         working_dir=directory,
         tty=tty,
+        console_size=console_size,
         join=spec.group_add,
         cap_add=spec.cap_add,
         cap_drop=spec.cap_drop,
@@ -103,6 +105,7 @@ def container_plan(
     """What the container driver needs to know; the host answers at `gateway`. `joined` is the
     instance whose network this one joins."""
     spec, host = instance.spec, hostname(instance)
+    args = arguments(instance, config)
     files = {
         "resolv.conf": resolving.resolv_conf(resolv_conf, spec.dns, spec.dns_search),
         "hosts": resolving.hosts_file(host, address, gateway, spec.hosts),
@@ -110,7 +113,7 @@ def container_plan(
     }
     return Plan(
         instance_id=instance.id,
-        process=process(instance, config, arguments(instance, config), tty=spec.tty),
+        process=process(instance, config, args, tty=spec.tty, console_size=spec.console_size),
         user=spec.user or config.user,
         hostname=host,
         uid_base=uid_base,

@@ -63,6 +63,7 @@ def instance_spec(
     ssh_keys: Sequence[str] = (),
     idle: float | str | None = None,
     idle_action: str = "",
+    console_size: Sequence[int] = (),
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
@@ -71,7 +72,8 @@ def instance_spec(
     `memory`, `disk` and `shm_size` in bytes or as 256m, `ttl` in seconds or as 30m, `restart`,
     `ulimits` and `devices` as their flags, `user_data` a text, `ssh_keys` public keys,
     `health` and `log` with the keys of Healthcheck and LogConfig; `idle` as `ttl`: after so
-    long without use, `idle_action` (stop, hibernate or terminate) is taken. Raises InvalidArgument.
+    long without use, `idle_action` (stop, hibernate or terminate) is taken. `console_size` are rows
+    and columns. Raises InvalidArgument.
     """
     given: dict[str, Any] = {
         "command": list(command or ()),
@@ -102,6 +104,7 @@ def instance_spec(
         "log": dict(log or {}),
         "user_data": user_data,
         "ssh_keys": list(ssh_keys),
+        "console_size": list(console_size),
     }
     spec = {"image": image, **{key: value for key, value in given.items() if value}}
     optional: dict[str, Any] = {
@@ -152,9 +155,12 @@ def exec_spec(
     user: str = "",
     working_dir: str = "",
     tty: bool = False,
+    console_size: Sequence[int] = (),
 ) -> dict[str, Any]:
     """A request for a further process, as the API takes it."""
+    size = {"console_size": list(console_size)} if console_size else {}
     return {
+        **size,
         "command": list(command),
         "env": list(environment(env)),
         "user": user,

@@ -21,7 +21,9 @@ def entries(payload: bytes) -> list[str]:
 
 def test_a_guest_is_configured() -> None:
     guest = Guest(
-        Command(("nginx", "-g", "daemon off;"), ("A=b c",), "www:web", "/srv", tty=True),
+        Command(
+            ("nginx", "-g", "daemon off;"), ("A=b c",), "www:web", "/srv", tty=True, window=(33, 77)
+        ),
         IDENTITY,
         stdin=True,
         disks=(GuestDisk("vol0", "/data", read_only=True), GuestDisk("vol1", "/mail", fill=True)),
@@ -39,6 +41,7 @@ def test_a_guest_is_configured() -> None:
         "user=www:web",
         "cwd=/srv",
         "tty=1",
+        "window=33 77",
         "hostname=web",
         f"machine-id={'0' * 32}",
         "nic=0 02:53:0a:01:00:02 10.1.0.2/20 10.1.0.1",

@@ -53,6 +53,7 @@ class Process:
     gid: int = 0
     groups: tuple[int, ...] = ()
     tty: bool = False
+    console_size: tuple[int, int] = (0, 0)
     join: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
@@ -114,6 +115,8 @@ def process(spec: Process, rights: Rights) -> dict[str, Any]:
         "rlimits": rights.rlimits(spec.ulimits),
         "noNewPrivileges": True,
     }
+    if spec.tty and any(spec.console_size):
+        found["consoleSize"] = dict(zip(("height", "width"), spec.console_size, strict=True))
     if rights.oom_score_adj < 0:  # the daemon's protection is not for what it starts
         found["oomScoreAdj"] = 0
     return found

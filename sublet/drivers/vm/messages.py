@@ -46,13 +46,15 @@ class Mode(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Command:
     """A process in a guest: `user[:group]` by names or numbers of the guest's image, further
-    groups, limits as (name, soft, hard). `tool`: a program of ours, in the instance's root."""
+    groups, limits as (name, soft, hard). `window`: rows and columns of its terminal. `tool`: a
+    program of ours, in the instance's root."""
 
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
     user: str = ""
     cwd: str = "/"
     tty: bool = False
+    window: tuple[int, int] = (0, 0)
     groups: tuple[str, ...] = ()
     ulimits: tuple[tuple[str, int, int], ...] = ()
     tool: bool = False
@@ -171,6 +173,8 @@ def _command(command: Command) -> Iterator[str]:
     yield f"cwd={command.cwd or '/'}"
     if command.tty:
         yield "tty=1"
+    if command.tty and any(command.window):
+        yield "window={} {}".format(*command.window)
     yield from (f"group={group}" for group in command.groups)
     yield from (f"ulimit={name} {soft} {hard}" for name, soft, hard in command.ulimits)
 
