@@ -61,7 +61,8 @@ class InstanceSpec:
     0: 64 MiB. `cold`: a VM boots, where it could go on from a template. `ttl` in seconds from
     creation, 0: none. `user_data` and `ssh_keys` go into the
     seed of cloud-init; the former is in no row. `hosts` are `name:address` for /etc/hosts. `idle`:
-    what is done when nobody uses it. `console_size`: rows and columns of the terminal from its first moment on, where it has one.
+    what is done when nobody uses it. `console_size`: rows and columns of the terminal from its
+    first moment on, where it has one.
     """
 
     image: str
