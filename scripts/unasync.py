@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "sublet" / "sdk"
 FILES = (
+    "billing.py",
     "calls.py",
     "client.py",
     "comparing.py",

@@ -29,6 +29,7 @@ from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container.containers import Containers
 from sublet.drivers.layers import Layers
 from sublet.drivers.network import Network
+from sublet.drivers.store.charges import ChargeStore
 from sublet.drivers.store.database import Database
 from sublet.drivers.store.images import ImageStore
 from sublet.drivers.store.instances import InstanceStore
@@ -40,6 +41,7 @@ from sublet.drivers.store.volumes import VolumeStore
 from sublet.drivers.vm.machines import Machines
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
+from sublet.engine.bills import Bills
 from sublet.engine.commits import Commits
 from sublet.engine.events import Events
 from sublet.engine.expiry import Expiry
@@ -49,6 +51,7 @@ from sublet.engine.idleness import Idleness
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.lifecycle import Lifecycle
+from sublet.engine.meter import Meter
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
@@ -116,6 +119,8 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     images = Images(config, image_store, gone=lambda file: forget(parts, file.stem))
     lifecycle = Lifecycle(parts)
     instances = Instances(lifecycle, images)
+    meter = Meter(store, ChargeStore(database), config.on_demand, config.on_demand)
+    lifecycle.lost = meter.seen
     health = HealthChecks(lifecycle, instances.execute)
     restarts = Restarts(lifecycle, instances.admit)
     idleness = Idleness(instances, KeepaliveStore(database))
@@ -123,7 +128,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     lifecycle.updated.append(idleness.updated)
     snapshots = Snapshots(instances)
     schedule_store = ScheduleStore(database)
-    runs = Runs(instances, schedule_store, lambda instance, since: 0.0)
+    runs = Runs(instances, schedule_store, meter.cost)
     verbs = Verbs(
         config=config,
         instances=instances,
@@ -136,9 +141,11 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         volumes=lifecycle.volumes,
         snapshots=snapshots,
         schedules=Schedules(instances, schedule_store, runs),
+        meter=meter,
+        bills=Bills(config, meter, lambda: 0.2),
         operations=Operations(tasks),
         events=parts.events,
-        reconciler=Reconciler(lifecycle, images, restarts, snapshots),
+        reconciler=Reconciler(lifecycle, images, restarts, snapshots, meter),
     )
     return verbs, parts
 
@@ -196,6 +203,7 @@ async def serve(config: Config) -> None:
     await verbs.reconciler.recover()
     parts.tasks.start("expiry", Expiry(verbs.instances).watch())
     parts.tasks.start("schedules", verbs.schedules.watch())
+    parts.tasks.start("meter", verbs.meter.watch())
     parts.tasks.start("network guard", verbs.reconciler.guard())
     parts.tasks.start("pool guard", parts.containers.pool.guard())
     parts.tasks.start("machine guard", parts.machines.guard())

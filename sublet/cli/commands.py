@@ -64,6 +64,7 @@ COMMANDS = {
     "schedule": ("schedules", "Run images, or start instances, at certain times"),
     "system": ("groups", "What takes room on the disk, and freeing it: df, prune"),
     "host": ("system", "Show what this host has and what of it is sold"),
+    "cost": ("billing", "Show what instances have cost, and what was saved; what-if"),
     "compare": ("comparing", "Run an image as containers and as VMs, and compare what they take"),
     "events": ("watching", "Show what happens"),
     "audit": ("system", "Find what is left and belongs to nobody"),

@@ -17,6 +17,7 @@ from typing import Any
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.prices import Prices
 from sublet.domain.size import Size
+from sublet.domain.spec import InstanceSpec
 from sublet.domain.units import GIB, parse_duration, parse_memory
 
 DEFAULT_ROOT, DEFAULT_RUN = Path("/var/lib/sublet"), Path("/run/sublet")
@@ -30,7 +31,8 @@ class Config:
     registry: pairs of a registry and a `host[:port][/prefix]`; `template_limit` the most bytes
     of booted VMs' memory that is kept on the disk, 0: none is; `acceleration` what VMs run on,
     `kvm` or `tcg`, `auto`: find out; `notice` the seconds between a reclaim's announcement and
-    its execution; `price_cpu` and `price_memory` dollars per vCPU-hour and GiB-hour."""
+    its execution; `price_cpu` and `price_memory` dollars per vCPU-hour and GiB-hour;
+    `reference_prices` a file of what sizes cost elsewhere, empty: the table that comes along."""
 
     root: Path = DEFAULT_ROOT
     run: Path = DEFAULT_RUN
@@ -45,11 +47,16 @@ class Config:
     notice: float = 120.0
     price_cpu: float = Prices().cpu
     price_memory: float = Prices().memory
+    reference_prices: str = ""
 
     @property
     def prices(self) -> Prices:
         """What is charged on demand."""
         return Prices(self.price_cpu, self.price_memory)
+
+    def on_demand(self, spec: InstanceSpec) -> float:
+        """What an instance of this spec costs on demand, in dollars per hour."""
+        return self.prices.hourly(spec.size)
 
     def mirrors_of(self, registry: str) -> list[str]:
         """What to ask for this registry's images before itself."""
@@ -115,6 +122,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "notice": parse_duration,
     "price_cpu": _price,
     "price_memory": _price,
+    "reference_prices": str,
 }
 
 

@@ -1,7 +1,12 @@
-"""The host's wall clock, waited for."""
+"""The host's clocks: read, and the wall clock waited for."""
 
 from __future__ import annotations
 
+import functools
+import time
+from pathlib import Path
+
+from sublet.domain.meter import Reading
 from sublet.drivers import linux
 from sublet.drivers.descriptors import closing, ready
 
@@ -25,3 +30,13 @@ async def until_or_set(moment: float | None, now: float) -> None:
     None only that; `now` is what the clock shows."""
     with closing(linux.timerfd(max(moment or now + FAR, 0.001), or_set=True)) as fd:
         await ready(fd)
+
+
+def read() -> Reading:
+    """What the clocks show now."""
+    return Reading(time.time(), time.monotonic(), _boot())
+
+
+@functools.cache
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

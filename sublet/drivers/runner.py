@@ -27,6 +27,9 @@ class Runner(Protocol):
     def exit_code(self, instance_id: str) -> int | None:
         """The exit code of one that has ended, None where nothing tells: it was killed."""
 
+    def exit_time(self, instance_id: str) -> float | None:
+        """When one that left an exit code ended, in seconds since the epoch."""
+
     async def delete(self, instance_id: str) -> None:
         """Remove what is left of one that was torn down: its files and its log. Idempotent."""
 

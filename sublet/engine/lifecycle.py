@@ -60,6 +60,8 @@ class Lifecycle:
         self.updated: list[Callable[[Instance], None]] = []
         """Who is told when what was asked of an instance has changed."""
         self.exits = Exits()
+        self.lost: Callable[[Instance], float] = lambda instance: time.time()
+        """When an instance ended of which nothing tells, in seconds since the epoch."""
         self.restarting: set[str] = set()
         """Instances that are stopped only to be started again: `--rm` does not delete them."""
 
@@ -238,15 +240,17 @@ class Lifecycle:
         """Clean up after an instance that has ended, with the exit code if one is known."""
         instance = self.parts.store.get(instance_id)
         if instance and instance.state in LIVE and code is not None:  # `release` takes its file
-            self.parts.store.update(replace(instance, exit_code=code, finished=time.time()))
+            end = self._end(instance)
+            self.parts.store.update(replace(instance, exit_code=code, finished=end))
         told = self.parts.machines.reason(instance_id)
         await self.release(instance_id)
         instance = self.parts.store.get(instance_id)
         if instance is None or instance.state not in LIVE:
             return
         reason = told or ("" if code is not None else "its supervisor ended without an exit code")
-        finished = instance.finished if code is not None else time.time()
-        code = LOST if code is None else code
+        finished = instance.finished
+        if code is None:
+            code, finished = LOST, self.lost(instance)
         instance = replace(instance, exit_code=code, finished=finished)
         with trace.step("row"):
             instance = self.move(instance, State.STOPPED, reason=reason)
@@ -255,6 +259,17 @@ class Lifecycle:
             return
         for observer in self.observers:
             observer.ended(instance)
+
+    def _end(self, instance: Instance) -> float:
+        """When it ended, in seconds since the epoch, as an earlier try found, or its file tells."""
+        if instance.exit_code is not None:
+            return instance.finished
+        told = self.parts.runner(instance).exit_time(instance.id)
+        now = time.time()
+        if told is None or told > now:
+            return now
+        early = instance.started - told < 1.0  # before its row said that it had started
+        return max(told, instance.started) if early else told
 
     async def remove(self, instance: Instance, *, volumes: bool = False) -> None:
         """Take away an instance that has no process any more, and all that it had; with

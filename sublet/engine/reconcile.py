@@ -18,6 +18,7 @@ from sublet.drivers.network import Endpoint
 from sublet.engine import hibernation
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
+from sublet.engine.meter import Meter
 from sublet.engine.restarts import Restarts
 from sublet.engine.snapshots import Snapshots
 
@@ -35,13 +36,19 @@ class Reconciler:
     """Start-up recovery, and the audit that says what it would do now."""
 
     def __init__(
-        self, lifecycle: Lifecycle, images: Images, restarts: Restarts, snapshots: Snapshots
+        self,
+        lifecycle: Lifecycle,
+        images: Images,
+        restarts: Restarts,
+        snapshots: Snapshots,
+        meter: Meter,
     ) -> None:
         self.lifecycle = lifecycle
         self.parts = lifecycle.parts
         self.images = images
         self.restarts = restarts
         self.snapshots = snapshots
+        self.meter = meter
 
     async def recover(self) -> None:
         """Bring every instance into a true state, then remove what belongs to nobody."""
@@ -57,6 +64,7 @@ class Reconciler:
             await self.fix()
         except Exception:
             log.exception("not everything that belongs to nobody could be removed")
+        self.meter.recover()
         self.restarts.recover()
 
     @staticmethod

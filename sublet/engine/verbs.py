@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sublet.domain.config import Config
+from sublet.engine.bills import Bills
 from sublet.engine.commits import Commits
 from sublet.engine.events import Events
 from sublet.engine.files import Files
@@ -12,6 +13,7 @@ from sublet.engine.health import HealthChecks
 from sublet.engine.idleness import Idleness
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
+from sublet.engine.meter import Meter
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.reconcile import Reconciler
@@ -35,6 +37,8 @@ class Verbs:
     networks: Networks
     files: Files
     commits: Commits
+    meter: Meter
+    bills: Bills
     operations: Operations
     events: Events
     reconciler: Reconciler

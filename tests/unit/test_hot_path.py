@@ -26,6 +26,7 @@ OWN = {
     "sublet.sdk._launch",
     "sublet.sdk._marks",
     "sublet.sdk._sync",
+    "sublet.sdk._sync.billing",
     "sublet.sdk._sync.calls",
     "sublet.sdk._sync.client",
     "sublet.sdk._sync.connection",

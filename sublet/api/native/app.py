@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 import sublet
 from sublet.api.native import (
+    billing,
     files,
     idling,
     images,
@@ -53,6 +54,7 @@ def build(verbs: Verbs) -> Any:
         watching,
         pruning,
         schedules,
+        billing,
     ):
         app.include_router(module.router(verbs))
 

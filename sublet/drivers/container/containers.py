@@ -319,6 +319,10 @@ class Containers:
         """The exit code of a container that has ended, None if there is none (it was killed)."""
         return protocol.exit_code(self.places(instance_id).run)
 
+    def exit_time(self, instance_id: str) -> float | None:
+        """When it ended, in seconds since the epoch, None where nothing tells."""
+        return protocol.exit_time(self.places(instance_id).run)
+
     async def teardown(self, instance_id: str) -> None:
         """Take away all that a stopped instance does not need: processes, cgroups, mounts,
         namespaces. Its writable layer and log stay. Idempotent."""

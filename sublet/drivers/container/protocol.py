@@ -94,6 +94,14 @@ def exit_code(directory: Path) -> int | None:
         return None
 
 
+def exit_time(directory: Path) -> float | None:
+    """When the supervisor left the exit code there, in seconds since the epoch; None if never."""
+    try:
+        return (directory / "exit").stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
 async def receive(connection: socket.socket) -> Message | None:
     """What the supervisor says next; None when it has gone.
 

@@ -158,6 +158,29 @@ MIGRATIONS: tuple[str, ...] = (
         until REAL NOT NULL             -- seconds since the epoch
     );
     """,
+    """
+    -- What is charged, a row for each segment; they outlive their instances.
+    CREATE TABLE charges (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL,         -- the id of its start's first segment
+        instance TEXT NOT NULL,       -- id; name, image and labels are as they were
+        name TEXT NOT NULL,
+        image TEXT NOT NULL,
+        market TEXT NOT NULL,
+        cpus REAL NOT NULL,
+        memory INTEGER NOT NULL,
+        price REAL NOT NULL,          -- dollars per hour
+        on_demand REAL NOT NULL,
+        wall REAL NOT NULL,           -- what the clocks showed when it began
+        monotonic REAL NOT NULL,
+        boot TEXT NOT NULL,
+        seconds REAL,                 -- NULL while it goes on
+        reclaimed INTEGER NOT NULL,
+        labels TEXT NOT NULL          -- JSON
+    );
+    CREATE INDEX charges_instance ON charges(instance);
+    CREATE INDEX charges_open ON charges(instance) WHERE seconds IS NULL;
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 
@@ -180,6 +203,7 @@ class Database:
     """A connection with the current schema. Used from one thread, the event loop's."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.touch(mode=0o600)  # what tenants put into their environment is in here
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.row_factory = sqlite3.Row
@@ -208,9 +232,15 @@ class Database:
         try:
             yield self.connection
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            if self.connection.in_transaction:  # a full disk ends it, or does not
+                self.connection.execute("ROLLBACK")
             raise
-        self.connection.execute("COMMIT")
+        try:
+            self.connection.execute("COMMIT")
+        except sqlite3.Error:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
 
     def close(self) -> None:
         self.connection.close()

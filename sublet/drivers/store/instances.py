@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -38,29 +39,44 @@ class InstanceStore:
         self._db = database
         rows = database.connection.execute("SELECT * FROM instances ORDER BY created, rowid")
         self._instances = {instance.id: instance for instance in map(_instance, rows)}
+        self.witness: Callable[[Instance | None, Instance | None], None] = lambda old, new: None
+        """Is told, in the transaction, of each row as it was and as it is going to be."""
+        self.undone: Callable[[str], None] = lambda instance_id: None
+        """Is told that what the witness was told last of a row has not come to pass."""
 
     def add(self, instance: Instance) -> None:
         """Insert a row; NameInUse where another instance has its name."""
-        self._write(_INSERT, instance)
+        self._write(_INSERT, None, instance)
         self._instances[instance.id] = instance
 
     def update(self, instance: Instance) -> None:
         """Write the whole row, if there is one; NameInUse where another instance has its name."""
-        self._write(_UPDATE, instance)
-        if instance.id in self._instances:
+        if old := self._instances.get(instance.id):
+            self._write(_UPDATE, old, instance)
             self._instances[instance.id] = instance
 
-    def _write(self, statement: str, instance: Instance) -> None:
+    def _write(self, statement: str, old: Instance | None, new: Instance) -> None:
         try:
-            self._db.connection.execute(statement, _row(instance))
-        except sqlite3.IntegrityError as error:
-            if "name" in str(error):
-                raise NameInUse(f"The name '{instance.name}' is in use.") from error
+            with self._db.transaction() as connection:
+                connection.execute(statement, _row(new))
+                self.witness(old, new)
+        except BaseException as error:
+            self.undone(new.id)
+            if isinstance(error, sqlite3.IntegrityError) and "name" in str(error):
+                raise NameInUse(f"The name '{new.name}' is in use.") from error
             raise
 
     def delete(self, instance_id: str) -> None:
-        self._db.connection.execute("DELETE FROM instances WHERE id = ?", (instance_id,))
+        old = self._instances.get(instance_id)
+        with self._db.transaction() as connection:
+            connection.execute("DELETE FROM instances WHERE id = ?", (instance_id,))
+            self.witness(old, None)
         self._instances.pop(instance_id, None)
+
+    def together(self, work: Callable[[], None]) -> None:
+        """Do `work` in one transaction."""
+        with self._db.transaction():
+            work()
 
     def get(self, instance_id: str) -> Instance | None:
         return self._instances.get(instance_id)

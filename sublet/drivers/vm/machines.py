@@ -219,6 +219,10 @@ class Machines:
         """The exit code that the supervisor left, None if it left none (QEMU was killed)."""
         return protocol.exit_code(self.place(instance_id).run)
 
+    def exit_time(self, instance_id: str) -> float | None:
+        """When it ended, in seconds since the epoch, None where nothing tells."""
+        return protocol.exit_time(self.place(instance_id).run)
+
     def reason(self, instance_id: str) -> str:
         """Why the machine ended, where it did not end well: a sentence."""
         return _tail(self.place(instance_id).run / "reason", CONSOLE).partition("\n")[0]

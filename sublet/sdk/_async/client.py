@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._async import wire
+from sublet.sdk._async.billing import AsyncBillingVerbs
 from sublet.sdk._async.calls import Progress, silent
 from sublet.sdk._async.files import AsyncFileVerbs
 from sublet.sdk._async.images import AsyncImageVerbs
@@ -33,6 +34,7 @@ class AsyncClient(
     AsyncImageVerbs,
     AsyncNetworkVerbs,
     AsyncStorageVerbs,
+    AsyncBillingVerbs,
 ):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from sublet.domain.errors import NoSuchImage, NoSuchInstance
 from sublet.sdk._sync import wire
+from sublet.sdk._sync.billing import BillingVerbs
 from sublet.sdk._sync.calls import Progress, silent
 from sublet.sdk._sync.files import FileVerbs
 from sublet.sdk._sync.images import ImageVerbs
@@ -32,6 +33,7 @@ class Client(
     ImageVerbs,
     NetworkVerbs,
     StorageVerbs,
+    BillingVerbs,
 ):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 

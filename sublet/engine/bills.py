@@ -1,0 +1,86 @@
+"""The bill: what the meter has charged, and what that would have cost otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+
+from sublet.domain import bill, reference_prices, what_if
+from sublet.domain.bill import Line
+from sublet.domain.config import Config
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.meter import Reading
+from sublet.domain.reference_prices import References
+from sublet.domain.size import Size
+from sublet.domain.what_if import Scenario
+from sublet.engine.meter import Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a month would cost: where its prices are from, and its scenarios."""
+
+    prices: str
+    scenarios: list[Scenario]
+
+
+class Bills:
+    """Makes bills of one daemon's meter; `factor` is spot's share of the on-demand price now."""
+
+    def __init__(self, config: Config, meter: Meter, factor: Callable[[], float]) -> None:
+        self._config, self._meter, self._factor = config, meter, factor
+
+    async def lines(self, by: str, since: float, until: float, zone: tzinfo) -> list[Line]:
+        """The bill for the time between two moments. Raises InvalidArgument."""
+        now, here = self._meter.now(), self._meter.here()
+        work = self._lines
+        return await asyncio.to_thread(work, now, here, by, since, until, zone)
+
+    def _lines(
+        self, now: Reading, here: set[str], by: str, since: float, until: float, zone: tzinfo
+    ) -> list[Line]:
+        found = bill.spans(self._meter.charges.all(), now, here)
+        return bill.bill(found, by, since, until, zone, self.references().hourly)
+
+    def references(self) -> References:
+        """The prices elsewhere: the user's own file, or those that come along. Raises
+        InvalidArgument."""
+        path = self._config.reference_prices
+        if not path:
+            return reference_prices.parse(reference_prices.EC2, "of EC2")
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise InvalidArgument(
+                f"The price file {path} cannot be read: {error.strerror}.",
+                hint="`reference_prices` in config.toml names it.",
+            ) from error
+        except ValueError as error:
+            raise InvalidArgument(f"The price file {path} is not text in UTF-8.") from error
+        return reference_prices.parse(text, path)
+
+    def what_if(
+        self, size: Size, hours: float, days: float, *, spot: bool = False, ec2: bool = False
+    ) -> Plan:
+        """What a size would cost in a month, here or at reference prices. Raises
+        InvalidArgument."""
+        if ec2:
+            return self._elsewhere(size, hours, days, spot)
+        price, factor = self._config.prices.hourly(size), self._factor()
+        found = what_if.what_if(price, price * factor, hours, days, wants_spot=spot)
+        return Plan(f"this host's; spot at {factor:.0%} of on demand, as now", found)
+
+    def _elsewhere(self, size: Size, hours: float, days: float, spot: bool) -> Plan:
+        table = self.references()
+        offer = table.smallest(size)
+        if offer is None:
+            raise InvalidArgument(
+                f"The reference prices have no type that holds {size}.",
+                hint="Ask for less, or name a table of your own: reference_prices in config.toml.",
+            )
+        found = what_if.what_if(offer.on_demand, offer.spot, hours, days, wants_spot=spot)
+        source = f"{table.source}, {table.date}" if table.date else table.source
+        return Plan(f"{offer.type}, spot at its middle ({source})", found)

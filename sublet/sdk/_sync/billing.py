@@ -1,0 +1,37 @@
+# Made from ../_async/billing.py by scripts/unasync.py; edit that file.
+"""The client's verbs on the bill.
+"""
+
+from __future__ import annotations
+
+from sublet.sdk._sync.calls import Calls
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class BillingVerbs(Calls):
+    """What instances cost."""
+
+    def cost(
+        self, *, by: str = "instance", since: str = "", until: str = "", tz: str = "UTC"
+    ) -> list[dict[str, Any]]:
+        """The bill, a line for each instance, `day` (of the time zone `tz`), `market` or value of
+        a label (`label=KEY`), in dollars. `since` and `until`: RFC 3339, seconds since the epoch,
+        or an age such as 30d."""
+        return list(self.call("GET", "/v1/cost", by=by, since=since, until=until, tz=tz))
+
+    def what_if(
+        self,
+        size: str,
+        *,
+        hours: float = 24.0,
+        days: float = 31.0,
+        spot: bool = False,
+        ec2: bool = False,
+    ) -> dict[str, Any]:
+        """What a size such as 2x8 would cost in a month, used so many hours on so many days: the
+        four `scenarios`, and whose `prices` they are at. With `ec2`, at EC2's."""
+        query = {"size": size, "hours": hours, "days": days, "spot": spot, "ec2": ec2}
+        return dict(self.call("GET", "/v1/cost/what-if", **query))
