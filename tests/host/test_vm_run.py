@@ -84,6 +84,9 @@ def test_exec_fails_as_in_containers(vm: Sublet) -> None:
         container, machine = vm("exec", "other", command), vm("exec", "box", command)
         assert machine.code == container.code == code
         assert same(machine.err, container.err)
+    wrong = ("exec", "-w", "/no/such")
+    assert vm(*wrong, "box", "true") == vm(*wrong, "other", "true")
+    assert vm(*wrong, "box", "true").code == 126
     for user in ("nobody-here", "root:nobody-here"):
         unknown = vm("exec", "-u", user, "box", "true")
         assert unknown == vm("exec", "-u", user, "other", "true")

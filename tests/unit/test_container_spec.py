@@ -132,6 +132,7 @@ def test_seccomp_profile_is_resolved() -> None:
         ("executable file `x` not found in $PATH: No such file or directory", CommandNotFound),
         ("open executable: Permission denied", CommandNotExecutable),
         ("exec container process `/x`: Exec format error", CommandNotExecutable),
+        ("crun: chdir `/q`: No such file or directory", CommandNotExecutable),
         ("mount `proc` to `proc`: Operation not permitted", StartFailed),
         ("", StartFailed),
     ],

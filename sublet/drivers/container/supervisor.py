@@ -169,6 +169,11 @@ def explain(text: str) -> SubletError:
             f"A sysctl cannot be set: {reason}.",
             hint="Mend its name and value; some belong to the host alone.",
         )
+    if reason.startswith("chdir"):
+        why = reason.rpartition(": ")[2]
+        return CommandNotExecutable(
+            f"The command cannot be executed: its working directory cannot be entered: {why}."
+        )
     about_command = "executable" in text or "exec" in text or "open" in text
     if about_command and any(sign in text for sign in _MISSING):
         return CommandNotFound(f"No such command in the image: {reason}.")
