@@ -18,6 +18,7 @@ FILES = (
     "files.py",
     "images.py",
     "instances.py",
+    "market.py",
     "networks.py",
     "schedules.py",
     "storage.py",

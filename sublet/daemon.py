@@ -34,6 +34,7 @@ from sublet.drivers.store.database import Database
 from sublet.drivers.store.images import ImageStore
 from sublet.drivers.store.instances import InstanceStore
 from sublet.drivers.store.keepalives import KeepaliveStore
+from sublet.drivers.store.market import MarketStore
 from sublet.drivers.store.networks import NetworkStore
 from sublet.drivers.store.schedules import ScheduleStore
 from sublet.drivers.store.snapshots import SnapshotStore
@@ -52,11 +53,13 @@ from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.meter import Meter
+from sublet.engine.market import SpotMarket
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.restarts import Restarts
+from sublet.engine.returns import Returns
 from sublet.engine.runs import Runs
 from sublet.engine.schedules import Schedules
 from sublet.engine.snapshots import Snapshots
@@ -118,11 +121,14 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     )
     images = Images(config, image_store, gone=lambda file: forget(parts, file.stem))
     lifecycle = Lifecycle(parts)
-    instances = Instances(lifecycle, images)
-    meter = Meter(store, ChargeStore(database), config.on_demand, config.on_demand)
+    market = SpotMarket(lifecycle, MarketStore(database))
+    instances = Instances(lifecycle, images, market)
+    meter = Meter(store, ChargeStore(database), market.price, config.on_demand)
+    market.pricing.observers.append(meter.repriced)
+    market.notices.taking.append(meter.reclaimed)
     lifecycle.lost = meter.seen
     health = HealthChecks(lifecycle, instances.execute)
-    restarts = Restarts(lifecycle, instances.admit)
+    restarts = Restarts(lifecycle, market.admit)
     idleness = Idleness(instances, KeepaliveStore(database))
     lifecycle.observers += [health, restarts, idleness]
     lifecycle.updated.append(idleness.updated)
@@ -132,6 +138,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     verbs = Verbs(
         config=config,
         instances=instances,
+        market=market,
         networks=Networks(instances),
         health=health,
         idleness=idleness,
@@ -201,6 +208,8 @@ async def serve(config: Config) -> None:
     parts.store.set_setting(SUBNET, parts.network.subnet)
     parts.store.set_setting(REGION, str(parts.network.region))
     await verbs.reconciler.recover()
+    verbs.market.recover()
+    parts.tasks.start("returns", Returns(verbs.market, verbs.instances).watch())
     parts.tasks.start("expiry", Expiry(verbs.instances).watch())
     parts.tasks.start("schedules", verbs.schedules.watch())
     parts.tasks.start("meter", verbs.meter.watch())

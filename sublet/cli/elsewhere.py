@@ -57,7 +57,6 @@ LAUNCH: Mapping[str, str] = {
     "--timeout": "Write --ttl 2h, which deletes it at that age, or run it under timeout(1).",
     "--replace": "`sublet rm -f NAME` first: it succeeds where there is none.",
     "--pod": "Put instances on one network, or write --network container:NAME.",
-    "--size": "Write --cpus 2 --memory 4g.",
 }
 """Flags of `run` and `create`."""
 

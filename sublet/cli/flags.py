@@ -49,6 +49,7 @@ RUN = (
     Flag(("--name",), "text", "Name of the instance.", "NAME"),
     Flag(("-p", "--publish"), "list", "Publish a port.", "[[IP:]HOSTPORT:]PORT[/udp]"),
     Flag(("-v", "--volume"), "list", "Mount a host path or a volume.", "[HOST|NAME:]PATH[:ro]"),
+    Flag(("--size",), "text", "vCPUs x GiB, such as 2x4, or a name of `sizes`.", "SIZE"),
     Flag(("--cpus",), "text", "Number of vCPUs, such as 0.5.", "N"),
     Flag(("-m", "--memory"), "text", "Memory, such as 256m or 2g.", "SIZE"),
     Flag(("--pids-limit",), "text", "Number of processes and threads.", "N"),
@@ -89,13 +90,20 @@ RUN = (
     Flag(("--ttl",), "text", "Delete it at this age, such as 2h.", "TIME"),
     Flag(("--idle",), "text", "Stop it after so long without use, such as 30m.", "TIME"),
     Flag(("--idle-action",), "text", "With --idle: stop, hibernate or terminate.", "ACTION"),
+    Flag(("--spot",), "switch", "Sell it at the spot price; it may be reclaimed."),
+    Flag(("--max-price",), "text", "With --spot: the most to pay an hour.", "DOLLARS"),
+    Flag(("--on-reclaim",), "text", "With --spot: stop, hibernate or terminate.", "ACTION"),
+    Flag(("--persistent",), "switch", "With --spot: start it again when there is room."),
+    Flag(("--notice-signal",), "text", "With --spot: signal to send at the notice.", "SIGNAL"),
+    Flag(("--notice-exec",), "text", "With --spot: command to run in it then.", "COMMAND"),
+    Flag(("--no-wait",), "switch", "Fail if spot instances would have to make room."),
     Flag(("--wait",), "switch", "With -d: return when it is healthy."),
     Flag(("--pull",), "text", "missing (as without it), always or never.", "WHEN"),
     Flag(("--cidfile",), "text", "Write the id to this file.", "FILE"),
     *_FOREGROUND,
 )
 
-LOCAL = frozenset({"detach", "wait", "pull", "cidfile", "detach_keys", "sig_proxy"})
+LOCAL = frozenset({"detach", "wait", "pull", "cidfile", "detach_keys", "sig_proxy", "no_wait"})
 """Flags of `run` that are no part of the request for an instance."""
 
 CREATE = tuple(f for f in RUN if f.key not in LOCAL or f.key in ("pull", "cidfile"))

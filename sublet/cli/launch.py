@@ -22,15 +22,15 @@ def run_with(options: Options, spec: dict[str, Any]) -> int:
     """`run` with these flags; the exit code."""
     if options.get("wait") and not options.get("detach"):
         raise InvalidArgument("--wait is for what runs in the background.", hint="Add -d.")
-    client = Client()
+    client, wait = Client(), not options.get("no_wait")
     with cidfile(options.get("cidfile")) as write, Progress() as progress:
         fetch = pulled(client, options.get("pull"), spec["image"], progress)
         if options.get("detach"):
-            row = client.launch(spec, progress, fetch=fetch)
+            row = client.launch(spec, progress, fetch=fetch, wait=wait)
             write(row["id"])
             print(row["id"], flush=True)
         else:
-            session, row = client.foreground(spec, progress, fetch=fetch)
+            session, row = client.foreground(spec, progress, fetch=fetch, wait=wait)
             write(row["id"])
     run.warn(row)
     if not options.get("detach"):

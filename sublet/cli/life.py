@@ -12,6 +12,7 @@ from sublet.cli.common import each, each_named
 from sublet.cli.completing import image_names
 from sublet.cli.flags import CREATE
 from sublet.cli.instances import NAME, NAMES
+from sublet.cli.output import Progress
 from sublet.cli.run import warn
 from sublet.domain.errors import InvalidArgument, NoSuchInstance
 from sublet.domain.units import parse_duration
@@ -37,20 +38,27 @@ def create(image: str, command: tuple[str, ...], **options: Any) -> int:
 @NAMES
 @click.option("-a", "--attach", "attached", is_flag=True, help="Show what it writes.")
 @click.option("-i", "--interactive", is_flag=True, help="With -a: pass standard input on.")
+@click.option("--no-wait", is_flag=True, help="Fail if spot instances would have to make room.")
 @DETACH_KEYS
 def start(
-    names: tuple[str, ...], attached: bool, interactive: bool, detach_keys: str | None
+    names: tuple[str, ...],
+    attached: bool,
+    interactive: bool,
+    no_wait: bool,
+    detach_keys: str | None,
 ) -> int:
     """Start instances that are stopped. With -a or -i, the exit code is the command's."""
     client = Client()
     if attached or interactive:
         if len(names) != 1:
             raise InvalidArgument("Only one instance can be attached to.", hint="Leave out -a -i.")
-        session, row = client.attach(names[0], start=True)
+        with Progress() as progress:
+            session, row = client.attach(names[0], progress, start=True, wait=not no_wait)
         options = {"interactive": interactive, "detach_keys": detach_keys, "tty": row["tty"]}
         return run.relay(session, options)
 
-    return each_named(names, lambda name: client.start(name))
+    with Progress() as progress:
+        return each_named(names, lambda name: client.start(name, progress, wait=not no_wait))
 
 
 @click.command()

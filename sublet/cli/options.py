@@ -34,6 +34,7 @@ _PLAIN = {
     "ttl": "ttl",
     "idle": "idle",
     "idle_action": "idle_action",
+    "size": "size",
 }
 """Flags that `instance_spec` takes as they are, and its name for each."""
 
@@ -50,6 +51,7 @@ def rare(options: Options) -> Options:
     found["seccomp"] = _seccomp(options.get("security_opt") or ())
     found["user_data"] = _text(options["user_data"]) if options.get("user_data") else ""
     found["ssh_keys"] = _lines(options.get("ssh_key") or ())
+    found["spot"] = _spot(options)
     found["log"] = _log(options.get("log_driver"), options.get("log_opt") or ())
     return found
 
@@ -132,6 +134,38 @@ def _seccomp(texts: Iterable[str]) -> str:
         if value != "unconfined":
             found = _text(value)
     return found
+
+
+_SPOT = ("max_price", "on_reclaim", "persistent", "notice_signal", "notice_exec")
+
+
+def _spot(options: Options) -> bool | dict[str, Any]:
+    """How a spot instance is to be sold; False for one on demand."""
+    given: dict[str, Any] = {key: options[key] for key in _SPOT if options.get(key)}
+    if not options.get("spot"):
+        if given:
+            flag = f"--{next(iter(given)).replace('_', '-')}"
+            raise InvalidArgument(f"{flag} is for spot instances.", hint="Add --spot.")
+        return False
+    if "max_price" in given:
+        given["max_price"] = _price(given["max_price"])
+    if given.get("on_reclaim", "stop") not in ("stop", "hibernate", "terminate"):
+        raise InvalidArgument(
+            f"'{given['on_reclaim']}' is nothing that is done at a reclaim.",
+            hint="Write --on-reclaim stop, hibernate or terminate.",
+        )
+    if "notice_exec" in given:
+        given["notice_exec"] = ["/bin/sh", "-c", given["notice_exec"]]
+    return given or True
+
+
+def _price(text: str) -> float:
+    try:
+        return float(text.removeprefix("$"))
+    except ValueError:
+        raise InvalidArgument(
+            f"'{text}' is not a price.", hint="Write dollars per hour, such as 0.03."
+        ) from None
 
 
 def _log(driver: str | None, texts: Iterable[str]) -> dict[str, Any]:

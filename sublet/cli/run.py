@@ -22,7 +22,8 @@ RARE = frozenset(
     "stop_signal label label_file mount tmpfs disk read_only shm_size network "
     "network_alias dns dns_search add_host restart health_cmd health_interval health_timeout "
     "health_retries health_start_period no_healthcheck init ulimit sysctl device cap_add cap_drop "
-    "group_add security_opt log_driver log_opt ttl idle idle_action user_data ssh_key cold".split()
+    "group_add security_opt log_driver log_opt ttl idle idle_action user_data ssh_key cold size "
+    "spot max_price on_reclaim persistent notice_signal notice_exec".split()
 )
 """Flags whose values options.py reads."""
 
@@ -42,16 +43,16 @@ def run(options: Options, args: list[str]) -> int:
         from sublet.cli.launch import run_with
 
         return run_with(options, spec)
-    client = Client()
+    client, wait = Client(), not options.get("no_wait")
     with Progress() as progress:
         if options.get("vm"):
             progress.later(BOOT_NOTE, "Booting; later VMs of this image and size resume instead")
         if options.get("detach"):
-            started = client.launch(spec, progress)
+            started = client.launch(spec, progress, wait=wait)
             warn(started)
             print(started["id"])
             return 0
-        session, started = client.foreground(spec, progress)
+        session, started = client.foreground(spec, progress, wait=wait)
     warn(started)
     return relay(session, options)
 

@@ -22,10 +22,32 @@ STOP_DEADLINE = 30.0
 FACTS = ("kernel", "architecture", "cgroup", "runtime", "layers", "pool")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @JSON
-def host(as_json: bool) -> None:
+@click.pass_context
+def host(context: click.Context, as_json: bool) -> None:
     """Show what this host has, and what of it is sold."""
+    if context.invoked_subcommand is None:
+        _show_host(as_json)
+
+
+@host.command()
+@click.option("--now", is_flag=True, help="Reclaim spot instances without notice.")
+@JSON
+def drain(now: bool, as_json: bool) -> None:
+    """Let the host start nothing more, and reclaim all spot instances; print their ids."""
+    from sublet.cli.market import print_notices
+
+    print_notices(Client().drain(now=now), as_json)
+
+
+@host.command()
+def undrain() -> None:
+    """Let the host start instances again."""
+    Client().undrain()
+
+
+def _show_host(as_json: bool) -> None:
     data = Client().host()
     if as_json:
         print_json(data)
@@ -38,9 +60,34 @@ def host(as_json: bool) -> None:
         **{key: str(data[key]) for key in FACTS},
         "acceleration": "{kind}: {reason}".format(**data["acceleration"]),
     }
+    if data["draining"]:
+        shown["draining"] = "it starts nothing; `sublet host undrain` ends that"
+    if data["pressure"]:
+        shown["pressure"] = f"short of {data['pressure']}: it sells no spot"
     width = max(map(len, shown))
     for key, value in shown.items():
         print(f"{key.ljust(width)}  {value}")
+    print("\n".join(["", *bars(data)]))
+
+
+BAR = 50
+PARTS = (("on demand", "█"), ("spot", "▒"), ("free", "·"))
+
+
+def bars(data: dict[str, Any]) -> list[str]:
+    """What of the rentable capacity is sold on demand, sold as spot, and free, as bars."""
+    rows = [f"{name:6}  {_bar(data, name)}" for name in ("cpus", "memory")]
+    legend = "  ".join(f"{sign} {name}" for name, sign in PARTS)
+    return [*rows, f"{'':6}  {legend}"]
+
+
+def _bar(data: dict[str, Any], what: str) -> str:
+    total = data["rentable"][what] or 1
+    sold, spot = (data[key][what] / total for key in ("sold", "spot"))
+    ends = [round(BAR * min(1.0, share)) for share in (sold, sold + spot)]
+    ends = [max(ends[0], int(sold > 0)), max(ends[1], ends[0] + int(spot > 0), int(sold > 0))]
+    text = "█" * ends[0] + "▒" * (ends[1] - ends[0]) + "·" * (BAR - ends[1])
+    return f"{text[:BAR]}  {sold + spot:.0%}"
 
 
 def _amount(amount: dict[str, Any]) -> str:

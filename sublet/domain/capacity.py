@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sublet.domain.errors import InsufficientCapacity
-from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.instance import HELD, Instance, State
 from sublet.domain.size import Size
 from sublet.domain.spec import Market
 from sublet.domain.units import format_bytes
 
-HOLDING = LIVE | {State.PENDING}
+HOLDING = HELD | {State.PENDING}
 """States in which an instance holds its size."""
 
 
@@ -27,6 +27,15 @@ class Amount:
 
     def __sub__(self, other: Amount) -> Amount:
         return Amount(self.cpus - other.cpus, self.memory - other.memory)
+
+
+ROUNDING = 1e-9
+"""Of a vCPU, what sums of fractions may be off by."""
+
+
+def fits(size: Size, free: Amount) -> bool:
+    """Whether an instance of this size fits into `free`."""
+    return size.memory <= free.memory and size.cpus <= free.cpus + ROUNDING
 
 
 def rentable(cpus: int, memory: int, overcommit: float, reserve: int) -> Amount:
@@ -47,7 +56,7 @@ def admit(size: Size, free: Amount) -> None:
             f"The host has {format_bytes(max(0, free.memory))} of memory free, "
             f"{format_bytes(size.memory)} are asked for."
         )
-    if size.cpus > free.cpus:
+    if size.cpus > free.cpus + ROUNDING:
         raise InsufficientCapacity(
             f"The host has {max(0.0, free.cpus):g} vCPUs free, {size.cpus:g} are asked for."
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sublet.domain.catalogue import parse_catalogue, resolve
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.prices import Prices
 from sublet.domain.size import Size
@@ -21,6 +22,8 @@ from sublet.domain.spec import InstanceSpec
 from sublet.domain.units import GIB, parse_duration, parse_memory
 
 DEFAULT_ROOT, DEFAULT_RUN = Path("/var/lib/sublet"), Path("/run/sublet")
+
+DEFAULT_PRESSURE = (("memory", 60.0),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,10 @@ class Config:
     of booted VMs' memory that is kept on the disk, 0: none is; `acceleration` what VMs run on,
     `kvm` or `tcg`, `auto`: find out; `notice` the seconds between a reclaim's announcement and
     its execution; `price_cpu` and `price_memory` dollars per vCPU-hour and GiB-hour;
-    `reference_prices` a file of what sizes cost elsewhere, empty: the table that comes along."""
+    `reference_prices` a file of what sizes cost elsewhere, empty: the table that comes along;
+    `price_lag` the seconds in which the spot price goes 63 % of its way; `sizes` names of sizes
+    beside the standard ones; `pressure` the percent of time that tasks wait for `memory`, `cpu` or `io`
+    from which on spot is reclaimed."""
 
     root: Path = DEFAULT_ROOT
     run: Path = DEFAULT_RUN
@@ -48,6 +54,9 @@ class Config:
     price_cpu: float = Prices().cpu
     price_memory: float = Prices().memory
     reference_prices: str = ""
+    price_lag: float = 300.0
+    sizes: tuple[tuple[str, Size], ...] = ()
+    pressure: tuple[tuple[str, float], ...] = DEFAULT_PRESSURE
 
     @property
     def prices(self) -> Prices:
@@ -57,6 +66,11 @@ class Config:
     def on_demand(self, spec: InstanceSpec) -> float:
         """What an instance of this spec costs on demand, in dollars per hour."""
         return self.prices.hourly(spec.size)
+
+    def size_of(self, text: str) -> Size:
+        """The size that a name of the catalogue, or 2x4, means; empty: the default one. Raises
+        InvalidArgument."""
+        return resolve(text, self.sizes) if text else self.default_size
 
     def mirrors_of(self, registry: str) -> list[str]:
         """What to ask for this registry's images before itself."""
@@ -110,6 +124,17 @@ def _price(text: str) -> float:
     return price
 
 
+def _pressure(text: str) -> tuple[tuple[str, float], ...]:
+    """`60`, or `memory=60, cpu=95`; what is 0 is off."""
+    found = {}
+    for item in text.replace(",", " ").split():
+        what, equals, percent = item.rpartition("=")
+        if (equals and what not in ("memory", "cpu", "io")) or not 0 <= float(percent) <= 100:
+            raise ValueError
+        found[what or "memory"] = float(percent)
+    return tuple((what, percent) for what, percent in found.items() if percent)
+
+
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "reserve": parse_memory,
     "overcommit": float,
@@ -123,6 +148,9 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "price_cpu": _price,
     "price_memory": _price,
     "reference_prices": str,
+    "price_lag": parse_duration,
+    "sizes": parse_catalogue,
+    "pressure": _pressure,
 }
 
 
@@ -141,6 +169,8 @@ def load(file: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     for key, parse in _PARSERS.items():
         text = environ.get(f"SUBLET_{key.upper()}", file.get(key))
         if text is not None:
+            if isinstance(text, Mapping):  # a table of TOML
+                text = ", ".join(f"{name}={value}" for name, value in text.items())
             try:
                 values[key] = parse(str(text))
             except ValueError:

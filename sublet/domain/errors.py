@@ -275,6 +275,32 @@ class InsufficientCapacity(SubletError):
     default_hint = "`sublet host` shows what is free; ask for less, or stop something."
 
 
+class PriceTooLow(SubletError):
+    """Spot costs more now than the request's maximum price."""
+
+    code = "price-too-low"
+    status = 409
+    exit_code = 125
+    default_hint = "`sublet market` shows the price; give a higher --max-price, or wait."
+
+
+class HostDrained(SubletError):
+    """The host is being drained: it starts no instance."""
+
+    code = "host-drained"
+    status = 409
+    exit_code = 125
+    default_hint = "`sublet host undrain` lets it start instances again."
+
+
+class NoSuchRequest(SubletError):
+    """No spot request has this id, and no instance of this name has one."""
+
+    code = "no-such-request"
+    status = 404
+    default_hint = "`sublet spot ls` lists them."
+
+
 class CorruptImage(SubletError):
     """The file is not a sound image: wrong magic, truncated, or a changed byte."""
 

@@ -23,6 +23,7 @@ from sublet.domain.seccomp import check_profile
 from sublet.domain.seed import check_seed
 from sublet.domain.signals import signal_number
 from sublet.domain.size import Size
+from sublet.domain.spot import Spot, check_spot
 from sublet.domain.units import MIB
 
 MAXIMUM_PIDS = 1 << 22
@@ -62,7 +63,8 @@ class InstanceSpec:
     creation, 0: none. `user_data` and `ssh_keys` go into the
     seed of cloud-init; the former is in no row. `hosts` are `name:address` for /etc/hosts. `idle`:
     what is done when nobody uses it. `console_size`: rows and columns of the terminal from its
-    first moment on, where it has one.
+    first moment on, where it has one. `spot`: it may be reclaimed, and its market is that; `size_name`: a name of the catalogue, or
+    2x4, for what of `cpus` and `memory` is 0.
     """
 
     image: str
@@ -86,6 +88,8 @@ class InstanceSpec:
     remove: bool = False
     isolation: Isolation = Isolation.CONTAINER
     market: Market = Market.ON_DEMAND
+    spot: Spot | None = None
+    size_name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str = ""
     aliases: tuple[str, ...] = ()
@@ -123,9 +127,12 @@ class InstanceSpec:
         return Size(self.cpus, self.memory, self.disk)
 
     def with_defaults(self, default: Size) -> InstanceSpec:
-        """A copy whose size is complete."""
+        """A copy whose size is complete, and whose market is known."""
+        spot = self.spot or (Spot() if self.market is Market.SPOT else None)
         return replace(
             self,
+            spot=spot,
+            market=Market.SPOT if spot else Market.ON_DEMAND,
             cpus=self.cpus or default.cpus,
             memory=self.memory or default.memory,
             disk=self.disk or default.disk,
@@ -170,6 +177,8 @@ def check_spec(spec: InstanceSpec) -> None:
         )
     if spec.cold and not spec.vm:
         raise InvalidArgument("--cold is for VMs: no container boots.", hint="Add --vm.")
+    if spec.spot is not None:
+        check_spot(spec.spot, vm=spec.vm, remove=spec.remove)
     if spec.stop_timeout is not None and not 0 <= spec.stop_timeout < math.inf:
         raise InvalidArgument(f"{spec.stop_timeout} is not a number of seconds to wait.")
     check_mounts(spec.mounts)

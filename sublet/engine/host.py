@@ -33,6 +33,8 @@ async def describe(config: Config, instances: Instances) -> dict[str, Any]:
         "sold": asdict(instances.sold(Market.ON_DEMAND)),
         "spot": asdict(instances.sold(Market.SPOT)),
         "free": asdict(instances.free()),
+        "draining": instances.market.draining,
+        "pressure": instances.market.pressed or None,
         "instances": len(instances.list()),
         "kernel": platform.release(),
         "architecture": platform.machine(),

@@ -10,11 +10,20 @@ from dataclasses import replace
 
 from sublet.domain import capacity, slots
 from sublet.domain.change import Change, next_size
-from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance, WrongState
+from sublet.domain.errors import (
+    InsufficientCapacity,
+    InvalidArgument,
+    NoSuchImage,
+    NoSuchInstance,
+    PriceTooLow,
+    SubletError,
+    WrongState,
+)
 from sublet.domain.instance import LIVE, Instance, State, not_running
 from sublet.domain.names import friendly_name
 from sublet.domain.selection import parse
 from sublet.domain.spec import ExecSpec, InstanceSpec, Market, check_again, check_spec
+from sublet.domain.spot import RequestState, Status
 from sublet.domain.waiting import Condition, reached
 from sublet.drivers import listing, trace
 from sublet.drivers.container import logs
@@ -23,16 +32,18 @@ from sublet.drivers.runner import Execution
 from sublet.engine import altering, ending, hibernation, inside, plan, reading, seeds
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
+from sublet.engine.market import Report, SpotMarket, silent
 from sublet.engine.reading import Window
 
 
 class Instances:
     """What can be done with the instances of one daemon."""
 
-    def __init__(self, lifecycle: Lifecycle, images: Images) -> None:
+    def __init__(self, lifecycle: Lifecycle, images: Images, market: SpotMarket) -> None:
         self.lifecycle = lifecycle
         self.parts = lifecycle.parts
         self.images = images
+        self.market = market
         self._slot = 0
 
     # Finding
@@ -90,51 +101,78 @@ class Instances:
 
     def sold(self, market: Market) -> capacity.Amount:
         """What the instances of a market hold."""
-        return capacity.sold(self.parts.store.all(), market)
+        return self.parts.store.ledger.sold(market)
 
     def free(self) -> capacity.Amount:
         """What can still be sold."""
-        held = self.sold(Market.ON_DEMAND) + self.sold(Market.SPOT)
-        return self.parts.rentable - held
+        return self.market.free()
 
     def warnings(self, instance: Instance) -> tuple[str, ...]:
         """What the instance was asked to have and does not get, a sentence each."""
         spec = instance.spec
         lacking = self.parts.containers.rights.lacking(spec.cap_add, spec.cap_drop)
         later = next_size(instance)
-        notes = (f"{instance.name} gets {later} when it starts again.",) if later else ()
+        notes: tuple[str, ...] = ()
+        if later:
+            notes = (f"{instance.name} gets {later} when it starts again.",)
+        request = self.market.requests.of(instance.id)
+        if request and request.wanted and request.state is RequestState.OPEN:
+            notes += (f"{instance.name} does not run yet: {request.id} is {request.status}.",)
         return notes + tuple(
             f"{name} is left out: this host does not have it itself." for name in lacking
         )
 
-    def admit(self, spec: InstanceSpec) -> None:
-        """Raises InsufficientCapacity where the host has no room for it."""
-        capacity.admit(spec.size, self.free())
-
     # Making and starting
 
     async def run(
-        self, spec: InstanceSpec, *, attach: bool = False
+        self,
+        spec: InstanceSpec,
+        *,
+        attach: bool = False,
+        wait: bool = True,
+        report: Report = silent,
     ) -> tuple[Instance, Streams | None]:
         """Make an instance and start it; with `attach`, also its streams from the first byte.
 
-        Raises NoSuchImage unless the image is on this host (the caller fetches it),
-        NameInUse, PortInUse, InsufficientCapacity, CommandNotFound and the like.
+        One on demand that does not fit waits for the room of spot instances, unless told not to
+        (`wait`); `report` is told what for. A persistent spot instance for which there is no room
+        is made, and started when there is. Raises NoSuchImage unless the image is on this host
+        (the caller fetches it), NameInUse, PortInUse, InsufficientCapacity, PriceTooLow,
+        CommandNotFound and the like.
         """
         with trace.request("start"):
-            spec = spec.with_defaults(self.parts.config.default_size)
-            check_spec(spec)
+            spec = self._complete(spec)
             with trace.step("admit"):
-                self.admit(spec)
+                try:
+                    await self.market.admit(spec, wait=wait, report=report)
+                except (InsufficientCapacity, PriceTooLow) as error:
+                    if attach or not self._waits(spec):
+                        raise
+                    return self._later(spec, error), None
             instance = self._add(spec, State.PENDING)
             streams = await self.lifecycle.launch(instance, attach=attach)
             return self.parts.store.get(instance.id) or instance, streams
 
     def create(self, spec: InstanceSpec) -> Instance:
         """Make an instance that `start` starts. Raises as `run` does."""
-        spec = spec.with_defaults(self.parts.config.default_size)
+        return self._add(self._complete(spec), State.STOPPED)
+
+    def _complete(self, spec: InstanceSpec) -> InstanceSpec:
+        spec = spec.with_defaults(self.parts.config.size_of(spec.size_name))
         check_spec(spec)
-        return self._add(spec, State.STOPPED)
+        return spec
+
+    def _waits(self, spec: InstanceSpec) -> bool:
+        """Whether its request may stay open until there is room."""
+        persistent = spec.spot is not None and spec.spot.persistent
+        return persistent and capacity.fits(spec.size, self.parts.rentable)
+
+    def _later(self, spec: InstanceSpec, error: SubletError) -> Instance:
+        instance = self._add(spec, State.STOPPED)
+        dear = isinstance(error, PriceTooLow)
+        status = Status.PRICE_TOO_LOW if dear else Status.CAPACITY_NOT_AVAILABLE
+        self.market.requests.lacks(instance.id, status)
+        return instance
 
     def _add(self, spec: InstanceSpec, state: State) -> Instance:
         image = self.images.claim(spec.image)
@@ -154,7 +192,7 @@ class Instances:
         Until then it is pending, and gone after a crash. Raises as `run` does."""
         check_again(spec)
         if running:
-            capacity.admit(spec.size, self.free())
+            self.market.admit_now(spec)
         instance = self._record(self.lifecycle.connections.settle(spec), digest, State.PENDING)
         self._keep(instance)
         return instance
@@ -182,24 +220,34 @@ class Instances:
             self.lifecycle.connections.join(instance)
             self.lifecycle.tell("created" if instance.kept else "pending", instance)
 
-    async def start(self, text: str, *, attach: bool = False) -> tuple[Instance, Streams | None]:
+    async def start(
+        self, text: str, *, attach: bool = False, wait: bool = True, report: Report = silent
+    ) -> tuple[Instance, Streams | None]:
         """Start an instance that is stopped. One that runs is fine, unless it is to be attached
-        to: its first bytes are gone. Raises as `run` does; the instance stays then."""
+        to: its first bytes are gone. Waits and raises as `run` does; the instance stays then."""
         instance = await self._settled(text)
         if instance.state in LIVE:
             self._awake(instance.id)
             return instance, self.attach(instance.id) if attach else None
         if instance.state is State.HIBERNATED:
-            await self.wake(instance.id)
+            await self.wake(instance.id, wait=wait, report=report)
             return self.get(instance.id), self.attach(instance.id) if attach else None
         if instance.state is not State.STOPPED:
             raise WrongState(f"{instance.name} is {instance.state}; it cannot be started.")
         with trace.request("start", instance.id):
-            self.admit(instance.spec)
+            await self.market.admit(instance.spec, wait=wait, report=report)
+            instance = self._still_stopped(instance)
             instance = replace(instance, kept=True, wanted=True, restarts=0)
             instance = self.lifecycle.move(instance, State.PENDING)
             streams = await self.lifecycle.launch(instance, attach=attach)
             return self.parts.store.get(instance.id) or instance, streams
+
+    def _still_stopped(self, instance: Instance) -> Instance:
+        """The row: it may have waited long for its room."""
+        current = self.lifecycle.current(instance)
+        if current.state is not State.STOPPED:
+            raise WrongState(f"{current.name} is {current.state}; somebody else was faster.")
+        return current
 
     async def restart(self, text: str, timeout: float | None = None) -> None:
         """Stop the instance, if it runs, and start it."""
@@ -226,6 +274,7 @@ class Instances:
             await self._stop_asleep(instance, timeout)
         else:
             ending.unwanted(self.lifecycle, instance)
+            self.market.requests.unwanted(instance.id)
 
     async def _stop_asleep(self, instance: Instance, timeout: float | None) -> None:
         """Drop its memory; stop it where somebody else had the lock before, and it runs."""
@@ -282,12 +331,15 @@ class Instances:
         """Keep the memory of a running VM on disk, and end it."""
         await hibernation.hibernate(self.lifecycle, await self._settled(text))
 
-    async def wake(self, text: str) -> None:
-        """Let a hibernated VM go on where it was."""
+    async def wake(self, text: str, *, wait: bool = True, report: Report = silent) -> None:
+        """Let a hibernated VM go on where it was. Waits and raises as `run` does."""
         instance = await self._settled(text)
-        if instance.state is State.HIBERNATED:
-            self.admit(instance.spec)
-        await hibernation.wake(self.lifecycle, instance)
+        if instance.state is not State.HIBERNATED:
+            await hibernation.wake(self.lifecycle, instance)
+            return
+        await self.market.admit(instance.spec, wait=wait, report=report)
+        with self.market.kept(instance):
+            await hibernation.wake(self.lifecycle, instance)
 
     async def rename(self, text: str, name: str) -> None:
         """Give the instance another name."""

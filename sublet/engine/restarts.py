@@ -20,7 +20,7 @@ from sublet.engine.lifecycle import LOST, Lifecycle
 
 log = logging.getLogger(__name__)
 
-Admit = Callable[[InstanceSpec], None]
+Admit = Callable[[InstanceSpec], Awaitable[None]]
 Sleep = Callable[[float], Awaitable[None]]
 
 AT_ONCE = 16
@@ -28,7 +28,8 @@ AT_ONCE = 16
 
 
 class Restarts:
-    """Starts instances again as their policies say. `admit` raises where the host has no room."""
+    """Starts instances again as their policies say. `admit` waits for room, or raises where the
+    host has none."""
 
     def __init__(self, lifecycle: Lifecycle, admit: Admit, sleep: Sleep = asyncio.sleep) -> None:
         self._lifecycle = lifecycle
@@ -79,23 +80,31 @@ class Restarts:
             await self._sleep(pause)
         finally:
             self._waiting.discard(instance_id)
-        async with self._starts:
-            await self._start(instance_id)
+        await self._start(instance_id)
 
-    async def _start(self, instance_id: str) -> None:
-        """Start it, unless somebody has stopped, started, removed it or changed its policy."""
+    def _due(self, instance_id: str) -> Instance | None:
+        """The row, unless somebody has stopped, started, removed it or changed its policy."""
         instance = self._parts.store.get(instance_id)
         if instance is None or instance.state is not State.STOPPED:
+            return None
+        return instance if restart.again(instance.spec.restart, history(instance)) else None
+
+    async def _start(self, instance_id: str) -> None:
+        instance = self._due(instance_id)
+        if instance is None:
             return
-        if not restart.again(instance.spec.restart, history(instance)):
-            return
-        instance = replace(instance, kept=True, restarts=instance.restarts + 1)
         try:
             with trace.request("restart", instance_id):
-                self._admit(instance.spec)
-                await self._lifecycle.launch(self._lifecycle.move(instance, State.PENDING))
+                await self._admit(instance.spec)
+                instance = self._due(instance_id)
+                if instance is None:
+                    return
+                instance = replace(instance, kept=True, restarts=instance.restarts + 1)
+                instance = self._lifecycle.move(instance, State.PENDING)
+                async with self._starts:
+                    await self._lifecycle.launch(instance)
         except (SubletError, OSError) as error:
-            log.warning("%s could not be started again: %s", instance.name, error)
+            log.warning("%s could not be started again: %s", instance_id, error)
             self._failed(instance_id)
 
     def _failed(self, instance_id: str) -> None:

@@ -14,6 +14,7 @@ from sublet.engine.idleness import Idleness
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.meter import Meter
+from sublet.engine.market import SpotMarket
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.reconcile import Reconciler
@@ -28,6 +29,7 @@ class Verbs:
 
     config: Config
     instances: Instances
+    market: SpotMarket
     health: HealthChecks
     idleness: Idleness
     images: Images

@@ -28,6 +28,8 @@ def instance_spec(
     tmpfs: Sequence[str] = (),
     cpus: float | str | None = None,
     memory: int | str | None = None,
+    size: str = "",
+    spot: bool | Mapping[str, Any] = False,
     disk: int | str | None = None,
     pids_limit: int = 2048,
     user: str = "",
@@ -69,6 +71,8 @@ def instance_spec(
 
     `vm` gives it a kernel of its own, which boots if `cold`. `env` is a mapping or NAME=VALUE
     texts, `ports` as `-p` (8080:80), `volumes` as `-v` (/host:/inside:ro), `mounts` as `--mount`,
+    `size` as 2x4 or a name of `sublet sizes`, for what of `cpus` and `memory` is not given, `spot`
+    True or the keys of Spot: max_price, on_reclaim, persistent, notice_signal, notice_exec,
     `memory`, `disk` and `shm_size` in bytes or as 256m, `ttl` in seconds or as 30m, `restart`,
     `ulimits` and `devices` as their flags, `user_data` a text, `ssh_keys` public keys,
     `health` and `log` with the keys of Healthcheck and LogConfig; `idle` as `ttl`: after so
@@ -78,6 +82,9 @@ def instance_spec(
     given: dict[str, Any] = {
         "command": list(command or ()),
         "isolation": "vm" if vm else "",
+        "size_name": size,
+        "market": "spot" if spot else "",
+        "spot": {} if isinstance(spot, bool) else dict(spot),
         "cold": cold,
         "name": name,
         "env": list(environment(env)),

@@ -34,6 +34,7 @@ OWN = {
     "sublet.sdk._sync.images",
     "sublet.sdk._sync.storage",
     "sublet.sdk._sync.instances",
+    "sublet.sdk._sync.market",
     "sublet.sdk._sync.networks",
     "sublet.sdk._sync.schedules",
     "sublet.sdk._sync.wire",

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from sublet.api.native import details, render
-from sublet.api.native.streaming import unless_gone
+from sublet.api.native import details, market, render
+from sublet.api.native.streaming import Report, respond, unless_gone
 from sublet.api.native.strict import only_known
 from sublet.domain.change import Change
+from sublet.domain.instance import Instance
 from sublet.domain.signals import signal_number
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.waiting import Condition
@@ -40,13 +41,26 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.post("", status_code=201, dependencies=[Depends(only_known(InstanceSpec))])
     async def run_instance(
-        spec: InstanceSpec, request: Request, start: bool = True
-    ) -> dict[str, Any]:
-        if start:
-            instance, _ = await unless_gone(request.receive, instances.run(spec))
-        else:
-            instance = instances.create(spec)
-        return {**render.instance(instance), "warnings": instances.warnings(instance)}
+        spec: InstanceSpec,
+        request: Request,
+        start: bool = True,
+        wait: bool = True,
+        follow: bool = False,
+    ) -> Any:
+        def told(instance: Instance) -> dict[str, Any]:
+            return {**render.instance(instance), "warnings": instances.warnings(instance)}
+
+        if not start:
+            return told(instances.create(spec))
+        if follow:
+
+            async def work(report: Report) -> dict[str, Any]:
+                instance, _ = await instances.run(spec, wait=wait, report=report)
+                return told(instance)
+
+            return respond(request, verbs.operations, "start", work)
+        instance, _ = await unless_gone(request.receive, instances.run(spec, wait=wait))
+        return told(instance)
 
     @routes.patch("/{name}", dependencies=[Depends(only_known(Change))])
     async def update_instance(name: str, change: Change) -> dict[str, Any]:
@@ -54,8 +68,17 @@ def router(verbs: Verbs) -> APIRouter:
         return {**render.instance(row), "warnings": instances.warnings(row)}
 
     @routes.post("/{name}/start")
-    async def start_instance(name: str, request: Request) -> dict[str, Any]:
-        instance, _ = await unless_gone(request.receive, instances.start(name))
+    async def start_instance(
+        name: str, request: Request, wait: bool = True, follow: bool = False
+    ) -> Any:
+        if follow:
+
+            async def work(report: Report) -> dict[str, Any]:
+                instance, _ = await instances.start(name, wait=wait, report=report)
+                return render.instance(instance)
+
+            return respond(request, verbs.operations, "start", work)
+        instance, _ = await unless_gone(request.receive, instances.start(name, wait=wait))
         return render.instance(instance)
 
     @routes.post("/{name}/restart", status_code=204)
@@ -95,6 +118,7 @@ def router(verbs: Verbs) -> APIRouter:
             **render.inspection(row, instances),
             **details.upkeep(row, verbs.health),
             **details.idleness(row, verbs.idleness.report(row)),
+            **market.sold(row, verbs.market),
         }
 
     @routes.get("/{name}/footprint")

@@ -74,7 +74,6 @@ def inspection(row: Instance, instances: Instances) -> dict[str, Any]:
         "expires": time(expires(row.created, spec.ttl)),
         "wanted": row.wanted,
         "reason": row.reason,
-        "notice": None,
         "busy_because": None,
     }
 

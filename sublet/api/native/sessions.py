@@ -2,9 +2,9 @@
 
 Text messages are JSON objects with a `type`. The client's first message is the
 request. Then, from the client: binary messages are standard input; `close-stdin`,
-`resize` (rows, columns) and `signal` (signal) control it. From the server: `created`
-(instance), binary messages whose first byte is the stream (1 output, 2 errors), and at
-last `exit` (code) or `error` (error).
+`resize` (rows, columns) and `signal` (signal) control it. From the server: `waiting`
+(text: what a start waits for), `created` (instance), binary messages whose first byte is
+the stream (1 output, 2 errors), and at last `exit` (code) or `error` (error).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -47,12 +47,12 @@ def router(verbs: Verbs) -> APIRouter:
     routes = APIRouter(prefix="/v1")
 
     @routes.websocket("/run")
-    async def run(socket: WebSocket) -> None:
-        await _session(socket, lambda: _run(socket, verbs))
+    async def run(socket: WebSocket, wait: bool = True) -> None:
+        await _session(socket, lambda: _run(socket, verbs, wait))
 
     @routes.websocket("/instances/{name}/attach")
-    async def attach(socket: WebSocket, name: str) -> None:
-        await _session(socket, lambda: _attach(socket, verbs, name))
+    async def attach(socket: WebSocket, name: str, wait: bool = True) -> None:
+        await _session(socket, lambda: _attach(socket, verbs, name, wait))
 
     @routes.websocket("/instances/{name}/exec")
     async def execute(socket: WebSocket, name: str) -> None:
@@ -78,20 +78,23 @@ async def _session(socket: WebSocket, work: Callable[[], Awaitable[int]]) -> Non
         await socket.close()
 
 
-async def _run(socket: WebSocket, verbs: Verbs) -> int:
+async def _run(socket: WebSocket, verbs: Verbs, wait: bool) -> int:
     spec = await _request(socket, _SPEC)
-    instance, streams = await unless_gone(socket.receive, verbs.instances.run(spec, attach=True))
+    async with _reporting(socket) as report:
+        work = verbs.instances.run(spec, attach=True, wait=wait, report=report)
+        instance, streams = await unless_gone(socket.receive, work)
     assert streams is not None
     return await _attached(socket, verbs, instance, streams)
 
 
-async def _attach(socket: WebSocket, verbs: Verbs, name: str) -> int:
+async def _attach(socket: WebSocket, verbs: Verbs, name: str, wait: bool) -> int:
     """Attach to a running instance, or start a stopped one with its streams."""
     request = await _request(socket, _ATTACH)
     instance, streams = verbs.instances.get(name), None
     if request.start:
-        start = verbs.instances.start(name, attach=True)
-        instance, streams = await unless_gone(socket.receive, start)
+        async with _reporting(socket) as report:
+            start = verbs.instances.start(name, attach=True, wait=wait, report=report)
+            instance, streams = await unless_gone(socket.receive, start)
     return await _attached(socket, verbs, instance, streams or verbs.instances.attach(instance.id))
 
 
@@ -132,6 +135,23 @@ async def _execute(socket: WebSocket, verbs: Verbs, name: str) -> int:
         finally:
             with trace.step("clean-up"):
                 execution.close()
+
+
+@contextlib.asynccontextmanager
+async def _reporting(socket: WebSocket) -> AsyncIterator[Callable[[str], None]]:
+    """What takes lines to the client while a start waits."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
+
+    async def send() -> None:
+        while True:
+            await _say(socket, type="waiting", text=await lines.get())
+
+    sending = asyncio.ensure_future(send())
+    try:
+        yield lines.put_nowait
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
 
 
 async def _request(socket: WebSocket, adapter: TypeAdapter[T]) -> T:

@@ -181,6 +181,33 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX charges_instance ON charges(instance);
     CREATE INDEX charges_open ON charges(instance) WHERE seconds IS NULL;
     """,
+    """
+    CREATE TABLE spot_requests (
+        id TEXT PRIMARY KEY,
+        instance TEXT NOT NULL,       -- id; a request outlives its instance
+        name TEXT NOT NULL,
+        type TEXT NOT NULL,
+        status TEXT NOT NULL,
+        max_price REAL NOT NULL,      -- dollars per hour
+        created REAL NOT NULL,
+        updated REAL NOT NULL,
+        wanted INTEGER NOT NULL       -- the market fills it when it can
+    );
+    CREATE TABLE notices (
+        instance TEXT PRIMARY KEY,
+        action TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        given REAL NOT NULL,
+        deadline REAL NOT NULL,
+        begun INTEGER NOT NULL        -- the action is being taken
+    );
+    CREATE TABLE quotes (
+        time REAL NOT NULL,
+        factor REAL NOT NULL,         -- on the on-demand price
+        used REAL NOT NULL            -- the share of the capacity that on-demand used
+    );
+    CREATE INDEX quotes_time ON quotes (time);
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

@@ -14,6 +14,7 @@ from sublet.domain.errors import NameInUse
 from sublet.domain.event import Event
 from sublet.domain.health import Health
 from sublet.domain.instance import Instance, State
+from sublet.domain.ledger import Ledger
 from sublet.domain.spec import InstanceSpec
 from sublet.drivers.store.database import Database
 
@@ -26,6 +27,9 @@ _INSERT = (
 _UPDATE = (
     f"UPDATE instances SET {', '.join(f'{name} = :{name}' for name in _COLUMNS)} WHERE id = :id"
 )
+
+Listener = Callable[[Instance | None, Instance | None], None]
+"""Is told of a row's change, in the same breath: as it was, and as it is; None: there is none."""
 
 
 class InstanceStore:
@@ -43,17 +47,21 @@ class InstanceStore:
         """Is told, in the transaction, of each row as it was and as it is going to be."""
         self.undone: Callable[[str], None] = lambda instance_id: None
         """Is told that what the witness was told last of a row has not come to pass."""
+        self.ledger = Ledger()
+        for instance in self._instances.values():
+            self.ledger.change(None, instance)
+        self.listeners: list[Listener] = [self.ledger.change]
 
     def add(self, instance: Instance) -> None:
         """Insert a row; NameInUse where another instance has its name."""
         self._write(_INSERT, None, instance)
-        self._instances[instance.id] = instance
+        self._changed(instance.id, instance)
 
     def update(self, instance: Instance) -> None:
         """Write the whole row, if there is one; NameInUse where another instance has its name."""
         if old := self._instances.get(instance.id):
             self._write(_UPDATE, old, instance)
-            self._instances[instance.id] = instance
+            self._changed(instance.id, instance)
 
     def _write(self, statement: str, old: Instance | None, new: Instance) -> None:
         try:
@@ -71,7 +79,14 @@ class InstanceStore:
         with self._db.transaction() as connection:
             connection.execute("DELETE FROM instances WHERE id = ?", (instance_id,))
             self.witness(old, None)
-        self._instances.pop(instance_id, None)
+        self._changed(instance_id, None)
+
+    def _changed(self, instance_id: str, new: Instance | None) -> None:
+        old = self._instances.pop(instance_id, None) if new is None else self.get(instance_id)
+        if new is not None:
+            self._instances[instance_id] = new
+        for listener in self.listeners:
+            listener(old, new)
 
     def together(self, work: Callable[[], None]) -> None:
         """Do `work` in one transaction."""

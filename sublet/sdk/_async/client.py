@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from sublet.domain.errors import NoSuchImage, NoSuchInstance
+from sublet.domain.errors import InsufficientCapacity, NoSuchImage, NoSuchInstance
 from sublet.sdk._async import wire
 from sublet.sdk._async.billing import AsyncBillingVerbs
 from sublet.sdk._async.calls import Progress, silent
 from sublet.sdk._async.files import AsyncFileVerbs
 from sublet.sdk._async.images import AsyncImageVerbs
 from sublet.sdk._async.instances import AsyncInstanceVerbs
+from sublet.sdk._async.market import AsyncMarketVerbs
 from sublet.sdk._async.networks import AsyncNetworkVerbs
 from sublet.sdk._async.schedules import AsyncScheduleVerbs
 from sublet.sdk._async.storage import AsyncStorageVerbs
@@ -35,6 +36,7 @@ class AsyncClient(
     AsyncNetworkVerbs,
     AsyncStorageVerbs,
     AsyncBillingVerbs,
+    AsyncMarketVerbs,
 ):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
@@ -50,15 +52,17 @@ class AsyncClient(
         command: Sequence[str] | None = None,
         *,
         progress: Progress = silent,
+        wait: bool = True,
         **options: Any,
     ) -> AsyncInstance:
         """Start an instance in the background; options as of `instance_spec`.
 
-        An image that is not on this host is fetched first. The instance is a context
+        An image that is not on this host is fetched first. Where only spot instances are in its
+        way, their notice is waited for, unless told not to (`wait`). The instance is a context
         manager that deletes it at the end.
         """
         spec = instance_spec(image, command, **options)
-        return AsyncInstance(self, await self.launch(spec, progress))
+        return AsyncInstance(self, await self.launch(spec, progress, wait=wait))
 
     async def create(
         self,
@@ -79,19 +83,25 @@ class AsyncClient(
         *,
         start: bool = True,
         fetch: bool = True,
+        wait: bool = True,
     ) -> dict[str, Any]:
         """As `run` or `create`, from a finished request; the new instance's `ps` entry.
 
-        Without `fetch`, an image that is not on this host is an error.
+        Without `fetch`, an image that is not on this host is an error; without `wait`, a host that
+        only spot instances fill.
         """
-        query = {} if start else {"start": False}
+        query = {"wait": False} if start else {"start": False}
         try:
             return dict(await self.call("POST", "/v1/instances", spec, **query))
         except NoSuchImage:
             if not fetch:
                 raise
             await self.ensure(spec["image"], progress)
-            return dict(await self.call("POST", "/v1/instances", spec, **query))
+            return await self.launch(spec, progress, start=start, fetch=False, wait=wait)
+        except InsufficientCapacity:
+            if not wait or not start:
+                raise
+            return await self._operate("/v1/instances?follow=true", spec, progress)
 
     async def output(
         self,
@@ -108,23 +118,32 @@ class AsyncClient(
         return await self._collect(session, input)
 
     async def foreground(
-        self, spec: dict[str, Any], progress: Progress = silent, *, fetch: bool = True
+        self,
+        spec: dict[str, Any],
+        progress: Progress = silent,
+        *,
+        fetch: bool = True,
+        wait: bool = True,
     ) -> tuple[wire.AsyncSession, dict[str, Any]]:
         """Start an instance with its streams: the session and the instance's `ps` entry."""
+        target = "/v1/run" if wait else "/v1/run?wait=false"
         try:
-            return await self._session("/v1/run", spec)
+            return await self._session(target, spec, progress)
         except NoSuchImage:
             if not fetch:
                 raise
             await self.ensure(spec["image"], progress)
-            return await self._session("/v1/run", spec)
+            return await self._session(target, spec, progress)
 
     async def _session(
-        self, target: str, spec: dict[str, Any]
+        self, target: str, spec: dict[str, Any], progress: Progress = silent
     ) -> tuple[wire.AsyncSession, dict[str, Any]]:
         session = await wire.AsyncSession.open(target, spec, path=self._path)
         try:
             first = await session.receive()
+            while isinstance(first, dict) and first["type"] == "waiting":
+                progress(first["text"])
+                first = await session.receive()
             assert isinstance(first, dict)
             return session, first.get("instance", {})
         except BaseException:
@@ -144,11 +163,12 @@ class AsyncClient(
         return session
 
     async def attach(
-        self, name: str, *, start: bool = False
+        self, name: str, progress: Progress = silent, *, start: bool = False, wait: bool = True
     ) -> tuple[wire.AsyncSession, dict[str, Any]]:
         """The streams of an instance's first process, from now on; with `start`, it is started
         first if it is stopped."""
-        return await self._session(f"/v1/instances/{quote(name)}/attach", {"start": start})
+        target = f"/v1/instances/{quote(name)}/attach" + ("" if wait else "?wait=false")
+        return await self._session(target, {"start": start}, progress)
 
     async def _collect(self, session: wire.AsyncSession, input: bytes) -> ExecResult:
         """Feed the process, gather its output, and wait for its end."""

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sublet.domain.errors import NoSuchImage, NoSuchInstance
+from sublet.domain.errors import InsufficientCapacity, NoSuchImage, NoSuchInstance
 from sublet.sdk._sync import wire
 from sublet.sdk._sync.billing import BillingVerbs
 from sublet.sdk._sync.calls import Progress, silent
 from sublet.sdk._sync.files import FileVerbs
 from sublet.sdk._sync.images import ImageVerbs
 from sublet.sdk._sync.instances import InstanceVerbs
+from sublet.sdk._sync.market import MarketVerbs
 from sublet.sdk._sync.networks import NetworkVerbs
 from sublet.sdk._sync.schedules import ScheduleVerbs
 from sublet.sdk._sync.storage import StorageVerbs
@@ -34,6 +35,7 @@ class Client(
     NetworkVerbs,
     StorageVerbs,
     BillingVerbs,
+    MarketVerbs,
 ):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 
@@ -49,15 +51,17 @@ class Client(
         command: Sequence[str] | None = None,
         *,
         progress: Progress = silent,
+        wait: bool = True,
         **options: Any,
     ) -> Instance:
         """Start an instance in the background; options as of `instance_spec`.
 
-        An image that is not on this host is fetched first. The instance is a context
+        An image that is not on this host is fetched first. Where only spot instances are in its
+        way, their notice is waited for, unless told not to (`wait`). The instance is a context
         manager that deletes it at the end.
         """
         spec = instance_spec(image, command, **options)
-        return Instance(self, self.launch(spec, progress))
+        return Instance(self, self.launch(spec, progress, wait=wait))
 
     def create(
         self,
@@ -78,19 +82,25 @@ class Client(
         *,
         start: bool = True,
         fetch: bool = True,
+        wait: bool = True,
     ) -> dict[str, Any]:
         """As `run` or `create`, from a finished request; the new instance's `ps` entry.
 
-        Without `fetch`, an image that is not on this host is an error.
+        Without `fetch`, an image that is not on this host is an error; without `wait`, a host that
+        only spot instances fill.
         """
-        query = {} if start else {"start": False}
+        query = {"wait": False} if start else {"start": False}
         try:
             return dict(self.call("POST", "/v1/instances", spec, **query))
         except NoSuchImage:
             if not fetch:
                 raise
             self.ensure(spec["image"], progress)
-            return dict(self.call("POST", "/v1/instances", spec, **query))
+            return self.launch(spec, progress, start=start, fetch=False, wait=wait)
+        except InsufficientCapacity:
+            if not wait or not start:
+                raise
+            return self._operate("/v1/instances?follow=true", spec, progress)
 
     def output(
         self,
@@ -107,23 +117,32 @@ class Client(
         return self._collect(session, input)
 
     def foreground(
-        self, spec: dict[str, Any], progress: Progress = silent, *, fetch: bool = True
+        self,
+        spec: dict[str, Any],
+        progress: Progress = silent,
+        *,
+        fetch: bool = True,
+        wait: bool = True,
     ) -> tuple[wire.Session, dict[str, Any]]:
         """Start an instance with its streams: the session and the instance's `ps` entry."""
+        target = "/v1/run" if wait else "/v1/run?wait=false"
         try:
-            return self._session("/v1/run", spec)
+            return self._session(target, spec, progress)
         except NoSuchImage:
             if not fetch:
                 raise
             self.ensure(spec["image"], progress)
-            return self._session("/v1/run", spec)
+            return self._session(target, spec, progress)
 
     def _session(
-        self, target: str, spec: dict[str, Any]
+        self, target: str, spec: dict[str, Any], progress: Progress = silent
     ) -> tuple[wire.Session, dict[str, Any]]:
         session = wire.Session.open(target, spec, path=self._path)
         try:
             first = session.receive()
+            while isinstance(first, dict) and first["type"] == "waiting":
+                progress(first["text"])
+                first = session.receive()
             assert isinstance(first, dict)
             return session, first.get("instance", {})
         except BaseException:
@@ -143,11 +162,12 @@ class Client(
         return session
 
     def attach(
-        self, name: str, *, start: bool = False
+        self, name: str, progress: Progress = silent, *, start: bool = False, wait: bool = True
     ) -> tuple[wire.Session, dict[str, Any]]:
         """The streams of an instance's first process, from now on; with `start`, it is started
         first if it is stopped."""
-        return self._session(f"/v1/instances/{quote(name)}/attach", {"start": start})
+        target = f"/v1/instances/{quote(name)}/attach" + ("" if wait else "?wait=false")
+        return self._session(target, {"start": start}, progress)
 
     def _collect(self, session: wire.Session, input: bytes) -> ExecResult:
         """Feed the process, gather its output, and wait for its end."""

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from sublet.domain.errors import InsufficientCapacity
 from sublet.domain.units import check_memory, parse_cpus, parse_duration, parse_memory
 from sublet.sdk._sync import wire
-from sublet.sdk._sync.calls import Calls
+from sublet.sdk._sync.calls import Calls, Progress, silent
 from sublet.sdk._http import query_of, quote
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
@@ -107,9 +108,18 @@ class InstanceVerbs(Calls):
         target = f"/v1/instances/{quote(name)}"
         self.call("DELETE", target, force=force, volumes=volumes)
 
-    def start(self, name: str) -> dict[str, Any]:
-        """Start an instance that is stopped; its `ps` entry. One that runs is fine."""
-        return dict(self.call("POST", f"/v1/instances/{quote(name)}/start"))
+    def start(
+        self, name: str, progress: Progress = silent, *, wait: bool = True
+    ) -> dict[str, Any]:
+        """Start an instance that is stopped; its `ps` entry. One that runs is fine. Where only
+        spot instances are in its way, their notice is waited for, unless told not to."""
+        target = f"/v1/instances/{quote(name)}/start"
+        try:
+            return dict(self.call("POST", target, wait=False))
+        except InsufficientCapacity:
+            if not wait:
+                raise
+            return self._operate(f"{target}?follow=true", None, progress)
 
     def restart(self, name: str, timeout: float | None = None) -> None:
         """Stop an instance, if it runs, and start it."""

@@ -1,0 +1,155 @@
+"""Routes on the market: sizes, the price, spot requests, reclaims."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from sublet.api.native import render
+from sublet.api.native.strict import Body
+from sublet.domain.catalogue import catalogue
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.instance import Instance
+from sublet.domain.moments import moment
+from sublet.domain.notice import Notice
+from sublet.domain.size import Size
+from sublet.domain.spot import Request
+from sublet.engine.market import SpotMarket
+from sublet.engine.verbs import Verbs
+
+
+class Reclaim(Body):
+    """`instances` by name or id, or `all` spot instances; `now`: without notice."""
+
+    instances: list[str] = Field(default_factory=list)
+    all: bool = False
+    now: bool = False
+
+
+def sold(row: Instance, market: SpotMarket) -> dict[str, Any]:
+    """The part of `inspect` that tells how it is sold."""
+    found, asked = market.requests.of(row.id), row.spec.spot
+    request = {} if found is None else {"request": found.id, **_standing(found)}
+    spot = None
+    if asked is not None:
+        spot = {
+            **request,
+            "max_price": market.ceiling(row.spec),
+            "on_reclaim": asked.on_reclaim.value,
+            "persistent": asked.persistent,
+            "notice_signal": asked.notice_signal or None,
+            "notice_exec": list(asked.notice_exec) or None,
+        }
+    given = market.notice(row.id)
+    return {"price": market.price(row.spec), "spot": spot, "notice": _brief(given)}
+
+
+def _brief(found: Notice | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    when = render.time(found.deadline)
+    return {"action": found.action.value, "time": when, "reason": found.reason.value}
+
+
+def _standing(row: Request) -> dict[str, Any]:
+    return {"state": row.state.value, "status": row.status.value, "type": row.type.value}
+
+
+def _request(row: Request) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "instance": row.instance,
+        "name": row.name,
+        **_standing(row),
+        "max_price": row.max_price,
+        "created": render.time(row.created),
+        "updated": render.time(row.updated),
+    }
+
+
+def router(verbs: Verbs) -> APIRouter:
+    """`/v1/sizes`, `/v1/market`, `/v1/spot`, `/v1/reclaim`, `/v1/host/drain`."""
+    routes = APIRouter(prefix="/v1", tags=["market"])
+    market, config = verbs.market, verbs.config
+
+    def notices(found: list[Notice]) -> list[dict[str, Any]]:
+        rows = [(verbs.instances.parts.store.get(each.instance), each) for each in found]
+        return [
+            {"id": row.id, "name": row.name, **(_brief(each) or {})} for row, each in rows if row
+        ]
+
+    @routes.get("/sizes")
+    async def list_sizes() -> list[dict[str, Any]]:
+        own = dict(config.sizes)
+        return [
+            {
+                "name": name,
+                "size": str(size),
+                "cpus": size.cpus,
+                "memory": size.memory,
+                "price": config.prices.hourly(size),
+                "spot_price": config.prices.hourly(size) * market.factor(),
+                "own": name in own,
+            }
+            for name, size in catalogue(config.sizes).items()
+        ]
+
+    @routes.get("/market")
+    async def show_market(since: str = "24h", size: str = Query("1x1")) -> dict[str, Any]:
+        now = time.time()
+        asked: Size = config.size_of(size)
+        begin = moment(since, now)
+        price = config.prices.hourly(asked)
+        history = market.store.quotes(begin)
+        return {
+            "time": render.time(now),
+            "factor": market.factor(),
+            "used": market.used(),
+            "size": str(asked),
+            "on_demand_price": price,
+            "price": price * market.factor(),
+            "draining": market.draining,
+            "pressure": market.pressed or None,
+            "history": [
+                {
+                    "time": render.time(max(each.time, begin)),
+                    "factor": each.factor,
+                    "price": price * each.factor,
+                    "used": each.used,
+                }
+                for each in history
+            ],
+        }
+
+    @routes.get("/spot")
+    async def list_requests() -> list[dict[str, Any]]:
+        return [_request(row) for row in market.requests.every()]
+
+    @routes.get("/spot/{name}")
+    async def show_request(name: str) -> dict[str, Any]:
+        found = market.requests.get(name)
+        return {**_request(found), "notice": _brief(market.notices.real(found.instance))}
+
+    @routes.delete("/spot/{name}")
+    async def cancel_request(name: str) -> dict[str, Any]:
+        return _request(market.requests.cancel(name))
+
+    @routes.post("/reclaim")
+    async def reclaim(body: Reclaim) -> list[dict[str, Any]]:
+        if bool(body.instances) == body.all:
+            raise InvalidArgument("Name spot instances, or say all.", hint="sublet reclaim --all")
+        rows = [verbs.instances.get(name) for name in body.instances]
+        return notices(market.reclaim(market.running() if body.all else rows, now=body.now))
+
+    @routes.post("/host/drain")
+    async def drain(now: bool = False) -> list[dict[str, Any]]:
+        return notices(market.drain(now=now))
+
+    @routes.post("/host/undrain", status_code=204)
+    async def undrain() -> None:
+        market.undrain()
+
+    return routes

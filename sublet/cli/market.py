@@ -1,0 +1,125 @@
+"""Commands on the market: sizes, the price, spot requests, reclaims."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sublet.cli.common import JSON, JSON_ALWAYS, ago, each_named, print_found
+from sublet.cli.completing import instance_names
+from sublet.cli.output import print_json, print_table
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.units import format_bytes
+from sublet.sdk import Client
+
+REQUESTS = click.argument("names", nargs=-1, required=True, metavar="REQUEST|INSTANCE...")
+NOW = click.option("--now", is_flag=True, help="Without notice.")
+
+
+@click.command()
+@JSON
+def sizes(as_json: bool) -> None:
+    """List the sizes that have names: `run --size NAME`; prices are dollars per hour."""
+    rows = Client().sizes()
+    if as_json:
+        print_json(rows)
+        return
+    headers = ("NAME", "SIZE", "VCPUS", "MEMORY", "ON DEMAND", "SPOT NOW")
+    print_table(headers, [_size(row) for row in rows])
+
+
+def _size(row: dict[str, Any]) -> list[str]:
+    amounts = [f"{row['cpus']:g}", format_bytes(row["memory"])]
+    return [row["name"], row["size"], *amounts, dollars(row["price"]), dollars(row["spot_price"])]
+
+
+def dollars(amount: float) -> str:
+    """Dollars as the price list has them."""
+    return f"${amount:.4f}"
+
+
+@click.command()
+@click.option("--since", default="24h", show_default=True, metavar="TIME", help="How far back.")
+@click.option("--size", default="1x1", show_default=True, metavar="SIZE", help="Of this size.")
+@click.option("--out", default="", metavar="FILE", help="Draw a picture: .png or .svg.")
+@JSON
+def market(since: str, size: str, out: str, as_json: bool) -> None:
+    """Show what spot costs now, and what it did cost.
+
+    The price follows the share of the host that is sold on demand, slowly: 20 % of the
+    on-demand price on an empty host, all of it on a full one.
+    """
+    from sublet.cli import market_chart
+
+    if out:
+        market_chart.check(out)
+    found = Client().market(since=since, size=size)
+    if out:
+        market_chart.draw(found, out)
+    if as_json:
+        print_json(found)
+    else:
+        print("\n".join(market_chart.lines(found)))
+
+
+@click.group()
+def spot() -> None:
+    """Spot requests: what was asked for with `run --spot`, and where it stands."""
+
+
+@spot.command()
+@JSON
+def ls(as_json: bool) -> None:
+    """List spot requests, those that ended in the last two days too."""
+    rows = Client().spot_requests()
+    if as_json:
+        print_json(rows)
+        return
+    headers = ("ID", "INSTANCE", "NAME", "TYPE", "STATE", "STATUS", "MAX PRICE", "UPDATED")
+    print_table(headers, [_request(row) for row in rows])
+
+
+def _request(row: dict[str, Any]) -> list[str]:
+    texts = [str(row[key]) for key in ("id", "instance", "name", "type", "state", "status")]
+    return [*texts, dollars(row["max_price"]), ago(row["updated"])]
+
+
+@spot.command()
+@REQUESTS
+@JSON_ALWAYS
+def show(names: tuple[str, ...], as_json: bool) -> None:
+    """Show all that is known of a spot request: a JSON object, an array for several."""
+    print_found([Client().spot_request(name) for name in names])
+
+
+@spot.command()
+@REQUESTS
+def cancel(names: tuple[str, ...]) -> int:
+    """Cancel spot requests. Their instances go on; they do not come back once reclaimed."""
+    return each_named(names, Client().cancel_spot_request)
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[INSTANCE...]", shell_complete=instance_names)
+@click.option("-a", "--all", "everything", is_flag=True, help="All spot instances.")
+@NOW
+@JSON
+def reclaim(names: tuple[str, ...], everything: bool, now: bool, as_json: bool) -> None:
+    """Take the capacity of spot instances back, after their notice; print their ids."""
+    if bool(names) == everything:
+        raise InvalidArgument("Name spot instances, or say --all.", hint="sublet reclaim --all")
+    print_notices(Client().reclaim(names, all=everything, now=now), as_json)
+
+
+def print_notices(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """The notices that were given: ids on standard output, what follows beside."""
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        print(row["id"])
+        click.echo(f"sublet: {row['name']}: {row['action']} at {row['time']}", err=True)
+
+
+COMMANDS = {"sizes": sizes, "market": market, "spot": spot, "reclaim": reclaim}

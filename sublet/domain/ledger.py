@@ -1,0 +1,35 @@
+"""What a host has sold, kept up with every change: an admission does not count all instances."""
+
+from __future__ import annotations
+
+from sublet.domain.capacity import HOLDING, Amount
+from sublet.domain.instance import Instance
+from sublet.domain.spec import Market
+
+_FINE = 1_000_000
+"""Parts of a vCPU that are counted: whole numbers do not drift."""
+
+
+class Ledger:
+    """The sums of what the instances of each market hold."""
+
+    def __init__(self) -> None:
+        self._cpus = dict.fromkeys(Market, 0)
+        self._memory = dict.fromkeys(Market, 0)
+
+    def change(self, old: Instance | None, new: Instance | None) -> None:
+        """An instance came (`old` None), changed, or went (`new` None)."""
+        for instance, sign in ((old, -1), (new, 1)):
+            if instance is not None and instance.state in HOLDING:
+                spec = instance.spec
+                self._cpus[spec.market] += sign * round(spec.cpus * _FINE)
+                self._memory[spec.market] += sign * spec.memory
+
+    def sold(self, market: Market) -> Amount:
+        """What the instances of one market hold."""
+        return Amount(self._cpus[market] / _FINE, self._memory[market])
+
+    @property
+    def held(self) -> Amount:
+        """What all of them hold."""
+        return Amount(sum(self._cpus.values()) / _FINE, sum(self._memory.values()))

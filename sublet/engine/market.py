@@ -1,0 +1,303 @@
+"""The market of one host: who gets room, what spot costs, whose capacity is taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+from sublet.domain import capacity
+from sublet.domain.capacity import Amount, fits
+from sublet.domain.errors import HostDrained, InsufficientCapacity, PriceTooLow, WrongState
+from sublet.domain.instance import LIVE, Instance, State
+from sublet.domain.market import Candidate, shortage, usage, victims
+from sublet.domain.notice import Notice, Reason
+from sublet.domain.size import Size
+from sublet.domain.spec import InstanceSpec, Market
+from sublet.domain.spot import affordable
+from sublet.drivers import clock
+from sublet.drivers.store.market import MarketStore
+from sublet.engine.lifecycle import Lifecycle
+from sublet.engine.notices import Notices
+from sublet.engine.observer import NoticeObserver
+from sublet.engine.pricing import Pricing
+from sublet.engine.requests import SpotRequests
+
+Report = Callable[[str], None]
+
+_DRAINING = "draining"
+"""The setting that remembers that the host is being drained."""
+
+
+def silent(_: str) -> None:
+    """Nobody wants to know what is waited for."""
+
+
+class SpotMarket:
+    """Admission, notices, requests and the price of one daemon's host."""
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        store: MarketStore,
+        now: Callable[[], float] = time.time,
+        until: Callable[[float], Awaitable[None]] = clock.until,
+    ) -> None:
+        self._parts, self.store, self.now = lifecycle.parts, store, now
+        self.config = self._parts.config
+        self.notices = Notices(lifecycle, store, now, until)
+        self.pricing = Pricing(store, self.used, self.config.price_lag, now)
+        rows = self._parts.store
+        self.requests = SpotRequests(
+            store, rows, self._parts.events, self.ceiling, self.notices.begun, now
+        )
+        self.notices.observers.append(self.requests)
+        self.pricing.observers.append(self._repriced)
+        self._claims: dict[object, Amount] = {}
+        self._waiting: set[asyncio.Event] = set()
+        self.draining = bool(self._parts.store.setting(_DRAINING))
+        """Whether the host starts nothing."""
+        self.pressed = ""
+        """What the host is short of, in words; empty: nothing."""
+        rows.listeners += [self.requests.changed, self.notices.changed, self._changed]
+
+    # What it costs
+
+    @property
+    def observers(self) -> list[NoticeObserver]:
+        """Who is told of notices."""
+        return self.notices.observers
+
+    def used(self) -> float:
+        """The share of the capacity that on-demand uses."""
+        return usage(self._parts.store.ledger.sold(Market.ON_DEMAND), self._parts.rentable)
+
+    def factor(self) -> float:
+        """What spot costs now, of the on-demand price: from 0.2 to 1."""
+        return self.pricing.factor
+
+    def price(self, spec: InstanceSpec) -> float:
+        """What an instance of this request pays now, in dollars per hour."""
+        price = self.config.prices.hourly(spec.size)
+        return price * self.factor() if spec.spot else price
+
+    def ceiling(self, spec: InstanceSpec) -> float:
+        """The most that it pays, in dollars per hour."""
+        most = spec.spot.max_price if spec.spot else None
+        return self.config.prices.hourly(spec.size) if most is None else most
+
+    def notice(self, instance_id: str) -> Notice | None:
+        """The notice that an instance has."""
+        return self.notices.get(instance_id)
+
+    # Who gets room
+
+    def free(self) -> Amount:
+        """What can still be sold: what others wait for is theirs."""
+        return self._parts.rentable - self._parts.store.ledger.held - _sum(self._claims.values())
+
+    def admit_now(self, spec: InstanceSpec) -> None:
+        """Raises unless there is room for it now, and for spot at its price:
+        InsufficientCapacity, PriceTooLow, HostDrained."""
+        self._check(spec)
+        capacity.admit(spec.size, self.free())
+
+    def _check(self, spec: InstanceSpec) -> None:
+        if self.draining:
+            raise HostDrained("The host is being drained: it starts nothing.")
+        if spec.spot is None:
+            return
+        price, most = self.price(spec), self.ceiling(spec)
+        if not affordable(price, most):
+            raise PriceTooLow(f"Spot of this size is ${price:.4f} an hour, above ${most:.4f}.")
+        if self.pressed:
+            raise InsufficientCapacity(
+                f"The host is short of {self.pressed}: it sells no spot now.",
+                hint="Try again later, or start it on demand.",
+            )
+
+    async def admit(
+        self, spec: InstanceSpec, *, wait: bool = True, report: Report = silent
+    ) -> None:
+        """Return when there is room for it. An on-demand instance that does not fit gets that of
+        spot instances, after their notice, and is told what it waits for; without `wait`, and
+        where even all spot would not be enough, it raises as `admit_now`.
+
+        Who calls it adds or changes the row in the same breath.
+        """
+        self._check(spec)
+        if spec.spot or not wait or fits(spec.size, self.free()):
+            capacity.admit(spec.size, self.free())
+            return
+        claim, news = object(), asyncio.Event()
+        self._claims[claim] = _amount(spec)
+        self._waiting.add(news)
+        told = ""
+        try:
+            while not fits(spec.size, self._turn(claim)):
+                text = self._make_room(spec.size, claim)
+                if text != told:
+                    report(text)
+                    told = text
+                news.clear()
+                await news.wait()
+                self._check(spec)
+        finally:
+            self._waiting.discard(news)
+            del self._claims[claim]
+
+    def _turn(self, claim: object) -> Amount:
+        """What is free for this one of those that wait: what is left by those before it."""
+        free = self._parts.rentable - self._parts.store.ledger.held
+        for other, amount in self._claims.items():
+            if other is claim:
+                break
+            free -= amount
+        return free
+
+    def _make_room(self, size: Size, claim: object) -> str:
+        """Give notice to as many spot instances as it takes; what is waited for, in words. Raises
+        InsufficientCapacity where all of them are not enough."""
+        asked = Amount(size.cpus, size.memory)
+        missing = shortage(asked, self._turn(claim), self.notices.coming())
+        if missing != Amount():
+            found = victims(self._candidates(), missing)
+            if found is None:
+                capacity.admit(size, self._turn(claim) + self._reclaimable())
+                raise InsufficientCapacity("What spot instances hold is not enough.")
+            rows = [row for row in map(self._parts.store.get, found) if row]
+            self.notices.give(rows, Reason.CAPACITY, self.config.notice)
+        names = [row.name for row in self._noticed()]
+        left = max(0.0, self.notices.deadline() - self.now())
+        return (
+            f"Waiting {left:.0f} s for room: notice has been given to {len(names)} spot "
+            f"instance{'' if len(names) == 1 else 's'} ({_some(names)})"
+        )
+
+    def _candidates(self) -> list[Candidate]:
+        """The spot instances that could be given notice."""
+        return [
+            Candidate(
+                row.id, Amount(row.spec.cpus, row.spec.memory), self.price(row.spec), row.started
+            )
+            for row in self.spot(LIVE - {State.STOPPING})
+            if not self.notices.real(row.id)
+        ]
+
+    def _noticed(self) -> list[Instance]:
+        return [row for row in self.running() if self.notices.real(row.id)]
+
+    def _reclaimable(self) -> Amount:
+        return _sum(c.amount for c in self._candidates()) + self.notices.coming()
+
+    def spot(self, states: Iterable[State]) -> list[Instance]:
+        """The spot instances that are in one of the states."""
+        return [row for row in self._parts.store.all() if row.spec.spot and row.state in states]
+
+    def running(self) -> list[Instance]:
+        """The spot instances that hold room."""
+        return self.spot(capacity.HOLDING)
+
+    @contextlib.contextmanager
+    def kept(self, instance: Instance) -> Iterator[None]:
+        """The room that an instance has been admitted to is its own until the block ends, or its
+        row holds it."""
+        self._claims[instance.id] = _amount(instance.spec)
+        try:
+            yield
+        finally:
+            self._claims.pop(instance.id, None)
+
+    def _changed(self, old: Instance | None, new: Instance | None) -> None:
+        """A row has changed: there may be room, and another price."""
+        if new is not None and new.state is State.RUNNING:
+            self._claims.pop(new.id, None)
+        before, after = _holds(old), _holds(new)
+        if before != after:
+            self.pricing.changed()
+            self.wake()
+
+    def wake(self) -> None:
+        """Let all who wait look again."""
+        for news in self._waiting:
+            news.set()
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[asyncio.Event]:
+        """An event that is set when there may be more room, or another price."""
+        news = asyncio.Event()
+        self._waiting.add(news)
+        try:
+            yield news
+        finally:
+            self._waiting.discard(news)
+
+    # Taking back
+
+    def reclaim(self, instances: Iterable[Instance], *, now: bool = False) -> list[Notice]:
+        """The owner wants their capacity back. Raises WrongState for what is not spot."""
+        rows = list(instances)
+        for row in rows:
+            if row.spec.spot is None:
+                raise WrongState(
+                    f"{row.name} is on demand: its capacity is its own.",
+                    hint=f"`sublet stop {row.name}` stops it.",
+                )
+        live = [row for row in rows if row.state in capacity.HOLDING]
+        self.notices.give(live, Reason.OWNER, 0.0 if now else self.config.notice)
+        return [notice for notice in map(self.notices.real, (row.id for row in live)) if notice]
+
+    def drain(self, *, now: bool = False) -> list[Notice]:
+        """Start nothing from now on, and take all spot back; the notices."""
+        self._drained(True)
+        return self.reclaim(self.running(), now=now)
+
+    def undrain(self) -> None:
+        """Start instances again."""
+        self._drained(False)
+
+    def _drained(self, yes: bool) -> None:
+        self.draining = yes
+        self._parts.store.set_setting(_DRAINING, "yes" if yes else "")
+        self._parts.events.publish("host.drain" if yes else "host.undrain")
+        self.wake()
+
+    def _repriced(self) -> None:
+        """The price has moved: some may not want to pay it, others may come back."""
+        dear = [
+            row
+            for row in self.spot(LIVE - {State.STOPPING})
+            if not affordable(self.price(row.spec), self.ceiling(row.spec))
+            and not self.notices.real(row.id)
+        ]
+        if dear:
+            self.notices.give(dear, Reason.PRICE, self.config.notice)
+        self.wake()
+
+    def recover(self) -> None:
+        """The daemon has come up, and every instance is in a true state."""
+        self.notices.recover()
+        self._parts.tasks.start("price", self.pricing.watch())
+
+
+def _sum(amounts: Iterable[Amount]) -> Amount:
+    total = Amount()
+    for amount in amounts:
+        total += amount
+    return total
+
+
+def _amount(spec: InstanceSpec) -> Amount:
+    return Amount(spec.cpus, spec.memory)
+
+
+def _holds(row: Instance | None) -> tuple[Market, float, int] | None:
+    if row is None or row.state not in capacity.HOLDING:
+        return None
+    return row.spec.market, row.spec.cpus, row.spec.memory
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

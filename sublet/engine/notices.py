@@ -1,0 +1,224 @@
+"""Notices: given, kept as rows, and carried out at their deadlines, not before.
+
+What is due is decided by the rows and the wall clock alone. A daemon that was killed between
+notice and deadline is followed by one that knows both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+
+from sublet.domain.capacity import HOLDING, Amount
+from sublet.domain.errors import SubletError
+from sublet.domain.instance import Instance, State
+from sublet.domain.notice import Action, Notice, Reason
+from sublet.domain.spot import Spot
+from sublet.domain.units import rfc3339
+from sublet.drivers import clock
+from sublet.drivers.store.market import MarketStore
+from sublet.engine import ending, hibernation, reactions
+from sublet.engine.lifecycle import Lifecycle
+from sublet.engine.observer import NoticeObserver
+
+log = logging.getLogger(__name__)
+
+GRACE = 2.0
+"""Seconds between the signal that stops an instance at its deadline and SIGKILL: it has had its
+time."""
+
+RETRY = 5.0
+"""Seconds after which a reclaim that failed is tried again."""
+
+
+class Notices:
+    """The notices of one daemon."""
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        store: MarketStore,
+        now: Callable[[], float] = time.time,
+        until: Callable[[float], Awaitable[None]] = clock.until,
+    ) -> None:
+        self._lifecycle, self._parts = lifecycle, lifecycle.parts
+        self._store, self._now, self._until = store, now, until
+        self.observers: list[NoticeObserver] = []
+        self.taking: list[Callable[[str], None]] = []
+        """Who is told that an instance's capacity is being taken back, now."""
+        rows = store.notices()
+        self._open = {notice.instance: notice for notice, _ in rows}
+        self._begun = {notice.instance for notice, begun in rows if begun}
+        self._rehearsed: dict[str, Notice] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def get(self, instance_id: str) -> Notice | None:
+        """The notice that an instance has, a rehearsed one too."""
+        return self._open.get(instance_id) or self._rehearsed.get(instance_id)
+
+    def real(self, instance_id: str) -> Notice | None:
+        """The notice at whose end something is done."""
+        return self._open.get(instance_id)
+
+    def begun(self, instance_id: str) -> Notice | None:
+        """The notice that is being carried out."""
+        return self._open.get(instance_id) if instance_id in self._begun else None
+
+    def coming(self) -> Amount:
+        """What will be free when all of them are carried out."""
+        total = Amount()
+        for instance_id in self._open:
+            row = self._parts.store.get(instance_id)
+            if row is not None and row.state in HOLDING:
+                total += Amount(row.spec.cpus, row.spec.memory)
+        return total
+
+    def deadline(self) -> float:
+        """When the last of them is carried out."""
+        return max((notice.deadline for notice in self._open.values()), default=0.0)
+
+    # Giving
+
+    def give(self, instances: Iterable[Instance], reason: Reason, seconds: float) -> list[Notice]:
+        """Announce that their capacity is taken back in so many seconds; all are told before
+        anything else is done. Of one that has a notice, the deadline may only come nearer."""
+        now, rows, made = self._now(), list(instances), []
+        for row in rows:
+            old = self._open.get(row.id)
+            deadline = now + seconds
+            if old is None:
+                action = (row.spec.spot or Spot()).on_reclaim
+                made.append(Notice(row.id, action, reason, now, deadline))
+            elif deadline < old.deadline:
+                made.append(replace(old, deadline=deadline))
+        self._store.put_notices(made)
+        for notice in made:
+            fresh = notice.instance not in self._open
+            self._open[notice.instance] = notice
+            self._announce(notice, fresh=fresh)
+        return made
+
+    def _announce(self, notice: Notice, *, fresh: bool) -> None:
+        row = self._parts.store.get(notice.instance)
+        if row is None:
+            return
+        when = rfc3339(notice.deadline)
+        self._lifecycle.tell("notice", row, action=notice.action, reason=notice.reason, time=when)
+        for observer in self.observers:
+            observer.noticed(notice)
+        self._schedule(notice)
+        if fresh and row.spec.spot:
+            seconds = notice.deadline - notice.given
+            self._parts.tasks.start(f"notice {row.name}", self._inside(row, row.spec.spot, seconds))
+
+    async def _inside(self, row: Instance, spot: Spot, seconds: float) -> None:
+        await reactions.send(self._lifecycle, row, spot)
+        await reactions.execute(self._lifecycle, row, spot, seconds)
+
+    def rehearse(self, notice: Notice) -> None:
+        """As a notice, but nothing comes of it."""
+        self._rehearsed[notice.instance] = notice
+        for observer in self.observers:
+            observer.noticed(notice)
+
+    def rehearsed(self, notice: Notice) -> None:
+        """The rehearsal is over."""
+        if self._rehearsed.pop(notice.instance, None):
+            for observer in self.observers:
+                observer.withdrawn(notice)
+
+    # Carrying out
+
+    def recover(self) -> None:
+        """The daemon has come up: go on waiting for the deadlines."""
+        for notice in list(self._open.values()):
+            if self._parts.store.get(notice.instance) is None:
+                self._drop(notice.instance)
+            else:
+                for observer in self.observers:
+                    observer.noticed(notice)
+                self._schedule(notice)
+
+    def _schedule(self, notice: Notice) -> None:
+        if task := self._tasks.pop(notice.instance, None):
+            task.cancel()
+        task = self._parts.tasks.start(f"reclaim {notice.instance}", self._carry_out(notice))
+        self._tasks[notice.instance] = task
+
+    async def _carry_out(self, notice: Notice) -> None:
+        await self._until(notice.deadline)
+        while (row := self._parts.store.get(notice.instance)) and notice.instance in self._open:
+            try:
+                await self._take(notice, row)
+            except (SubletError, OSError) as error:
+                log.warning("%s was not reclaimed: %s", row.name, error)
+                await asyncio.sleep(RETRY)
+
+    async def _take(self, notice: Notice, row: Instance) -> None:
+        if row.state in (State.PENDING, State.HIBERNATING):  # it runs in a moment, or does not
+            async with self._lifecycle.locks.hold(row.id, "reclaim"):
+                return
+        if row.state not in HOLDING:  # it was stopped when nobody was there to notice
+            self._drop(row.id)
+            return
+        self._begun.add(row.id)
+        self._store.begin(row.id)
+        self._lifecycle.tell("reclaim", row, action=notice.action, reason=notice.reason)
+        for tell in self.taking:
+            tell(row.id)
+        why = f"its capacity was taken back ({notice.reason})"
+        if notice.action is Action.TERMINATE:
+            await ending.remove(self._lifecycle, row, force=True, volumes=True)
+            return
+        if notice.action is Action.HIBERNATE and (failure := await self._hibernate(row)):
+            why += f"; it could not be hibernated: {failure}"
+        await self._stop(row.id)
+        current = self._parts.store.get(row.id)
+        if current is not None and current.state in (State.STOPPED, State.HIBERNATED):
+            self._parts.store.update(replace(current, reason=why))
+
+    async def _hibernate(self, row: Instance) -> str:
+        """Hibernate a VM; why that failed, empty where it did not. It is stopped then."""
+        try:
+            await hibernation.hibernate(self._lifecycle, row)
+        except (SubletError, OSError) as error:
+            message = error.message if isinstance(error, SubletError) else str(error)
+            log.warning("%s could not be hibernated and is stopped: %s", row.name, message)
+            self._lifecycle.tell("hibernate-failed", row, error=message)
+            return message
+        return ""
+
+    async def _stop(self, instance_id: str) -> None:
+        current = self._parts.store.get(instance_id)
+        if current is not None and current.state in HOLDING:
+            await ending.stop(self._lifecycle, current, GRACE)
+
+    # Over
+
+    def changed(self, old: Instance | None, new: Instance | None) -> None:
+        """A row has changed: what does not run any more has no notice."""
+        instance = new or old
+        if instance is None or (new is not None and new.state in HOLDING):
+            return
+        if rehearsed := self._rehearsed.get(instance.id):
+            self.rehearsed(rehearsed)
+        if instance.id in self._open:
+            self._drop(instance.id)
+
+    def _drop(self, instance_id: str) -> None:
+        """Its notice is over: carried out, or withdrawn."""
+        notice = self._open.pop(instance_id)
+        self._store.delete_notice(instance_id)
+        task = self._tasks.pop(instance_id, None)
+        if instance_id in self._begun:
+            self._begun.discard(instance_id)
+            return
+        if task is not None:
+            task.cancel()
+        if row := self._parts.store.get(instance_id):
+            self._lifecycle.tell("notice-withdrawn", row)
+        for observer in self.observers:
+            observer.withdrawn(notice)

@@ -1,0 +1,55 @@
+"""The client's verbs on the market: sizes, the price, spot requests, reclaims.
+
+The blocking client is made from this file by `scripts/unasync.py`; edit this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sublet.sdk._async.calls import AsyncCalls
+from sublet.sdk._http import quote
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class AsyncMarketVerbs(AsyncCalls):
+    """What can be done on the market."""
+
+    async def sizes(self) -> list[dict[str, Any]]:
+        """The sizes that have names, and what each costs an hour."""
+        return list(await self.call("GET", "/v1/sizes"))
+
+    async def market(self, *, since: str = "24h", size: str = "1x1") -> dict[str, Any]:
+        """The spot price of a size now, and its history since a time, or for as long."""
+        return dict(await self.call("GET", "/v1/market", since=since, size=size))
+
+    async def spot_requests(self) -> list[dict[str, Any]]:
+        """Spot requests, the newest first; those that ended up to two days ago too."""
+        return list(await self.call("GET", "/v1/spot"))
+
+    async def spot_request(self, name: str) -> dict[str, Any]:
+        """The spot request of this id, or of the instance of this name or id."""
+        return dict(await self.call("GET", f"/v1/spot/{quote(name)}"))
+
+    async def cancel_spot_request(self, name: str) -> dict[str, Any]:
+        """Cancel a spot request; its instance goes on."""
+        return dict(await self.call("DELETE", f"/v1/spot/{quote(name)}"))
+
+    async def reclaim(
+        self, names: Sequence[str] = (), *, all: bool = False, now: bool = False
+    ) -> list[dict[str, Any]]:
+        """Take back the capacity of spot instances, or of `all`, after their notice or `now`; the
+        notices: `id`, `name`, `action`, `time`, `reason`."""
+        body = {"instances": list(names), "all": all, "now": now}
+        return list(await self.call("POST", "/v1/reclaim", body))
+
+    async def drain(self, *, now: bool = False) -> list[dict[str, Any]]:
+        """Let the host start nothing more, and reclaim all spot instances; the notices."""
+        return list(await self.call("POST", "/v1/host/drain", now=now))
+
+    async def undrain(self) -> None:
+        """Let the host start instances again."""
+        await self.call("POST", "/v1/host/undrain")
