@@ -63,8 +63,9 @@ class InstanceSpec:
     creation, 0: none. `user_data` and `ssh_keys` go into the
     seed of cloud-init; the former is in no row. `hosts` are `name:address` for /etc/hosts. `idle`:
     what is done when nobody uses it. `console_size`: rows and columns of the terminal from its
-    first moment on, where it has one. `spot`: it may be reclaimed, and its market is that; `size_name`: a name of the catalogue, or
-    2x4, for what of `cpus` and `memory` is 0.
+    first moment on, where it has one. `spot`: it may be reclaimed, and
+    its market is that; `size_name`: a name of the catalogue, or 2x4, for what of `cpus` and
+    `memory` is 0.
     """
 
     image: str

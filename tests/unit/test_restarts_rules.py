@@ -100,7 +100,7 @@ class World:
         self.restarts.up(self.row)
         self.restarts.ended(self.row)
 
-    def admit(self, _: InstanceSpec) -> None:
+    async def admit(self, _: InstanceSpec) -> None:
         if self.full:
             raise InsufficientCapacity("no room")
 
