@@ -52,8 +52,8 @@ from sublet.engine.idleness import Idleness
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.lifecycle import Lifecycle
-from sublet.engine.meter import Meter
 from sublet.engine.market import SpotMarket
+from sublet.engine.meter import Meter
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts

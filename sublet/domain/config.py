@@ -37,8 +37,8 @@ class Config:
     its execution; `price_cpu` and `price_memory` dollars per vCPU-hour and GiB-hour;
     `reference_prices` a file of what sizes cost elsewhere, empty: the table that comes along;
     `price_lag` the seconds in which the spot price goes 63 % of its way; `sizes` names of sizes
-    beside the standard ones; `pressure` the percent of time that tasks wait for `memory`, `cpu` or `io`
-    from which on spot is reclaimed."""
+    beside the standard ones; `pressure` the percent of time that tasks wait for `memory`, `cpu`
+    or `io` from which on spot is reclaimed."""
 
     root: Path = DEFAULT_ROOT
     run: Path = DEFAULT_RUN
