@@ -159,14 +159,17 @@ async def pack_output(producer: Source, output: Path, *, offset: int) -> None:
             os.close(writer)
 
     producing = asyncio.ensure_future(produce())
+    packing = asyncio.ensure_future(_pack(reader, output, offset))
     problem: CorruptImage | None = None
     try:
-        await _pack(reader, output, offset)
+        await asyncio.wait({packing})  # which a cancelled caller does not wait for
+        await packing
     except CorruptImage as error:
         problem = error
     except BaseException:
-        producing.cancel()
-        await asyncio.gather(producing, return_exceptions=True)
+        for task in (producing, packing):  # whoever reads waits for the end of what is written
+            task.cancel()
+        await asyncio.gather(producing, packing, return_exceptions=True)
         raise
     cause = await cancelling(producing)
     if cause:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Outcome, Sublet, eventually
+from conftest import Outcome, Sublet, eventually, slowly
 
 COMMAND = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done")
 POINTS = {
@@ -24,6 +24,9 @@ POINTS = {
     "image unmount,delete layer,forget".split(","),
 }
 """The steps of each request, as the trace names them."""
+RARE = {f"end/{step}:before" for step in "unpublish,unplug,unmount,image unmount".split(",")}
+RARE |= {f"remove/{step}:before" for step in POINTS["end"] if step != "row"}
+"""What a removal has in common with an end, and steps between others of their kind."""
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +69,13 @@ def settled(sublet: Sublet) -> dict[str, str]:
 
 
 def moments(request: str) -> list[Any]:
-    """Before each step; and after each, which is most often before another."""
+    """Before each step; and after each, which is most often before another, in the slow tier."""
     before = [f"{request}/{step}:before" for step in POINTS[request]]
     after = [f"{request}/{step}:after" for step in POINTS[request]]
-    return [*before, *(pytest.param(point, marks=pytest.mark.slow) for point in after)]
+    return [
+        *(p for p in before if p not in RARE),
+        *slowly(*(p for p in before if p in RARE), *after),
+    ]
 
 
 @pytest.mark.parametrize("point", moments("start"))

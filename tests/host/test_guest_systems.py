@@ -91,6 +91,7 @@ def test_init_system(tmp_path: Path, image: Path) -> None:
         shut_down(guest)
 
 
+@pytest.mark.slow
 def test_reboot_inside(tmp_path: Path, image: Path) -> None:
     """The machine starts anew, and what was under way to the agent before is not taken for its."""
     with machine(tmp_path / "m", image) as guest:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from clilab import refused
-from conftest import BASE, Sublet, eventually
+from conftest import BASE, Sublet, eventually, slowly
 from test_disk_full import filled, tight
 
 from sublet.domain.config import Config
@@ -154,13 +154,14 @@ def test_space_is_shared(sublet: Sublet) -> None:
     eventually(lambda: pool.stat().st_blocks * 512 < before - (80 << 20), "the room comes back")
 
 
-def test_a_killed_daemon(own: Sublet) -> None:
+@pytest.mark.parametrize("delays", [(0.02, 0.3), *slowly((0.1, 0.6))], ids=["these", "others"])
+def test_a_killed_daemon(own: Sublet, delays: tuple[float, ...]) -> None:
     """Whatever it was copying is gone, what it had paused runs, and what was kept is kept."""
     script = "while :; do date > /tick; sleep 0.05; done"
     own.ok("run", "-d", "--name", "box", "-v", "/data", "--disk", "1g", BASE, "sh", "-c", script)
     own.ok("exec", "box", "sh", "-c", "head -c 200m /dev/urandom > /data/x; echo kept > /data/y")
     kept = own.ok("snapshot", "box", "--name", "first")
-    for delay in (0.02, 0.1, 0.3, 0.6):
+    for delay in delays:
         for command in (("snapshot", "box"), ("fork", "box"), ("rollback", "box", "first")):
             process, pid = own.spawn(*command), own.daemon_pid()
             try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from conftest import slowly
 from vmlab import Collected, Lab, make_image
 
 from sublet.drivers import files, reflink
@@ -108,7 +109,8 @@ async def fork(lab: Lab, origin: Guest, image: MemoryImage, slot: int) -> Guest:
     return Guest(lab, plan)
 
 
-@pytest.mark.parametrize("uptime", [12.5, pytest.param(125.0, marks=pytest.mark.slow)])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("uptime", [12.5, *slowly(125.0)])
 async def test_forks_share_no_random_numbers(
     lab: Lab, uptime: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,8 +122,11 @@ async def test_forks_share_no_random_numbers(
         assert one.naive == two.naive, "which is why there is /run/sublet/generation"
 
         monkeypatch.setattr(supervisor, "entropy", lambda: b"")
-        one, two = [await (await fork(lab, origin, image, slot)).next() for slot in (4, 5)]
-        assert max(one.uptime, two.uptime) < uptime * 1.6, "too late to tell anything"
-        assert (one.kernel, one.keyed) == (two.kernel, two.keyed), "something else reseeds"
+        for slot in (4, 6, 8):
+            pair = [await (await fork(lab, origin, image, slot + n)).next() for n in (0, 1)]
+            if max(each.uptime for each in pair) < uptime * 1.6:
+                break  # else its kernel may have reseeded itself: a busy host
+        one, two = pair
+        assert (one.kernel, one.keyed) == (two.kernel, two.keyed), f"something else reseeds: {pair}"
     finally:
         await files.remove(image.directory)
