@@ -136,7 +136,7 @@ async def test_memory_is_kept_and_goes_on_in_the_next_daemon(lab: Lab) -> None:
     before = await eventually(lambda: count(lab, plan), DEADLINE)
     assert before
     target = lab.machines.place(plan.instance_id).store / "memory-image"
-    lab.machines = lab.daemon()
+    await lab.next_daemon()
     image = await lab.machines.save(plan.instance_id, target)
     assert await lab.ended_by_kill(plan) is None
     await lab.machines.teardown(plan.instance_id)

@@ -82,6 +82,12 @@ class Lab:
         pool = self.containers.pool
         return Machines(self.config, self.cgroups, pool, self.tasks.start)
 
+    async def next_daemon(self) -> None:
+        """The daemon has ended, and there is another one."""
+        await self.tasks.close()
+        self.machines.close()
+        self.machines = self.daemon()
+
     async def plan(self, *args: str, slot: int = 1, **changes: object) -> MachinePlan:
         """A machine that runs the command."""
         instance_id, address = token_hex(6), self.network.address(slot)
