@@ -47,25 +47,32 @@ static bool set_address(int fd, const char *name, unsigned long what, struct in_
     return ioctl(fd, what, &request) == 0;
 }
 
-static bool set_gateway(int fd, char *name, const char *text) {
-    struct sockaddr_in gateway = {.sin_family = AF_INET}, all = {.sin_family = AF_INET};
+/* By the gateway to one address; to 0.0.0.0 means: to everywhere. */
+static bool set_route(int fd, char *name, const char *to, const char *text) {
+    struct sockaddr_in gateway = {.sin_family = AF_INET}, mask = gateway, target = gateway;
     struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY, .rt_dev = name};
 
-    if (inet_pton(AF_INET, text, &gateway.sin_addr) != 1)
+    if (text[0] == '-')
+        return true;
+    if (inet_pton(AF_INET, text, &gateway.sin_addr) != 1 ||
+        inet_pton(AF_INET, to, &target.sin_addr) != 1)
         return false;
-    memcpy(&route.rt_dst, &all, sizeof all);
-    memcpy(&route.rt_genmask, &all, sizeof all);
+    mask.sin_addr.s_addr = target.sin_addr.s_addr ? ~0u : 0;
+    memcpy(&route.rt_dst, &target, sizeof target);
+    memcpy(&route.rt_genmask, &mask, sizeof mask);
     memcpy(&route.rt_gateway, &gateway, sizeof gateway);
     return ioctl(fd, SIOCADDRT, &route) == 0 || errno == EEXIST;
 }
 
-/* `INDEX MAC ADDRESS/PREFIX GATEWAY|-`. */
+/* `INDEX MAC ADDRESS/PREFIX GATEWAY|- GATEWAY|-`: out, and to the metadata service alone. */
 static bool set_up(int fd, const char *value, struct problem *problem) {
-    char mac[18], address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN], name[IFNAMSIZ];
+    char mac[18], address[INET_ADDRSTRLEN], name[IFNAMSIZ];
+    char out[INET_ADDRSTRLEN], metadata[INET_ADDRSTRLEN] = "-";
     unsigned index, prefix;
     struct in_addr own, mask;
 
-    if (sscanf(value, "%u %17s %15[0-9.]/%u %15s", &index, mac, address, &prefix, gateway) != 5 ||
+    if (sscanf(value, "%u %17s %15[0-9.]/%u %15s %15s", &index, mac, address, &prefix, out,
+               metadata) < 5 ||
         index >= MOST_INTERFACES || prefix > 32 || inet_pton(AF_INET, address, &own) != 1)
         return fail(problem, 125, 0, "A network interface was not described as it should be.");
     if (!numbers[index] || !if_indextoname(numbers[index], name))
@@ -73,7 +80,8 @@ static bool set_up(int fd, const char *value, struct problem *problem) {
     mask.s_addr = prefix ? htonl(~0u << (32 - prefix)) : 0;
     if (set_flags(fd, name, 0, IFF_UP) && set_mac(fd, name, mac) &&
         set_address(fd, name, SIOCSIFADDR, own) && set_address(fd, name, SIOCSIFNETMASK, mask) &&
-        set_flags(fd, name, IFF_UP, 0) && (gateway[0] == '-' || set_gateway(fd, name, gateway)))
+        set_flags(fd, name, IFF_UP, 0) && set_route(fd, name, "0.0.0.0", out) &&
+        set_route(fd, name, "169.254.169.254", metadata))
         return true;
     return fail(problem, 125, errno, "The network interface %s cannot be set up", name);
 }

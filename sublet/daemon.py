@@ -18,7 +18,7 @@ from pathlib import Path
 
 import uvicorn
 
-from sublet.api import native
+from sublet.api import metadata, native
 from sublet.domain import config as settings
 from sublet.domain.capacity import rentable
 from sublet.domain.config import Config
@@ -54,6 +54,7 @@ from sublet.engine.instances import Instances
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.market import SpotMarket
 from sublet.engine.meter import Meter
+from sublet.engine.metadata import Metadata
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
@@ -216,6 +217,8 @@ async def serve(config: Config) -> None:
     parts.tasks.start("network guard", verbs.reconciler.guard())
     parts.tasks.start("pool guard", parts.containers.pool.guard())
     parts.tasks.start("machine guard", parts.machines.guard())
+    told = Metadata(verbs.instances.lifecycle.connections, lambda _: None)
+    await parts.network.listen(metadata.Server(told, parts.tasks).take)
     server = Server(
         uvicorn.Config(
             native.build(verbs),
@@ -235,6 +238,7 @@ async def serve(config: Config) -> None:
     with listen(config) as listener:
         log.info("serving %s", config.socket)
         await server.serve(sockets=[listener])
+    await parts.network.unlisten()
     await parts.tasks.close()
     parts.machines.close()
     if not any(instance.state in LIVE for instance in parts.store.all()):

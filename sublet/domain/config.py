@@ -38,7 +38,7 @@ class Config:
     `reference_prices` a file of what sizes cost elsewhere, empty: the table that comes along;
     `price_lag` the seconds in which the spot price goes 63 % of its way; `sizes` names of sizes
     beside the standard ones; `pressure` the percent of time that tasks wait for `memory`, `cpu`
-    or `io` from which on spot is reclaimed."""
+    or `io` from which on spot is reclaimed; `metadata_v1`: the metadata service answers without a token, too."""
 
     root: Path = DEFAULT_ROOT
     run: Path = DEFAULT_RUN
@@ -57,6 +57,7 @@ class Config:
     price_lag: float = 300.0
     sizes: tuple[tuple[str, Size], ...] = ()
     pressure: tuple[tuple[str, float], ...] = DEFAULT_PRESSURE
+    metadata_v1: bool = False
 
     @property
     def prices(self) -> Prices:
@@ -135,6 +136,12 @@ def _pressure(text: str) -> tuple[tuple[str, float], ...]:
     return tuple((what, percent) for what, percent in found.items() if percent)
 
 
+def _switch(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0", "on", "off"):
+        raise InvalidArgument(f"'{text}' is neither true nor false.", hint="Write true or false.")
+    return text.lower() in ("true", "1", "on")
+
+
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "reserve": parse_memory,
     "overcommit": float,
@@ -151,6 +158,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "price_lag": parse_duration,
     "sizes": parse_catalogue,
     "pressure": _pressure,
+    "metadata_v1": _switch,
 }
 
 

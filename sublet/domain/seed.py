@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sublet.domain import metadata
 from sublet.domain.errors import InvalidArgument
 
 DIRECTORY = "/var/lib/cloud/seed/nocloud"
@@ -27,12 +28,14 @@ _KEY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Cable:
-    """One interface: its address with the prefix, and the gateway, empty where none leads out."""
+    """One interface: its address with the prefix, and the gateway, empty where none leads out;
+    `metadata` is where the metadata service is reached then."""
 
     mac: str
     address: str
     prefix: int
     gateway: str = ""
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,9 @@ def _network(seed: Seed) -> dict[str, Any]:
             "dhcp4": False,
             "addresses": [f"{cable.address}/{cable.prefix}"],
         }
-        if cable.gateway:
-            interfaces[name]["routes"] = [{"to": "0.0.0.0/0", "via": cable.gateway}]
+        ways = {"0.0.0.0/0": cable.gateway, f"{metadata.ADDRESS}/32": cable.metadata}
+        if routes := [{"to": to, "via": via} for to, via in ways.items() if via]:
+            interfaces[name]["routes"] = routes
         if resolvers and number == 0:
             interfaces[name]["nameservers"] = resolvers
     return {"version": 2, "ethernets": interfaces}

@@ -99,7 +99,7 @@ def identity(
     default = connections.resolv_conf(instance)
     resolv_conf = resolving.resolv_conf(default, spec.dns, spec.dns_search)
     plugs = nics(connections, endpoint)
-    cables = [Cable(nic.mac, nic.address, nic.prefix, nic.gateway) for nic in plugs]
+    cables = [Cable(n.mac, n.address, n.prefix, n.gateway, n.metadata) for n in plugs]
     root = connections.parts.config.root
     files = {
         **seeds.files(root, instance, image.config, cables, host, resolv_conf),
@@ -120,13 +120,15 @@ def nics(connections: Connections, endpoint: Endpoint) -> tuple[Nic, ...]:
     found = []
     for place in plugged(endpoint):
         segment = connections.parts.network.plan.numbered(place.network)
-        out = place == endpoint.places[0] and not segment.internal
+        first = place == endpoint.places[0]
+        out = first and not segment.internal
         found.append(
             Nic(
                 mac=mac(IPv4Address(place.address)),
                 address=place.address,
                 prefix=segment.subnet.prefixlen,
                 gateway=segment.gateway if out else "",
+                metadata=segment.gateway if first and not out else "",
             )
         )
     return tuple(found)

@@ -39,6 +39,11 @@ def kept(root: Path, instance: Instance) -> Iterator[Instance]:
         raise
 
 
+def user_data(root: Path, instance_id: str) -> str:
+    """What the instance was given; empty for nothing."""
+    return _read(root, instance_id)
+
+
 def inherit(root: Path, origin: str, fork: str) -> None:
     """A fork has the user data of its origin."""
     if text := _read(root, origin):

@@ -44,7 +44,7 @@ def test_a_guest_is_configured() -> None:
         "window=33 77",
         "hostname=web",
         f"machine-id={'0' * 32}",
-        "nic=0 02:53:0a:01:00:02 10.1.0.2/20 10.1.0.1",
+        "nic=0 02:53:0a:01:00:02 10.1.0.2/20 10.1.0.1 -",
         "file=/etc/hosts\n127.0.0.1 localhost\n",
         "entropy=01ff",
         "time=12.500000000",
@@ -69,9 +69,9 @@ def test_a_restored_guest_is_renewed() -> None:
     assert entries(messages.renew(b"\2", 3)) == ["entropy=02", "time=3.000000000"]
     forked = entries(messages.renew(b"\2", 3, IDENTITY, fork=True))
     assert forked[2] == "fork=1"
-    assert "nic=0 02:53:0a:01:00:02 10.1.0.2/20 10.1.0.1" in forked
+    assert "nic=0 02:53:0a:01:00:02 10.1.0.2/20 10.1.0.1 -" in forked
     inner = Identity("web", "0" * 32, (Nic("02:53:0a:01:10:02", "10.1.16.2", 20),))
-    assert entries(messages.renew(b"", 0, inner))[-1].endswith("10.1.16.2/20 -")
+    assert entries(messages.renew(b"", 0, inner))[-1].endswith("10.1.16.2/20 - -")
 
 
 def test_a_further_process() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from sublet.domain import subnets
+from sublet.domain import metadata, subnets
 from sublet.drivers import linux
 from sublet.drivers.network import netlink
 from sublet.drivers.network.identity import Identity, Segment, veth
@@ -151,8 +151,7 @@ def _reflect(name: str) -> None:
 def _configure(inner: socket.socket, cable: Cable) -> None:
     """Inside: lo and the interface up, the address, the default route.
 
-    Of several default routes that of the lowest interface serves, and the next when it goes. An
-    internal network has none.
+    Of several default routes that of the lowest interface serves, and the next when it goes.
     """
     number = _inner_index(inner, cable.inner)
     requests = [
@@ -160,12 +159,19 @@ def _configure(inner: socket.socket, cable: Cable) -> None:
         Request(netlink.SETLINK, ifinfmsg, {"index": number, **UP}),
         address_request(number, str(cable.address), cable.segment.subnet.prefixlen),
     ]
-    if not cable.segment.internal:
-        route: list[tuple[str, Any]] = [("RTA_GATEWAY", cable.segment.gateway)]
-        route += [("RTA_OIF", number), ("RTA_PRIORITY", cable.interface)]
-        fields = {"family": socket.AF_INET, "table": 254, "proto": 4, "type": 1}
-        requests.append(Request(netlink.NEWROUTE, rtmsg, fields, route, netlink.CREATE))
+    requests.append(_route(cable, number))
     netlink.send(requests, inner)
+
+
+def _route(cable: Cable, number: int) -> Request:
+    """By the gateway to everywhere; from an internal network, to the metadata service alone."""
+    route: list[tuple[str, Any]] = [("RTA_GATEWAY", cable.segment.gateway)]
+    route += [("RTA_OIF", number), ("RTA_PRIORITY", cable.interface)]
+    fields = {"family": socket.AF_INET, "table": 254, "proto": 4, "type": 1}
+    if cable.segment.internal:
+        route.append(("RTA_DST", metadata.ADDRESS))
+        fields["dst_len"] = 32
+    return Request(netlink.NEWROUTE, rtmsg, fields, route, netlink.CREATE)
 
 
 def _inner_index(inner: socket.socket, name: str) -> int:

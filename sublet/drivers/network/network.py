@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -22,6 +23,7 @@ from sublet.drivers.network.dns import Names, resolver_text
 from sublet.drivers.network.endpoint import Endpoint, Place
 from sublet.drivers.network.forward import Forwarders
 from sublet.drivers.network.identity import Identity, Plan, veth
+from sublet.drivers.network.listening import Caller, Listeners
 from sublet.drivers.network.neighbours import Neighbours
 from sublet.drivers.network.publish import Publisher
 from sublet.drivers.network.table import Table
@@ -56,6 +58,7 @@ class Network:
         self._forwarders = Forwarders(self.identity.bridge)
         self._names = Names(config.run / "dns")
         self._neighbours = Neighbours(self.identity)
+        self._listeners: Listeners | None = None
         self.watch = Watch()
         self.ports = Publisher(self._table, self._forwarders)
 
@@ -103,6 +106,23 @@ class Network:
         await self._raise()
         await self._neighbours.meet()
         await self._forwarders.adopt()
+
+    async def listen(self, take: Callable[[Caller, socket.socket], None]) -> None:
+        """Hand to `take` whoever calls the metadata service, from now on."""
+        self._listeners = Listeners(take)
+        await self._lead()
+
+    async def unlisten(self) -> None:
+        """Nobody is heard any more who calls it."""
+        if self._listeners:
+            self._listeners.close()
+            self._listeners = None
+            await self._lead()
+
+    async def _lead(self) -> None:
+        """Calls lead to where they are heard."""
+        ports = self._listeners.arrange(self.plan.segments) if self._listeners else {}
+        await finish(self._table.arrange, rules.metadata(self.identity, ports))
 
     async def down(self) -> None:
         """Nothing of these networks is left on the host, cables included."""
@@ -171,6 +191,8 @@ class Network:
             await finish(self._names.drop, network.number)
         await finish(links.delete_bridge, self.identity.bridge_of(network.number))
         await finish(self._table.arrange, rules.networks(self.plan))
+        if self._listeners:
+            await self._lead()
 
     # Instances
 
@@ -274,6 +296,8 @@ class Network:
             raise SubletError(f"The bridges cannot be set up: {error}.") from error
         self._names.arrange(self._plan)
         await finish(self._table.ensure, self._plan)
+        if self._listeners:
+            await self._lead()
 
     def _cable(self, instance_id: str, place: Place) -> Cable:
         segment = self.plan.numbered(place.network)

@@ -4,17 +4,20 @@ Two tables. `inet` translates and filters what is routed: instances reach the in
 those of their own network, not the host; what is new from outside reaches only published ports.
 `bridge` lets a cable send only from its own MAC and IPv4 address. Which networks there are, which
 ports are published, and which addresses belong to which cable, are elements of maps and sets: a
-coming and going changes elements, never rules. Instances on the host's own network are known by
+coming and going changes elements, never rules. What is for the metadata service at its link-local
+address goes to a port of the daemon's on the gateway, so many new connections a second at most; no
+other way leads there. Instances on the host's own network are known by
 their user ids: they do not reach link-local addresses (a cloud's credentials) either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
+from sublet.domain import metadata as service
 from sublet.domain import subnets
 from sublet.domain.ports import Port
 from sublet.drivers.network.cables import Cable
@@ -26,6 +29,8 @@ add map inet {table} published {{ type inet_proto . inet_service : ipv4_addr . i
 add map inet {table} published_at {{ type ipv4_addr . inet_proto . inet_service \
 : ipv4_addr . inet_service ; }}
 add map inet {table} views {{ type ipv4_addr : inet_service ; }}
+add map inet {table} metadata {{ type ifname : inet_service ; }}
+add set inet {table} callers {{ type ipv4_addr ; size 65536 ; flags dynamic ; timeout 1m ; }}
 add set inet {table} subnets {{ type ifname . ipv4_addr ; flags interval ; }}
 add set inet {table} gateways {{ type ifname . ipv4_addr ; }}
 add set inet {table} doors {{ type ipv4_addr ; }}
@@ -40,8 +45,11 @@ add chain inet {table} output {{ type filter hook output priority filter ; }}
 add chain inet {table} from_instances
 add chain inet {table} to_instances
 add chain inet {table} to_host
+add chain inet {table} to_metadata
 flush table inet {table}
 
+add rule inet {table} prerouting ip daddr {metadata} tcp dport {metadata_port} \
+redirect to :iifname map @metadata
 add rule inet {table} prerouting iifname . ip daddr @gateways meta l4proto {{ tcp, udp }} \
 th dport 53 redirect to :ip saddr map @views
 add rule inet {table} prerouting iifname . ip daddr @gateways accept
@@ -76,8 +84,13 @@ add rule inet {table} to_host iifname . ip saddr != @subnets drop
 add rule inet {table} to_host ct state established,related accept
 add rule inet {table} to_host iifname . ip daddr @gateways meta l4proto {{ tcp, udp }} \
 ct original proto-dst 53 accept
+add rule inet {table} to_host meta l4proto tcp ct original ip daddr {metadata} \
+ct original proto-dst {metadata_port} jump to_metadata
 add rule inet {table} to_host iifname . ip daddr @gateways icmp type echo-request accept
 add rule inet {table} to_host drop
+add rule inet {table} to_metadata update @callers \
+{{ ip saddr limit rate over {rate}/second burst {burst} packets }} drop
+add rule inet {table} to_metadata accept
 
 add table bridge {table}
 add set bridge {table} endpoints {{ type ifname . ether_addr . ipv4_addr ; }}
@@ -126,6 +139,10 @@ def ruleset(plan: Plan) -> str:
         bridges=f'"{identity.bridge}-*"',
         group=identity.group,
         first_id=subnets.FIRST_ID,
+        metadata=service.ADDRESS,
+        metadata_port=service.PORT,
+        rate=service.PACE.rate,
+        burst=service.PACE.burst,
     )
     return text + networks(plan)
 
@@ -145,10 +162,16 @@ def networks(plan: Plan) -> str:
     return "".join(fill(plan.identity, name, keys) for name, keys in made.items())
 
 
-def fill(identity: Identity, name: str, keys: Iterable[str]) -> str:
-    """Commands that make a set's elements these and no others."""
+def metadata(identity: Identity, ports: Mapping[str, int]) -> str:
+    """Commands that lead each bridge's calls for metadata to these ports, and no others'."""
+    keys = [f'"{bridge}" : {port}' for bridge, port in ports.items()]
+    return fill(identity, "metadata", keys, kind="map")
+
+
+def fill(identity: Identity, name: str, keys: Iterable[str], kind: str = "set") -> str:
+    """Commands that make a set's or map's elements these and no others."""
     place, keys = f"inet {identity.table} {name}", list(keys)
-    flush = f"flush set {place}\n"
+    flush = f"flush {kind} {place}\n"
     return flush + (f"add element {place} {{ {', '.join(keys)} }}\n" if keys else "")
 
 

@@ -86,6 +86,14 @@ class NetworkStore:
         )
         return [_connection(row) for row in rows]
 
+    def at(self, network_id: str, offset: int) -> Connection | None:
+        """The connection that has this place in the network."""
+        rows = self._db.connection.execute(
+            "SELECT * FROM connections WHERE network = ? AND offset = ?", (network_id, offset)
+        )
+        row = rows.fetchone()
+        return _connection(row) if row else None
+
     def of_network(self, network_id: str) -> list[Connection]:
         """The network's connections, in the order of their addresses."""
         rows = self._db.connection.execute(

@@ -63,12 +63,13 @@ class Command:
 @dataclass(frozen=True, slots=True)
 class Nic:
     """An interface, eth<n> by its place in the guest's list; `gateway` empty: no way out; `address`
-    empty: it stays down."""
+    empty: it stays down. `metadata`: where the metadata service is reached without a way out."""
 
     mac: str
     address: str
     prefix: int
     gateway: str = ""
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,8 @@ def _identity(identity: Identity) -> Iterator[str]:
         yield f"machine-id={identity.machine_id}"
     for index, nic in enumerate(identity.nics):
         if nic.address:
-            yield f"nic={index} {nic.mac} {nic.address}/{nic.prefix} {nic.gateway or '-'}"
+            routes = f"{nic.gateway or '-'} {nic.metadata or '-'}"
+            yield f"nic={index} {nic.mac} {nic.address}/{nic.prefix} {routes}"
     yield from (f"file={path}\n{content}" for path, content in identity.files.items())
 
 
