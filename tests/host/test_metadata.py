@@ -7,10 +7,8 @@ import json
 import os
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from clilab import PROGRAMS, small_tree
@@ -48,9 +46,16 @@ def start(host: Sublet, image: str, name: str, *flags: str) -> str:
     return host.ok("run", "-d", "--name", name, *flags, image, "sleep", "infinity")
 
 
-def curl(host: Sublet, name: str, path: str, *flags: str, url: str = "169.254.169.254") -> str:
+def curl(
+    host: Sublet,
+    name: str,
+    path: str,
+    *flags: str,
+    url: str = "169.254.169.254",
+    patience: str = "2",
+) -> str:
     """The status of the answer, and what it says; 000 when nothing comes."""
-    show = ("-s", "-m", "2", "-w", "\n%{http_code}", f"http://{url}/{path}")
+    show = ("-s", "-m", patience, "-w", "\n%{http_code}", f"http://{url}/{path}")
     said, _, code = host("exec", name, "curl", *flags, *show).out.rstrip("\n").rpartition("\n")
     return code if code != "200" else f"200 {said}"
 
@@ -154,9 +159,9 @@ def test_no_other_way_leads_there(host: Sublet, tools_file: str) -> None:
     port, gateway = heard(host)
     foreign = host.json("network", "inspect", "front")["gateway"]
     for url in (f"{gateway}:{port}", f"{foreign}:{port}", "169.254.169.254:22", "169.254.169.253"):
-        assert curl(host, "one", f"{META}/", url=url) == "000", url
+        assert curl(host, "one", f"{META}/", url=url, patience="0.5") == "000", url
     from_host = subprocess.run(["curl", "-s", "-m", "2", f"http://{gateway}:{port}/"], check=False)
-    assert from_host.returncode == 56, "nobody's address: the connection is reset"
+    assert from_host.returncode in (7, 56), "nobody's address: the connection is reset"
 
 
 def heard(host: Sublet) -> tuple[int, str]:
@@ -264,15 +269,9 @@ def test_it_is_mended_and_outlives_the_daemon(own: Sublet, tools_file: str) -> N
     path = f"{META}/instance-id"
     eventually(lambda: curl(own, "one", path, *good) == said, "the rules are back", 10)
     own.kill_daemon()
+    own.extra["SUBLET_METADATA_V1"] = "true"
     own.ok("ps")
     assert curl(own, "one", path, *good) == said, "the token is good for the next daemon, too"
+    assert curl(own, "one", path) == said, "the owner allows version 1 now"
+    assert curl(own, "one", path, "-H", f"{TOKEN}: bad") == "401"
     assert (own.run_dir / "metadata.key").stat().st_mode & 0o777 == 0o600
-
-
-def test_version_1_where_the_owner_allows_it(tools_file: str) -> None:
-    sublet = Sublet(Path(tempfile.mkdtemp(prefix="sublet-")), {"SUBLET_METADATA_V1": "true"})
-    instance_id = start(sublet, tools_file, "one")
-    assert curl(sublet, "one", f"{META}/instance-id") == f"200 i-{instance_id}"
-    assert curl(sublet, "one", f"{META}/instance-id", "-H", f"{TOKEN}: bad") == "401"
-    sublet.clean()
-    sublet.close()
