@@ -53,8 +53,8 @@ from sublet.engine.images import Images
 from sublet.engine.instances import Instances
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.market import SpotMarket
-from sublet.engine.meter import Meter
 from sublet.engine.metadata import Metadata
+from sublet.engine.meter import Meter
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
@@ -217,7 +217,7 @@ async def serve(config: Config) -> None:
     parts.tasks.start("network guard", verbs.reconciler.guard())
     parts.tasks.start("pool guard", parts.containers.pool.guard())
     parts.tasks.start("machine guard", parts.machines.guard())
-    told = Metadata(verbs.instances.lifecycle.connections, lambda _: None)
+    told = Metadata(verbs.instances.lifecycle.connections, verbs.market.notice)
     await parts.network.listen(metadata.Server(told, parts.tasks).take)
     server = Server(
         uvicorn.Config(

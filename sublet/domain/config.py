@@ -38,7 +38,8 @@ class Config:
     `reference_prices` a file of what sizes cost elsewhere, empty: the table that comes along;
     `price_lag` the seconds in which the spot price goes 63 % of its way; `sizes` names of sizes
     beside the standard ones; `pressure` the percent of time that tasks wait for `memory`, `cpu`
-    or `io` from which on spot is reclaimed; `metadata_v1`: the metadata service answers without a token, too."""
+    or `io` from which on spot is reclaimed; `metadata_v1`: the metadata service answers without a
+    token, too."""
 
     root: Path = DEFAULT_ROOT
     run: Path = DEFAULT_RUN
