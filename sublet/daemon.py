@@ -58,7 +58,9 @@ from sublet.engine.meter import Meter
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
+from sublet.engine.pressure import Pressure
 from sublet.engine.reconcile import Reconciler
+from sublet.engine.rehearsal import Rehearsals
 from sublet.engine.restarts import Restarts
 from sublet.engine.returns import Returns
 from sublet.engine.runs import Runs
@@ -140,6 +142,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         config=config,
         instances=instances,
         market=market,
+        rehearsals=Rehearsals(market, instances),
         networks=Networks(instances),
         health=health,
         idleness=idleness,
@@ -210,6 +213,7 @@ async def serve(config: Config) -> None:
     parts.store.set_setting(REGION, str(parts.network.region))
     await verbs.reconciler.recover()
     verbs.market.recover()
+    parts.tasks.start("pressure", Pressure(verbs.market).watch())
     parts.tasks.start("returns", Returns(verbs.market, verbs.instances).watch())
     parts.tasks.start("expiry", Expiry(verbs.instances).watch())
     parts.tasks.start("schedules", verbs.schedules.watch())

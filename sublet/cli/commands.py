@@ -66,6 +66,7 @@ COMMANDS = {
     "sizes": ("market", "List the sizes that have names, and their prices"),
     "market": ("market", "Show the spot price, now and before"),
     "spot": ("market", "Commands on spot requests: ls, show, cancel"),
+    "rehearse": ("market", "Give an instance notice, and watch what it does"),
     "reclaim": ("market", "Take the capacity of spot instances back"),
     "host": ("system", "Show what this host has and what of it is sold"),
     "cost": ("billing", "Show what instances have cost, and what was saved; what-if"),

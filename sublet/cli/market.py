@@ -8,7 +8,8 @@ import click
 
 from sublet.cli.common import JSON, JSON_ALWAYS, ago, each_named, print_found
 from sublet.cli.completing import instance_names
-from sublet.cli.output import print_json, print_table
+from sublet.cli.instances import NAME
+from sublet.cli.output import Progress, print_json, print_table
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import format_bytes
 from sublet.sdk import Client
@@ -122,4 +123,26 @@ def print_notices(rows: list[dict[str, Any]], as_json: bool) -> None:
         click.echo(f"sublet: {row['name']}: {row['action']} at {row['time']}", err=True)
 
 
-COMMANDS = {"sizes": sizes, "market": market, "spot": spot, "reclaim": reclaim}
+@click.command()
+@NAME
+@click.option("--notice", default="", metavar="TIME", help="As long as this, such as 10s.")
+@JSON
+def rehearse(name: str, notice: str, as_json: bool) -> None:
+    """Give an instance notice that nothing comes of, and report what it did: whether it reacted,
+    what its command said, whether its backup was complete, what would be lost."""
+    with Progress(keep=True) as progress:
+        found = Client().rehearse(name, notice=notice, progress=progress)
+    lines = found.pop("report")
+    if as_json:
+        print_json(found)
+    else:
+        print("\n".join(lines))
+
+
+COMMANDS = {
+    "sizes": sizes,
+    "market": market,
+    "spot": spot,
+    "reclaim": reclaim,
+    "rehearse": rehearse,
+}

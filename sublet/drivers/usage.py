@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,6 +21,22 @@ def allocated(*directories: Path) -> int:
                         pending.append(entry.path)
         except OSError:
             continue
+    return total
+
+
+def written_since(moment: float, *directories: Path) -> int:
+    """Bytes on the disk of the files below the directories that were written after `moment`
+    (seconds since the epoch), whole files, each once. Not for the event loop."""
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    for directory in directories:
+        for root, _, names in os.walk(directory):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    stat = os.lstat(os.path.join(root, name))
+                    if stat.st_mtime > moment and (stat.st_dev, stat.st_ino) not in seen:
+                        seen.add((stat.st_dev, stat.st_ino))
+                        total += stat.st_blocks * 512
     return total
 
 

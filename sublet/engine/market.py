@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
@@ -274,6 +275,24 @@ class SpotMarket:
         if dear:
             self.notices.give(dear, Reason.PRICE, self.config.notice)
         self.wake()
+
+    def press(self, short: str) -> None:
+        """The host is short of something (`memory`, `cpu`, `io`), or of nothing any more."""
+        self.pressed = short
+        if short:
+            self._parts.events.publish("host.pressure", short_of=short)
+        else:
+            self._parts.events.publish("host.relief")
+        self.wake()
+
+    def relieve(self, part: float) -> list[Notice]:
+        """Take back a part of what spot instances without a notice hold; the notices."""
+        found = self._candidates()
+        held = _sum(candidate.amount for candidate in found)
+        need = Amount(held.cpus * part, math.ceil(held.memory * part))
+        rows = [self._parts.store.get(name) for name in victims(found, need) or ()]
+        live = [row for row in rows if row]
+        return self.notices.give(live, Reason.PRESSURE, self.config.notice)
 
     def recover(self) -> None:
         """The daemon has come up, and every instance is in a true state."""

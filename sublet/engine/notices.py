@@ -53,6 +53,7 @@ class Notices:
         self._open = {notice.instance: notice for notice, _ in rows}
         self._begun = {notice.instance for notice, begun in rows if begun}
         self._rehearsed: dict[str, Notice] = {}
+        self._read: dict[str, float] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def get(self, instance_id: str) -> Notice | None:
@@ -62,6 +63,15 @@ class Notices:
     def real(self, instance_id: str) -> Notice | None:
         """The notice at whose end something is done."""
         return self._open.get(instance_id)
+
+    def read(self, instance_id: str) -> None:
+        """The instance has been told of its notice, by the metadata service."""
+        if self.get(instance_id):
+            self._read.setdefault(instance_id, self._now())
+
+    def read_at(self, instance_id: str) -> float | None:
+        """When it was first told, in seconds since the epoch."""
+        return self._read.get(instance_id)
 
     def begun(self, instance_id: str) -> Notice | None:
         """The notice that is being carried out."""
@@ -121,12 +131,16 @@ class Notices:
     def rehearse(self, notice: Notice) -> None:
         """As a notice, but nothing comes of it."""
         self._rehearsed[notice.instance] = notice
+        if row := self._parts.store.get(notice.instance):
+            when, reason = rfc3339(notice.deadline), notice.reason
+            self._lifecycle.tell("notice", row, action=notice.action, reason=reason, time=when)
         for observer in self.observers:
             observer.noticed(notice)
 
     def rehearsed(self, notice: Notice) -> None:
         """The rehearsal is over."""
         if self._rehearsed.pop(notice.instance, None):
+            self._read.pop(notice.instance, None)
             for observer in self.observers:
                 observer.withdrawn(notice)
 
@@ -211,6 +225,7 @@ class Notices:
     def _drop(self, instance_id: str) -> None:
         """Its notice is over: carried out, or withdrawn."""
         notice = self._open.pop(instance_id)
+        self._read.pop(instance_id, None)
         self._store.delete_notice(instance_id)
         task = self._tasks.pop(instance_id, None)
         if instance_id in self._begun:

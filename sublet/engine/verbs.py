@@ -18,6 +18,7 @@ from sublet.engine.meter import Meter
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.reconcile import Reconciler
+from sublet.engine.rehearsal import Rehearsals
 from sublet.engine.schedules import Schedules
 from sublet.engine.snapshots import Snapshots
 from sublet.engine.volumes import Volumes
@@ -30,6 +31,7 @@ class Verbs:
     config: Config
     instances: Instances
     market: SpotMarket
+    rehearsals: Rehearsals
     health: HealthChecks
     idleness: Idleness
     images: Images

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Query
+from fastapi import Request as HttpRequest
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from sublet.api.native import render
+from sublet.api.native.streaming import Report, respond
 from sublet.api.native.strict import Body
 from sublet.domain.catalogue import catalogue
 from sublet.domain.errors import InvalidArgument
@@ -17,7 +21,9 @@ from sublet.domain.moments import moment
 from sublet.domain.notice import Notice
 from sublet.domain.size import Size
 from sublet.domain.spot import Request
+from sublet.domain.units import parse_duration
 from sublet.engine.market import SpotMarket
+from sublet.engine.rehearsal import summary
 from sublet.engine.verbs import Verbs
 
 
@@ -143,6 +149,18 @@ def router(verbs: Verbs) -> APIRouter:
             raise InvalidArgument("Name spot instances, or say all.", hint="sublet reclaim --all")
         rows = [verbs.instances.get(name) for name in body.instances]
         return notices(market.reclaim(market.running() if body.all else rows, now=body.now))
+
+    @routes.post("/instances/{name}/rehearse")
+    async def rehearse(
+        name: str, request: HttpRequest, notice: str = Query("")
+    ) -> StreamingResponse:
+        seconds = parse_duration(notice) if notice else config.notice
+
+        async def work(report: Report) -> dict[str, Any]:
+            found = await verbs.rehearsals.rehearse(name, seconds, report)
+            return {**asdict(found), "backed_up": found.backed_up, "report": summary(found)}
+
+        return respond(request, verbs.operations, "rehearsal", work)
 
     @routes.post("/host/drain")
     async def drain(now: bool = False) -> list[dict[str, Any]]:

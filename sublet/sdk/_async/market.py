@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sublet.sdk._async.calls import AsyncCalls
+from sublet.sdk._async.calls import AsyncCalls, Progress, silent
 from sublet.sdk._http import quote
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
@@ -45,6 +45,16 @@ class AsyncMarketVerbs(AsyncCalls):
         notices: `id`, `name`, `action`, `time`, `reason`."""
         body = {"instances": list(names), "all": all, "now": now}
         return list(await self.call("POST", "/v1/reclaim", body))
+
+    async def rehearse(
+        self, name: str, *, notice: str = "", progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Give a running instance a notice that nothing comes of (`notice` as 10s; empty: as long
+        as a real one), watch what it does, and tell: `reacted`, `exit_code` of its command,
+        `ended`, `backed_up`, `lost_bytes` and others."""
+        query = f"?notice={quote(notice)}" if notice else ""
+        target = f"/v1/instances/{quote(name)}/rehearse{query}"
+        return await self._operate(target, None, progress)
 
     async def drain(self, *, now: bool = False) -> list[dict[str, Any]]:
         """Let the host start nothing more, and reclaim all spot instances; the notices."""

@@ -1,0 +1,48 @@
+"""The host's pressure is watched while there is spot: above its limit, spot makes room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from sublet.domain.pressure import PART, pressed
+from sublet.drivers import pressure
+from sublet.engine.market import SpotMarket
+
+INTERVAL, SETTLE = 2.0, 10.0
+"""Seconds between looks; and after a reclaim until the averages tell what it has brought."""
+
+
+class Pressure:
+    """Watches the host of one market. `read` gives the percent of time for one resource."""
+
+    def __init__(self, market: SpotMarket, read: Callable[[str], float] = pressure.average) -> None:
+        self._market, self._read = market, read
+        self._limits = dict(market.config.pressure)
+        self._until = 0.0
+
+    async def watch(self) -> None:
+        """Look every two seconds, for ever; not at all where no spot instance runs or waits."""
+        if not self._limits:
+            return
+        with self._market.listen() as news:
+            while True:
+                news.clear()
+                busy = self._market.running() or self._market.requests.wanted()
+                if busy or self._market.pressed:
+                    self.look()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(INTERVAL if busy else None):
+                        await news.wait()
+                    await asyncio.sleep(INTERVAL if busy else 0)
+
+    def look(self) -> None:
+        """See whether the host is under pressure, and take a part of what spot holds back."""
+        market = self._market
+        averages = {what: self._read(what) for what in self._limits}
+        short = pressed(market.pressed, averages, self._limits)
+        if short != market.pressed:
+            market.press(short)
+        if short and market.now() >= self._until and market.relieve(PART):
+            self._until = market.now() + market.config.notice + SETTLE
