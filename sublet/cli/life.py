@@ -194,8 +194,8 @@ def rename(name: str, new: str) -> None:
 @click.option("--idle-action", metavar="ACTION", help="With it: stop, hibernate or terminate.")
 def update(names: tuple[str, ...], **change: Any) -> int:
     """Change limits, restart policy, time to live, or what is done when it is idle. Running
-    instances get their limits at once; a running VM gets what it cannot have before it starts
-    again then, and you are told."""
+    instances get their limits at once, VMs more CPUs and memory as well; what a VM cannot have
+    before it starts again it gets then, and you are told."""
     client = Client()
     return each_named(names, lambda name: warn(client.update(name, **change)))
 

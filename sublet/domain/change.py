@@ -9,7 +9,7 @@ from sublet.domain.capacity import Amount, admit
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.idle import Idle
 from sublet.domain.instance import Instance
-from sublet.domain.machine import vcpus
+from sublet.domain.machine import Room, vcpus
 from sublet.domain.notice import Action
 from sublet.domain.restart import RestartPolicy
 from sublet.domain.size import Size, check_growth
@@ -77,21 +77,61 @@ def admit_change(old: InstanceSpec, new: InstanceSpec, free: Amount, used: int) 
         )
 
 
-def divided(instance: Instance, change: Change) -> tuple[Change | None, Instance]:
+def divided(
+    instance: Instance, change: Change, room: Room | None = None
+) -> tuple[Change | None, Instance]:
     """What of a change a running VM can have now, and the VM with the rest noted for its next
-    start: a guest keeps the memory, the disk and the number of CPUs that it has booted with."""
+    start. More CPUs and memory are plugged in as far as there is `room`, None where nothing can
+    be; nothing is taken out of a guest that runs, and its disk stays as it has booted with."""
     now, spec = change, instance.spec
     if change.cpus is not None:
-        same = vcpus(Size(change.cpus, spec.memory)) == vcpus(spec.size)
-        instance = replace(instance, next_cpus=0.0 if same else change.cpus)
-        now = now if same else replace(now, cpus=None)
+        now_cpus = _cpus_now(change.cpus, spec, room)
+        later = change.cpus if change.cpus != (now_cpus or spec.cpus) else 0.0
+        instance = replace(instance, next_cpus=later)
+        now = replace(now, cpus=now_cpus)
     if change.memory is not None:
-        later = change.memory if change.memory != spec.memory else 0
-        instance = replace(instance, next_memory=later)
+        memory = room.next_memory(change.memory) if room else spec.memory
+        grown = memory if room and memory > room.memory else None
+        left = change.memory if change.memory != (grown or spec.memory) else 0
+        instance = replace(instance, next_memory=left)
+        now = replace(now, memory=grown)
     if change.disk is not None:
         instance = replace(instance, next_disk=change.disk)
-    now = replace(now, memory=None, disk=None)
+    now = replace(now, disk=None)
     return (None if now == Change() else now), instance
+
+
+def _cpus_now(wanted: float, spec: InstanceSpec, room: Room | None) -> float | None:
+    """The vCPUs of a size that a running VM can be given of those `wanted`; None: no others."""
+    seen = vcpus(Size(wanted, spec.memory))
+    if seen == vcpus(spec.size):
+        return wanted
+    able = room.next_vcpus(seen) if room else 0
+    if room is None or able <= room.vcpus:
+        return None
+    return min(wanted, float(able))
+
+
+def noted(instance: Instance, other: Instance) -> Instance:
+    """The instance, with what the other gets at its next start."""
+    return replace(
+        instance,
+        next_cpus=other.next_cpus,
+        next_memory=other.next_memory,
+        next_disk=other.next_disk,
+    )
+
+
+def postponed(instance: Instance, old: InstanceSpec, new: InstanceSpec) -> Instance:
+    """A running VM that had one size, was to get the other, and whose guest has not taken it: it
+    has it from its next start on at the latest. What was noted of that before is more."""
+    cpus = new.cpus if vcpus(new.size) != vcpus(old.size) else 0.0
+    memory = new.memory if new.memory != old.memory else 0
+    return replace(
+        instance,
+        next_cpus=instance.next_cpus or cpus,
+        next_memory=instance.next_memory or memory,
+    )
 
 
 def next_size(instance: Instance) -> str:

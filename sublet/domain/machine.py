@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sublet.domain.errors import InvalidArgument
@@ -21,6 +22,12 @@ LEAST_MEMORY = 128 * MIB
 
 MOST_VCPUS = 64
 
+MEMORY_BLOCK = 128 * MIB
+"""What a running guest's memory grows by: Linux takes no less of it on x86."""
+
+MEMORY_SLOTS = 12
+"""Modules of memory that may be plugged into a machine that runs; each time it is one to three."""
+
 DEFAULT_DISK = 16 * GIB
 """Bytes of a disk where no size is said. It takes the room that is written."""
 
@@ -29,6 +36,52 @@ def vcpus(size: Size) -> int:
     """The CPUs that a guest sees: it has no fractions of one; what it may use of them is the
     host's to limit."""
     return max(1, math.ceil(size.cpus))
+
+
+def most_vcpus(booted: int) -> int:
+    """The CPUs that may be plugged into a guest that boots with so many. Each that is possible
+    costs the guest about 0.6 MB, whether it is there or not: a small one pays for few."""
+    return max(booted, min(MOST_VCPUS, 4 * booted))
+
+
+def most_memory(booted: int) -> int:
+    """The bytes that a guest may grow to that boots with so many. They cost it nothing; but all
+    has to fit into the addresses of a CPU, which may be 36 bits only."""
+    return booted + max(16 * GIB, booted)
+
+
+MODULES = 3
+
+
+def modules(more: int) -> tuple[int, ...]:
+    """The sizes of the modules that so many bytes are plugged in as, in whole blocks. For each 64
+    bytes of memory the guest's kernel needs one to keep account of it: in a module of one block
+    they lie inside, and for any larger one the guest, which may have none to spare, must have
+    them. So each prepares for the next."""
+    found = []
+    for most in (MEMORY_BLOCK, 32 * MEMORY_BLOCK, more):
+        found.append(min(most, more))
+        more -= found[-1]
+    return tuple(size for size in found if size)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a running machine has, and may be given without a start: `memory` in bytes."""
+
+    vcpus: int
+    most_vcpus: int
+    memory: int
+    most_memory: int
+
+    def next_vcpus(self, wanted: int) -> int:
+        """As many of the CPUs `wanted` as it can have now; what it has where those are fewer."""
+        return max(self.vcpus, min(wanted, self.most_vcpus))
+
+    def next_memory(self, wanted: int) -> int:
+        """As much of the memory `wanted` as it can have now, in whole blocks beyond its own."""
+        more = (min(wanted, self.most_memory) - self.memory) // MEMORY_BLOCK * MEMORY_BLOCK
+        return self.memory + max(0, more)
 
 
 _INITS = frozenset({"init", "systemd", "openrc-init", "runit-init", "s6-svscan", "dinit"})

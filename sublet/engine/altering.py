@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from sublet.domain.capacity import Amount
-from sublet.domain.change import Change, admit_change, changed, divided
+from sublet.domain.change import Change, admit_change, changed, divided, noted
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.instance import HELD, LIVE, Instance, State, not_running
 from sublet.domain.names import validate_new_name
 from sublet.domain.spec import InstanceSpec
 from sublet.drivers import counters, trace
+from sublet.engine import growing
 from sublet.engine.lifecycle import Lifecycle
 
 
@@ -95,15 +96,16 @@ async def update(
     lifecycle: Lifecycle, instance: Instance, change: Change, free: Callable[[], Amount]
 ) -> None:
     """Change limits, restart policy or time to live; the limits of a running one at once, but
-    for what a VM cannot have before its next start."""
+    for what a VM cannot have before its next start. More CPUs and memory are plugged into it."""
     parts = lifecycle.parts
     async with _held(lifecycle, instance, "update") as current:
+        room = await growing.room(lifecycle, current)
+        current = later = lifecycle.current(current)
         spec = changed(current.spec, change)
         if current.spec.vm and current.state in HELD | {State.HIBERNATED}:
             if current.state in HELD:  # one that is hibernated holds nothing: its start is admitted
                 admit_change(current.spec, spec, free(), 0)
-            left, current = divided(current, change)
-            parts.store.update(current)
+            left, later = divided(current, change, room)
             spec = changed(current.spec, left) if left else current.spec
         live = current.state in LIVE and _limits(spec) != _limits(current.spec)
         if live:
@@ -112,13 +114,15 @@ async def update(
         if spec.disk != current.spec.disk and not spec.vm:  # a VM's grows when it starts
             await parts.containers.writable.grow(current.id, spec.disk)
         current = parts.store.get(current.id) or current  # its health may have changed meanwhile
-        altered = replace(current, spec=spec)
+        altered = noted(replace(current, spec=spec), later)
         with trace.request("update", current.id):
             with trace.step("row"):
                 parts.store.update(altered)
             if live:
                 with trace.step("limits"):
                     _limit(lifecycle, current, altered)
+            if spec.vm and current.state is State.RUNNING:
+                altered = await growing.grow(lifecycle, current, altered)
         for told in lifecycle.updated:
             told(altered)
         lifecycle.tell("updated", altered, size=str(spec.size))

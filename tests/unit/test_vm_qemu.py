@@ -49,8 +49,9 @@ def test_a_machine_that_boots() -> None:
         "prealloc=off,merge=off,dump=off",
         "rng-builtin,id=entropy",
     ]
-    assert after(argv, "-m") == ["size=268435456B"]
-    assert after(argv, "-smp") == ["2"]
+    assert after(argv, "-m") == ["size=268435456B,slots=12,maxmem=17448304640B"]
+    assert after(argv, "-smp") == ["2,maxcpus=8"]
+    assert "swiotlb=noforce memhp_default_state=online" in after(argv, "-append")[0]
     assert after(argv, "-kernel") == ["/proc/self/fd/5"]
     assert after(argv, "-initrd") == ["/proc/self/fd/6"]
     assert after(argv, "-netdev") == ["tap,id=net0,fd=7"]

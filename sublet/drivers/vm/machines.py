@@ -20,6 +20,7 @@ from pathlib import Path
 from sublet.domain.config import Config
 from sublet.domain.errors import StartFailed, ToolMissing, WrongState
 from sublet.domain.leftover import Leftover
+from sublet.domain.machine import Room
 from sublet.domain.size import Size
 from sublet.drivers import files, processes, trace
 from sublet.drivers.cgroup import Cgroups
@@ -28,7 +29,7 @@ from sublet.drivers.container.protocol import Ask
 from sublet.drivers.container.streams import Attachment
 from sublet.drivers.container.supervisor import Started
 from sublet.drivers.pool import Pool
-from sublet.drivers.vm import channel, mapping, shelf
+from sublet.drivers.vm import channel, growing, mapping, shelf
 from sublet.drivers.vm.acceleration import Acceleration, Probe, this_host
 from sublet.drivers.vm.disks import Disks
 from sublet.drivers.vm.kept import KeptKernels
@@ -146,6 +147,15 @@ class Machines:
 
     # While it runs
 
+    async def room(self, instance_id: str) -> Room:
+        """What it has, and could be given. Raises WrongState, ProcessFailed."""
+        return await growing.room(self.place(instance_id).run)
+
+    async def grow(self, instance_id: str, vcpus: int, memory: int) -> bool:
+        """Plug in what it lacks of CPUs and bytes of memory; whether its guest has taken all of
+        it. What of its limits has to be higher is so already. See `growing.grow`."""
+        return await growing.grow(self.place(instance_id).run, vcpus, memory)
+
     def attach(self, instance_id: str) -> Attachment:
         """The streams of the main process, from now on. Raises OSError where it has ended."""
         return Attachment.open(self.place(instance_id).run)
@@ -199,6 +209,7 @@ class Machines:
         saving = await Saving.begin(target, shape.text, shape.memory, base)
         try:
             async with monitor(place.run) as qemu:
+                await growing.check_as_booted(qemu, shape.vcpus)
                 await qemu.resume()
                 async with channel.quiet(place.run):
                     with trace.step("stand still"):

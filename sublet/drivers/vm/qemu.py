@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sublet.domain.machine import MEMORY_SLOTS, most_memory, most_vcpus
+
 PROGRAM = "/usr/bin/qemu-system-x86_64"
 
 FIRST = 4
@@ -46,8 +48,15 @@ _MACHINE = {
     "suppress-vmdesc": "on",  # what QEMU 7.2 cannot load again
 }
 _SANDBOX = ("obsolete", "elevateprivileges", "spawn", "resourcecontrol")
-_KERNEL = "console=ttyS0 quiet panic=0 reboot=t tsc=reliable no_timer_check net.ifnames=0"
+_GROWS = "swiotlb=noforce memhp_default_state=online memory_hotplug.memmap_on_memory=1"
+"""What makes a kernel take memory that is plugged in: at once, and with its page tables in it, for
+what a small guest has would not hold them. Where memory may lie beyond 4 GiB one day, the kernel
+keeps 64 MB for devices that do not reach it, unless it is told that there are none."""
+
+_CLOCK = "tsc=reliable no_timer_check"
 """Both clocks are as good as the host's; the kernel need not find that out."""
+
+_KERNEL = f"console=ttyS0 quiet panic=0 reboot=t {_CLOCK} net.ifnames=0 {_GROWS}"
 
 _SLOTS = {"panic": 0x01, "rng": 0x02, "serial": 0x03, "nics": 0x04, "disks": 0x0C}
 """First places on the bus: for 8 interfaces, and 18 disks up to the chipset at 0x1f."""
@@ -91,7 +100,7 @@ def argv(machine: Hardware) -> list[str]:
     words = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none"]
     words += sandbox()
     words += ["-machine", _options("q35", **_MACHINE)]
-    words += [*_acceleration(machine.acceleration), "-smp", str(machine.vcpus)]
+    words += [*_acceleration(machine.acceleration), "-smp", _vcpus(machine.vcpus)]
     words += _memory(machine) + _boot(machine)
     for name in ("send-configuration", "store-global-state"):
         words += ["-global", f"migration.{name}=off"]
@@ -117,8 +126,14 @@ def _acceleration(kind: str) -> list[str]:
 def _memory(machine: Hardware) -> list[str]:
     backend = {"id": "ram", "mem-path": f"/proc/self/fd/{machine.ram}", "size": machine.memory}
     backend |= {"share": "off", "prealloc": "off", "merge": "off", "dump": "off"}
-    size = f"{machine.memory}B"
-    return ["-m", _options(f"size={size}"), "-object", _options("memory-backend-file", **backend)]
+    size = {"slots": MEMORY_SLOTS, "maxmem": f"{most_memory(machine.memory)}B"}
+    words = ["-m", _options(f"size={machine.memory}B", **size)]
+    return [*words, "-object", _options("memory-backend-file", **backend)]
+
+
+def _vcpus(booted: int) -> str:
+    most = most_vcpus(booted)
+    return str(booted) if most == booted else f"{booted},maxcpus={most}"
 
 
 def _boot(machine: Hardware) -> list[str]:

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,21 @@ DEADLINE = 30.0
 """Seconds that an answer may take: under load a virtual CPU is slow to stand still."""
 
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # what it complains of, it raises, too
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a virtual CPU may be plugged in: QEMU's name of its kind, and its place."""
+
+    driver: str
+    props: tuple[tuple[str, int], ...]
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Sorts them as a machine that boots with them has them."""
+        place = dict(self.props)
+        names = ("socket-id", "die-id", "cluster-id", "core-id", "thread-id")
+        return tuple(place.get(name, 0) for name in names)
 
 
 class Monitor:
@@ -50,6 +67,44 @@ class Monitor:
     async def running(self) -> bool:
         """Whether they run."""
         return bool((await self._execute("query-status"))["running"])
+
+    async def vcpus(self) -> tuple[int, list[Slot]]:
+        """How many there are, and where there may be more, in the order in which they come."""
+        places = await self._execute("query-hotpluggable-cpus")
+        free = [Slot(p["type"], tuple(p["props"].items())) for p in places if "qom-path" not in p]
+        return len(places) - len(free), sorted(free, key=lambda slot: slot.order)
+
+    async def memory(self) -> tuple[int, list[int]]:
+        """Bytes that it has booted with, and those of what was plugged in since."""
+        plugged = await self._execute("query-memory-devices")
+        summary = await self._execute("query-memory-size-summary")
+        return int(summary["base-memory"]), [int(each["data"]["size"]) for each in plugged]
+
+    async def code(self) -> tuple[int, int] | None:
+        """Bytes of translated code, and of all that may be there; None under KVM."""
+        try:
+            told = await self._execute("x-query-jit")
+        except ProcessFailed:
+            return None
+        found = re.search(r"gen code size\s+(\d+)/(\d+)", told["human-readable-text"])
+        return (int(found[1]), int(found[2])) if found else None
+
+    async def plug_vcpu(self, slot: Slot) -> None:
+        """One more virtual CPU."""
+        await self._execute("device_add", driver=slot.driver, **dict(slot.props))
+
+    async def plug_memory(self, number: int, size: int) -> None:
+        """A module of `size` bytes of memory more, in pages of its own; all of it, or nothing."""
+        backend = f"more{number}"
+        options = {"size": size, "merge": False, "dump": False}
+        kind = {"qom-type": "memory-backend-ram", "id": backend}
+        await self._execute("object-add", **kind, **options)
+        try:
+            await self._execute("device_add", driver="pc-dimm", id=f"dimm{number}", memdev=backend)
+        except BaseException:
+            with contextlib.suppress(ProcessFailed, WrongState):
+                await asyncio.shield(self._execute("object-del", id=backend))
+            raise
 
     async def save_devices(self, fd: int) -> None:
         """Write the state of all devices, RAM excepted, into the file; the machine stands still."""

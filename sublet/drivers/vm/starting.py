@@ -38,6 +38,7 @@ class Saved:
 
     text: str
     memory: int
+    vcpus: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class Place:
         """What it was started as. Raises MemoryUnusable where nobody has written it down."""
         try:
             text = (self.run / "shape").read_text()
-            return Saved(text, int(json.loads(text)["memory"]))
+            shape = json.loads(text)
+            return Saved(text, int(shape["memory"]), int(shape["vcpus"]))
         except (OSError, ValueError, KeyError) as error:
             raise MemoryUnusable("What machine it is has not been written down.") from error
 

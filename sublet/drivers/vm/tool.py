@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from sublet.archive import failures
@@ -59,7 +59,7 @@ class Tool:
         self._ended = self._closed = False
         self._hearing = asyncio.Lock()
 
-    async def output(self, silence: float | None = SILENCE) -> AsyncIterator[bytes]:
+    async def output(self, silence: float | None = SILENCE) -> AsyncGenerator[bytes, None]:
         """What it writes; then the error for which that is not all."""
         complaint = b""
         while True:
