@@ -29,6 +29,7 @@ from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container.containers import Containers
 from sublet.drivers.layers import Layers
 from sublet.drivers.network import Network
+from sublet.drivers.store.budgets import BudgetStore
 from sublet.drivers.store.charges import ChargeStore
 from sublet.drivers.store.database import Database
 from sublet.drivers.store.images import ImageStore
@@ -43,6 +44,7 @@ from sublet.drivers.vm.machines import Machines
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
 from sublet.engine.bills import Bills
+from sublet.engine.budgets import Budgets
 from sublet.engine.commits import Commits
 from sublet.engine.events import Events
 from sublet.engine.expiry import Expiry
@@ -153,7 +155,8 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         snapshots=snapshots,
         schedules=Schedules(instances, schedule_store, runs),
         meter=meter,
-        bills=Bills(config, meter, lambda: 0.2),
+        bills=Bills(config, meter, market.factor),
+        budgets=Budgets(instances, meter, BudgetStore(database)),
         operations=Operations(tasks),
         events=parts.events,
         reconciler=Reconciler(lifecycle, images, restarts, snapshots, meter),
@@ -218,6 +221,7 @@ async def serve(config: Config) -> None:
     parts.tasks.start("expiry", Expiry(verbs.instances).watch())
     parts.tasks.start("schedules", verbs.schedules.watch())
     parts.tasks.start("meter", verbs.meter.watch())
+    parts.tasks.start("budgets", verbs.budgets.watch())
     parts.tasks.start("network guard", verbs.reconciler.guard())
     parts.tasks.start("pool guard", parts.containers.pool.guard())
     parts.tasks.start("machine guard", parts.machines.guard())

@@ -71,6 +71,8 @@ COMMANDS = {
     "host": ("system", "Show what this host has and what of it is sold"),
     "cost": ("billing", "Show what instances have cost, and what was saved; what-if"),
     "simulate": ("simulating", "Try placement and market on an imagined fleet"),
+    "budget": ("budgets", "What instances and labels may cost: set, ls, rm"),
+    "budgets": ("budgets", "List budgets"),
     "compare": ("comparing", "Run an image as containers and as VMs, and compare what they take"),
     "events": ("watching", "Show what happens"),
     "audit": ("system", "Find what is left and belongs to nobody"),

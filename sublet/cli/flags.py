@@ -97,6 +97,7 @@ RUN = (
     Flag(("--notice-signal",), "text", "With --spot: signal to send at the notice.", "SIGNAL"),
     Flag(("--notice-exec",), "text", "With --spot: command to run in it then.", "COMMAND"),
     Flag(("--no-wait",), "switch", "Fail if spot instances would have to make room."),
+    Flag(("--budget",), "text", "The most that it may cost, such as 5/month.", "AMOUNT/PERIOD"),
     Flag(("--wait",), "switch", "With -d: return when it is healthy."),
     Flag(("--pull",), "text", "missing (as without it), always or never.", "WHEN"),
     Flag(("--cidfile",), "text", "Write the id to this file.", "FILE"),

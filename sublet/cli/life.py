@@ -58,7 +58,7 @@ def start(
         return run.relay(session, options)
 
     with Progress() as progress:
-        return each_named(names, lambda name: client.start(name, progress, wait=not no_wait))
+        return each_named(names, lambda name: warn(client.start(name, progress, wait=not no_wait)))
 
 
 @click.command()
@@ -191,6 +191,7 @@ def rename(name: str, new: str) -> None:
 @click.option("--restart", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped.")
 @click.option("--ttl", metavar="TIME", help="Delete it at this age, such as 2h; 0: never.")
 @click.option("--idle", metavar="TIME", help="Stop it after so long without use; 0: never.")
+@click.option("--budget", metavar="AMOUNT/PERIOD", help="What it may cost: 5/month, or none.")
 @click.option("--idle-action", metavar="ACTION", help="With it: stop, hibernate or terminate.")
 def update(names: tuple[str, ...], **change: Any) -> int:
     """Change limits, restart policy, time to live, or what is done when it is idle. Running

@@ -35,6 +35,7 @@ _PLAIN = {
     "idle": "idle",
     "idle_action": "idle_action",
     "size": "size",
+    "budget": "budget",
 }
 """Flags that `instance_spec` takes as they are, and its name for each."""
 

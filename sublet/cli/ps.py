@@ -64,6 +64,9 @@ def _row(row: dict[str, Any], no_trunc: bool) -> list[str]:
 def state_text(row: dict[str, Any]) -> str:
     """The state, and what is known beside it: exit code, or health."""
     state, health = str(row["state"]), row["health"]
+    budget = row.get("budget")
+    if budget and budget["state"] != "fine":
+        return f"{state} (budget: {budget['share']:.0%})"
     if state == "stopped" and row["exit_code"] is not None:
         return f"stopped ({row['exit_code']})"
     if state == "running" and health != "none":

@@ -14,8 +14,7 @@ from sublet.domain.size import Size
 from sublet.domain.spec import Market
 
 HOUR = 3600.0
-AHEAD = 86400.0
-"""Seconds after now that a bill without an end reaches: a start is charged its minimum at once."""
+DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +221,7 @@ def _days(span: Span, zone: tzinfo) -> Iterator[tuple[str, Span]]:
         midnight = day.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
         following = (midnight + timedelta(days=1)).timestamp()
         if following <= start:  # a clock that is set back at midnight
-            following = start + AHEAD
+            following = start + DAY
         yield day.date().isoformat(), clipped(span, start, following)
         if following >= max(span.until, span.start + span.seconds):
             return

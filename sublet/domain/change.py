@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from sublet.domain.budget import Budget
 from sublet.domain.capacity import Amount, admit
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.idle import Idle
@@ -20,7 +21,7 @@ from sublet.domain.units import format_bytes
 @dataclass(frozen=True, slots=True)
 class Change:
     """New values; None leaves the old one. `ttl` in seconds from creation, 0: none any more;
-    `idle_after` in seconds, 0: no rule any more."""
+    `idle_after` in seconds, 0: no rule any more; `budget` of 0 dollars: none any more."""
 
     cpus: float | None = None
     memory: int | None = None
@@ -28,6 +29,7 @@ class Change:
     pids_limit: int | None = None
     restart: RestartPolicy | None = None
     ttl: float | None = None
+    budget: Budget | None = None
     idle_after: float | None = None
     idle_action: Action | None = None
 
@@ -39,10 +41,12 @@ def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
     given = {name: value for name, value in given.items() if value is not None}
     if change.idle_after is not None or change.idle_action is not None:
         given["idle"] = _idle(spec.idle, change)
+    if change.budget is not None:
+        given["budget"] = change.budget if change.budget.amount else None
     if not given:
         raise InvalidArgument(
             "There is nothing to update.",
-            hint="Give --cpus, --memory, --disk, --pids-limit, --restart, --ttl or --idle.",
+            hint="Give --cpus, --memory, --disk, --pids-limit, --restart, --ttl, --idle, --budget.",
         )
     for name in ("cpus", "memory", "disk"):
         if given.get(name) == 0:

@@ -301,6 +301,23 @@ class NoSuchRequest(SubletError):
     default_hint = "`sublet spot ls` lists them."
 
 
+class BudgetExhausted(SubletError):
+    """What the instance, or all with its label, may cost in this period is spent."""
+
+    code = "budget-exhausted"
+    status = 402
+    exit_code = 125
+    default_hint = "`sublet budget ls` shows when it renews; `sublet budget set` raises it."
+
+
+class NoSuchBudget(SubletError):
+    """The instance or label has no budget."""
+
+    code = "no-such-budget"
+    status = 404
+    default_hint = "`sublet budget ls` lists them."
+
+
 class CorruptImage(SubletError):
     """The file is not a sound image: wrong magic, truncated, or a changed byte."""
 

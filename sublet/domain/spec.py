@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from sublet.domain.budget import Budget, check_budget
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
 from sublet.domain.idle import Idle, check_idle
@@ -114,6 +115,7 @@ class InstanceSpec:
     user_data: str = ""
     ssh_keys: tuple[str, ...] = ()
     cold: bool = False
+    budget: Budget | None = None
     idle: Idle | None = None
     console_size: tuple[int, int] = (0, 0)
 
@@ -194,6 +196,7 @@ def check_spec(spec: InstanceSpec) -> None:
     if spec.idle:
         check_idle(spec.idle, vm=spec.vm, network=spec.network)
     check_log(spec.log)
+    check_budget(spec.budget)
     if not 0 <= spec.ttl < math.inf:
         raise InvalidArgument(f"{spec.ttl} is not a time to live in seconds.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sublet.domain import capacity, slots
@@ -44,6 +44,8 @@ class Instances:
         self.parts = lifecycle.parts
         self.images = images
         self.market = market
+        self.notes: list[Callable[[Instance], Iterable[str]]] = []
+        """What else is told of an instance, a sentence each."""
         self._slot = 0
 
     # Finding
@@ -112,15 +114,15 @@ class Instances:
         spec = instance.spec
         lacking = self.parts.containers.rights.lacking(spec.cap_add, spec.cap_drop)
         later = next_size(instance)
-        notes: tuple[str, ...] = ()
+        notes: list[str] = []
         if later:
-            notes = (f"{instance.name} gets {later} when it starts again.",)
+            notes.append(f"{instance.name} gets {later} when it starts again.")
         request = self.market.requests.of(instance.id)
         if request and request.wanted and request.state is RequestState.OPEN:
-            notes += (f"{instance.name} does not run yet: {request.id} is {request.status}.",)
-        return notes + tuple(
-            f"{name} is left out: this host does not have it itself." for name in lacking
-        )
+            notes.append(f"{instance.name} does not run yet: {request.id} is {request.status}.")
+        notes += [text for found in self.notes for text in found(instance)]
+        notes += [f"{name} is left out: this host does not have it itself." for name in lacking]
+        return tuple(notes)
 
     # Making and starting
 
@@ -143,6 +145,7 @@ class Instances:
         with trace.request("start"):
             spec = self._complete(spec)
             with trace.step("admit"):
+                self.lifecycle.permit(spec, "")
                 try:
                     await self.market.admit(spec, wait=wait, report=report)
                 except (InsufficientCapacity, PriceTooLow) as error:
@@ -192,6 +195,7 @@ class Instances:
         Until then it is pending, and gone after a crash. Raises as `run` does."""
         check_again(spec)
         if running:
+            self.lifecycle.permit(spec, "")
             self.market.admit_now(spec)
         instance = self._record(self.lifecycle.connections.settle(spec), digest, State.PENDING)
         self._keep(instance)
@@ -235,6 +239,7 @@ class Instances:
         if instance.state is not State.STOPPED:
             raise WrongState(f"{instance.name} is {instance.state}; it cannot be started.")
         with trace.request("start", instance.id):
+            self.lifecycle.permit(instance.spec, instance.id)
             await self.market.admit(instance.spec, wait=wait, report=report)
             instance = self._still_stopped(instance)
             instance = replace(instance, kept=True, wanted=True, restarts=0)
@@ -337,6 +342,7 @@ class Instances:
         if instance.state is not State.HIBERNATED:
             await hibernation.wake(self.lifecycle, instance)
             return
+        self.lifecycle.permit(instance.spec, instance.id)
         await self.market.admit(instance.spec, wait=wait, report=report)
         with self.market.kept(instance):
             await hibernation.wake(self.lifecycle, instance)

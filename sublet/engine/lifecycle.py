@@ -24,6 +24,7 @@ from sublet.domain.image import Image
 from sublet.domain.instance import HELD, LIVE, Instance, State, check_transition
 from sublet.domain.networks import Mode
 from sublet.domain.ports import Port
+from sublet.domain.spec import InstanceSpec
 from sublet.drivers import files, processes, trace
 from sublet.drivers.container.containers import Plan
 from sublet.drivers.container.streams import Streams
@@ -62,6 +63,8 @@ class Lifecycle:
         self.exits = Exits()
         self.lost: Callable[[Instance], float] = lambda instance: time.time()
         """When an instance ended of which nothing tells, in seconds since the epoch."""
+        self.permit: Callable[[InstanceSpec, str], None] = lambda spec, instance_id: None
+        """Raises where one may not start, whatever room there is."""
         self.restarting: set[str] = set()
         """Instances that are stopped only to be started again: `--rm` does not delete them."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -46,8 +47,13 @@ class Meter:
         self._before = Reading(**json.loads(text)) if text else None
         """When an earlier daemon looked last."""
         self._recovering = True
+        self.turned: Callable[[Charge | None], None] = lambda ended: None
+        """Is told, in the transaction, that other things are charged, or otherwise; of a start
+        that has ended, its last segment."""
+        self.undone: Callable[[], None] = lambda: None
+        """Is told that what was charged is not what it was told."""
         store.witness = self.changed
-        store.undone = charges.forget
+        store.undone = self._undone
 
     def changed(self, old: Instance | None, new: Instance | None) -> None:
         """A row is being written: in its transaction, begin or end what is charged."""
@@ -62,9 +68,17 @@ class Meter:
             now = self._read()
             told = self.seen(row) if row.exit_code is None else row.finished
             self.charges.end(charge, meter.ended(charge, told, now, self._before))
+            self.turned(charge)
+        if new is not None and old is not None and new.spec is not old.spec:
+            self.turned(None)
+
+    def _undone(self, instance_id: str) -> None:
+        self.charges.forget(instance_id)
+        self.undone()
 
     def _begin(self, instance: Instance) -> None:
         self.charges.begin(self._opened(instance, self._read()))
+        self.turned(None)
 
     def _opened(self, instance: Instance, now: Reading) -> Charge:
         spec = instance.spec
@@ -77,6 +91,7 @@ class Meter:
         if not meter.same_terms(charge, following):
             self.charges.end(charge, meter.lasted(charge, now))
             self.charges.begin(replace(following, reclaimed=charge.reclaimed), charge.run)
+            self.turned(None)
 
     def repriced(self) -> None:
         """Prices may have moved: what runs goes on at those of now."""
@@ -95,12 +110,13 @@ class Meter:
     def reclaimed(self, instance_id: str) -> None:
         """The host has taken a spot instance's capacity back: its first hour is free."""
         self.charges.reclaim(instance_id)
+        self.undone()
 
-    def cost(self, instance_id: str, since: float = 0.0) -> float:
-        """Dollars that an instance has cost, or only from `since` (seconds since the epoch) on."""
-        now = self._read()
-        found = bill.spans(self.charges.of(instance_id), now, set())
-        return sum(bill.clipped(span, since, now.wall + bill.AHEAD).amount for span in found)
+    def cost(self, instance_id: str, since: float = 0.0, until: float = math.inf) -> float:
+        """Dollars that an instance has cost, or only between two moments (seconds since the
+        epoch)."""
+        found = bill.spans(self.charges.of(instance_id), self._read(), set())
+        return sum(bill.clipped(span, since, until).amount for span in found)
 
     def now(self) -> Reading:
         """What its clocks show."""

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from sublet.domain import restart
-from sublet.domain.errors import SubletError
+from sublet.domain.errors import BudgetExhausted, SubletError
 from sublet.domain.instance import Instance, State
 from sublet.domain.spec import InstanceSpec
 from sublet.drivers import trace
+from sublet.engine.ending import unwanted
 from sublet.engine.lifecycle import LOST, Lifecycle
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Restarts:
             return
         try:
             with trace.request("restart", instance_id):
+                self._lifecycle.permit(instance.spec, instance_id)
                 await self._admit(instance.spec)
                 instance = self._due(instance_id)
                 if instance is None:
@@ -103,9 +105,18 @@ class Restarts:
                 instance = self._lifecycle.move(instance, State.PENDING)
                 async with self._starts:
                     await self._lifecycle.launch(instance)
+        except BudgetExhausted as error:
+            log.warning("%s is not started again: %s", instance_id, error)
+            self._give_up(instance_id)
         except (SubletError, OSError) as error:
             log.warning("%s could not be started again: %s", instance_id, error)
             self._failed(instance_id)
+
+    def _give_up(self, instance_id: str) -> None:
+        """It is not wanted any more, until somebody starts it."""
+        instance = self._parts.store.get(instance_id)
+        if instance is not None:
+            unwanted(self._lifecycle, instance)
 
     def _failed(self, instance_id: str) -> None:
         """A start that failed counts as a run that failed at once."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sublet.domain.config import Config
 from sublet.engine.bills import Bills
+from sublet.engine.budgets import Budgets
 from sublet.engine.commits import Commits
 from sublet.engine.events import Events
 from sublet.engine.files import Files
@@ -43,6 +44,7 @@ class Verbs:
     commits: Commits
     meter: Meter
     bills: Bills
+    budgets: Budgets
     operations: Operations
     events: Events
     reconciler: Reconciler

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from sublet.domain.budget import parse_budget
 from sublet.domain.mounts import parse_long_mount, parse_mount, parse_tmpfs
 from sublet.domain.ports import parse_ports
 from sublet.domain.privileges import parse_device, parse_ulimit
@@ -46,3 +47,8 @@ def parsed(
     if devices:
         found["devices"] = [asdict(parse_device(text)) for text in devices]
     return found
+
+
+def budget_of(text: str) -> dict[str, Any]:
+    """A budget such as `5/month`, as the API takes it. Raises InvalidArgument."""
+    return asdict(parse_budget(text))

@@ -65,6 +65,7 @@ def instance_spec(
     ssh_keys: Sequence[str] = (),
     idle: float | str | None = None,
     idle_action: str = "",
+    budget: str = "",
     console_size: Sequence[int] = (),
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
@@ -76,8 +77,8 @@ def instance_spec(
     `memory`, `disk` and `shm_size` in bytes or as 256m, `ttl` in seconds or as 30m, `restart`,
     `ulimits` and `devices` as their flags, `user_data` a text, `ssh_keys` public keys,
     `health` and `log` with the keys of Healthcheck and LogConfig; `idle` as `ttl`: after so
-    long without use, `idle_action` (stop, hibernate or terminate) is taken. `console_size` are rows
-    and columns. Raises InvalidArgument.
+    long without use, `idle_action` (stop, hibernate or terminate) is taken; `budget` as
+    5/month. `console_size` are rows and columns. Raises InvalidArgument.
     """
     given: dict[str, Any] = {
         "command": list(command or ()),
@@ -133,6 +134,10 @@ def instance_spec(
         spec["ttl"] = parse_duration(str(ttl))
     if idle is not None or idle_action:
         spec["idle"] = idle_rule(idle, idle_action)
+    if budget:
+        from sublet.sdk._parsed import budget_of
+
+        spec["budget"] = budget_of(budget)
     if ports or volumes or mounts or tmpfs or restart or ulimits or devices:
         from sublet.sdk._parsed import parsed
 

@@ -7,9 +7,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
+from sublet.api.native import render
+from sublet.api.native.strict import Body
 from sublet.domain.bill import Line
+from sublet.domain.budget import Budget, Period, Standing
 from sublet.domain.moments import moment, zone
 from sublet.domain.size import Size
 from sublet.domain.what_if import Scenario
@@ -19,12 +22,39 @@ DIGITS = 9
 """Of dollars and seconds, behind the point: less than that is the floating point's own."""
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/cost` and `/v1/cost/what-if`."""
-    routes = APIRouter(prefix="/v1/cost", tags=["bill"])
-    bills = verbs.bills
+class NewBudget(Body):
+    """`subject`: an instance, or `label=KEY=VALUE`; `amount` in dollars."""
 
-    @routes.get("")
+    subject: str
+    amount: float
+    period: Period = Period.MONTH
+
+
+def router(verbs: Verbs) -> APIRouter:
+    """`/v1/cost`, `/v1/cost/what-if` and `/v1/budgets`."""
+    routes = APIRouter(prefix="/v1", tags=["bill"])
+    bills, budgets = verbs.bills, verbs.budgets
+
+    def named(standing: Standing) -> dict[str, Any]:
+        """With the name of its instance, if it is one's."""
+        row = verbs.instances.parts.store.get(standing.subject)
+        found = render.budget(standing, budgets.reaches(standing))
+        return {**found, "name": row.name if row else standing.subject}
+
+    @routes.get("/budgets")
+    async def list_budgets() -> list[dict[str, Any]]:
+        return [named(standing) for standing in budgets.every()]
+
+    @routes.put("/budgets")
+    async def set_budget(body: NewBudget) -> dict[str, Any]:
+        return named(await budgets.put(body.subject, Budget(body.amount, body.period)))
+
+    @routes.delete("/budgets", status_code=204)
+    async def remove_budget(subject: str) -> Response:
+        await budgets.remove(subject)
+        return Response(status_code=204)
+
+    @routes.get("/cost")
     async def cost(
         by: str = "instance", since: str = "", until: str = "", tz: str = "UTC"
     ) -> list[dict[str, Any]]:
@@ -33,7 +63,7 @@ def router(verbs: Verbs) -> APIRouter:
         end = moment(until, now, place) if until else math.inf
         return [_rounded(line) for line in await bills.lines(by, begin, end, place)]
 
-    @routes.get("/what-if")
+    @routes.get("/cost/what-if")
     async def what_if(
         size: str,
         hours: float = Query(24.0, allow_inf_nan=False),

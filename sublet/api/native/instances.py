@@ -29,15 +29,21 @@ def router(verbs: Verbs) -> APIRouter:
     routes = APIRouter(prefix="/v1/instances", tags=["instances"])
     instances = verbs.instances
 
+    def _budget(row: Instance) -> dict[str, Any] | None:
+        """The budget of those that it is under of which most is spent."""
+        found = verbs.budgets.of(row)
+        return render.budget(found[0], verbs.budgets.reaches(found[0])) if found else None
+
     @routes.get("")
     async def list_instances(
         all: bool = False, filter: Texts = (), last: int = Query(0, ge=0), written: bool = False
     ) -> list[dict[str, Any]]:
         rows = instances.select(filter, all=all, last=last)
+        found = [{**render.instance(row), "budget": _budget(row)} for row in rows]
         if not written:
-            return [render.instance(row) for row in rows]
+            return found
         sizes = await asyncio.to_thread(usage.written, instances.parts.containers, rows)
-        return [{**render.instance(row), "written": sizes[row.id]} for row in rows]
+        return [{**entry, "written": sizes[entry["id"]]} for entry in found]
 
     @routes.post("", status_code=201, dependencies=[Depends(only_known(InstanceSpec))])
     async def run_instance(
@@ -75,11 +81,11 @@ def router(verbs: Verbs) -> APIRouter:
 
             async def work(report: Report) -> dict[str, Any]:
                 instance, _ = await instances.start(name, wait=wait, report=report)
-                return render.instance(instance)
+                return {**render.instance(instance), "warnings": instances.warnings(instance)}
 
             return respond(request, verbs.operations, "start", work)
         instance, _ = await unless_gone(request.receive, instances.start(name, wait=wait))
-        return render.instance(instance)
+        return {**render.instance(instance), "warnings": instances.warnings(instance)}
 
     @routes.post("/{name}/restart", status_code=204)
     async def restart_instance(name: str, timeout: Timeout = None) -> Response:
@@ -117,6 +123,7 @@ def router(verbs: Verbs) -> APIRouter:
         return {
             **render.inspection(row, instances),
             **details.upkeep(row, verbs.health),
+            "budget": _budget(row),
             **details.idleness(row, verbs.idleness.report(row)),
             **market.sold(row, verbs.market),
         }

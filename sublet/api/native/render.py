@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sublet.api.native import details
+from sublet.domain.budget import Standing
 from sublet.domain.change import expires
 from sublet.domain.event import Event
 from sublet.domain.image import Image
@@ -152,6 +153,20 @@ def use(row: Use) -> dict[str, Any]:
         "block_read": counted.read,
         "block_written": counted.written,
         "pids": counted.pids,
+    }
+
+
+def budget(standing: Standing, reaches: float | None = None) -> dict[str, Any]:
+    """How a budget stands."""
+    return {
+        "subject": standing.subject,
+        "amount": standing.budget.amount,
+        "period": standing.budget.period.value,
+        "spent": round(standing.spent, 9),
+        "share": round(standing.share, 6),
+        "state": standing.level.name.lower(),
+        "renews": rfc3339(standing.renews),
+        "reaches": rfc3339(reaches) if reaches else None,
     }
 
 

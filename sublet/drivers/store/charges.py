@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 
-from sublet.domain.meter import Charge, Reading
+from sublet.domain.meter import MINIMUM, Charge, Reading
 from sublet.domain.spec import Market
 from sublet.drivers.store.database import Database
 
@@ -75,6 +75,12 @@ class ChargeStore:
         """All of an instance, the oldest first."""
         query = f"{_SELECT} WHERE instance = ? ORDER BY id"
         return [_charge(row) for row in self._connection.execute(query, (instance_id,))]
+
+    def since(self, begin: float) -> list[Charge]:
+        """All starts that were not over before a moment (seconds since the epoch)."""
+        query = f"{_SELECT} WHERE run IN (SELECT run FROM charges WHERE seconds IS NULL "
+        query += "OR wall + seconds >= ?) ORDER BY id"
+        return [_charge(row) for row in self._connection.execute(query, (begin - MINIMUM,))]
 
     def all(self) -> list[Charge]:
         """All segments there are, the oldest first; from any thread."""

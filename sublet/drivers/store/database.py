@@ -208,6 +208,23 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX quotes_time ON quotes (time);
     """,
+    """
+    -- Of labels; an instance's own is in its spec.
+    CREATE TABLE budgets (
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        amount REAL NOT NULL,         -- dollars
+        period TEXT NOT NULL,
+        PRIMARY KEY (key, value)
+    );
+    -- What was told of a budget in the period that ends at `renews`.
+    CREATE TABLE budget_levels (
+        subject TEXT PRIMARY KEY,
+        amount REAL NOT NULL,
+        renews REAL NOT NULL,
+        level INTEGER NOT NULL
+    );
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

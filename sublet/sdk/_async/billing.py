@@ -23,6 +23,25 @@ class AsyncBillingVerbs(AsyncCalls):
         or an age such as 30d."""
         return list(await self.call("GET", "/v1/cost", by=by, since=since, until=until, tz=tz))
 
+    async def budgets(self) -> list[dict[str, Any]]:
+        """How all budgets stand: `subject` (an instance's id, or `label=KEY=VALUE`), `name`,
+        `amount` and `spent` in dollars a `period`, `share`, `state` (fine, warning, exhausted),
+        and when it `renews` and, if all goes on as now, `reaches` its end."""
+        return list(await self.call("GET", "/v1/budgets"))
+
+    async def set_budget(self, subject: str, budget: str) -> dict[str, Any]:
+        """Give an instance, or all with a label (`label=KEY=VALUE`) together, a budget such as
+        5/month: how it stands."""
+        from sublet.domain.budget import parse_budget
+
+        given = parse_budget(budget)
+        body = {"subject": subject, "amount": given.amount, "period": given.period.value}
+        return dict(await self.call("PUT", "/v1/budgets", body))
+
+    async def remove_budget(self, subject: str) -> None:
+        """Take a budget away from an instance, or from a label."""
+        await self.call("DELETE", "/v1/budgets", subject=subject)
+
     async def what_if(
         self,
         size: str,

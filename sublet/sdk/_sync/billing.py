@@ -22,6 +22,25 @@ class BillingVerbs(Calls):
         or an age such as 30d."""
         return list(self.call("GET", "/v1/cost", by=by, since=since, until=until, tz=tz))
 
+    def budgets(self) -> list[dict[str, Any]]:
+        """How all budgets stand: `subject` (an instance's id, or `label=KEY=VALUE`), `name`,
+        `amount` and `spent` in dollars a `period`, `share`, `state` (fine, warning, exhausted),
+        and when it `renews` and, if all goes on as now, `reaches` its end."""
+        return list(self.call("GET", "/v1/budgets"))
+
+    def set_budget(self, subject: str, budget: str) -> dict[str, Any]:
+        """Give an instance, or all with a label (`label=KEY=VALUE`) together, a budget such as
+        5/month: how it stands."""
+        from sublet.domain.budget import parse_budget
+
+        given = parse_budget(budget)
+        body = {"subject": subject, "amount": given.amount, "period": given.period.value}
+        return dict(self.call("PUT", "/v1/budgets", body))
+
+    def remove_budget(self, subject: str) -> None:
+        """Take a budget away from an instance, or from a label."""
+        self.call("DELETE", "/v1/budgets", subject=subject)
+
     def what_if(
         self,
         size: str,

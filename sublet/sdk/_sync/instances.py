@@ -168,10 +168,11 @@ class InstanceVerbs(Calls):
         ttl: float | str | None = None,
         idle: float | str | None = None,
         idle_action: str | None = None,
+        budget: str | None = None,
     ) -> dict[str, Any]:
         """Change an instance's limits (those of a running one at once), restart policy, time to
-        live or rule for idleness, written as for `run`, 0 for none any more; its `ps` entry, with
-        `warnings` of what must wait."""
+        live, rule for idleness or budget, written as for `run`, 0 for none any more; its `ps`
+        entry, with `warnings` of what must wait."""
         change: dict[str, Any] = {}
         if cpus is not None:
             change["cpus"] = parse_cpus(str(cpus))
@@ -187,6 +188,10 @@ class InstanceVerbs(Calls):
             change["idle_after"] = parse_duration(str(idle))
         if idle_action is not None:
             change["idle_action"] = idle_action
+        if budget is not None:
+            from sublet.sdk._parsed import budget_of
+
+            change["budget"] = budget_of(budget)
         if restart is not None:
             from sublet.domain.restart import parse_restart
 
