@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "sublet" / "sdk"
 FILES = (
     "billing.py",
+    "backups.py",
     "calls.py",
     "client.py",
     "comparing.py",

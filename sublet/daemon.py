@@ -29,6 +29,7 @@ from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container.containers import Containers
 from sublet.drivers.layers import Layers
 from sublet.drivers.network import Network
+from sublet.drivers.store.backups import BackupStore
 from sublet.drivers.store.budgets import BudgetStore
 from sublet.drivers.store.charges import ChargeStore
 from sublet.drivers.store.database import Database
@@ -43,6 +44,7 @@ from sublet.drivers.store.volumes import VolumeStore
 from sublet.drivers.vm.machines import Machines
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
+from sublet.engine.backups import Backups
 from sublet.engine.bills import Bills
 from sublet.engine.budgets import Budgets
 from sublet.engine.commits import Commits
@@ -64,6 +66,7 @@ from sublet.engine.pressure import Pressure
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.rehearsal import Rehearsals
 from sublet.engine.restarts import Restarts
+from sublet.engine.restoring import Restores
 from sublet.engine.returns import Returns
 from sublet.engine.runs import Runs
 from sublet.engine.schedules import Schedules
@@ -140,6 +143,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     snapshots = Snapshots(instances)
     schedule_store = ScheduleStore(database)
     runs = Runs(instances, schedule_store, meter.cost)
+    backups = Backups(snapshots, BackupStore(database))
     verbs = Verbs(
         config=config,
         instances=instances,
@@ -159,7 +163,9 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         budgets=Budgets(instances, meter, BudgetStore(database)),
         operations=Operations(tasks),
         events=parts.events,
-        reconciler=Reconciler(lifecycle, images, restarts, snapshots, meter),
+        reconciler=Reconciler(lifecycle, images, restarts, snapshots, backups, meter),
+        backups=backups,
+        restores=Restores(backups, images),
     )
     return verbs, parts
 

@@ -17,6 +17,7 @@ from typing import Any
 from sublet.domain.catalogue import parse_catalogue, resolve
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.prices import Prices
+from sublet.domain.repositories import check_repository
 from sublet.domain.size import Size
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.units import GIB, parse_duration, parse_memory
@@ -34,7 +35,9 @@ class Config:
     registry: pairs of a registry and a `host[:port][/prefix]`; `template_limit` the most bytes
     of booted VMs' memory that is kept on the disk, 0: none is; `acceleration` what VMs run on,
     `kvm` or `tcg`, `auto`: find out; `notice` the seconds between a reclaim's announcement and
-    its execution; `price_cpu` and `price_memory` dollars per vCPU-hour and GiB-hour;
+    its execution; `backup_repository` where backups go, empty: `root`/backups, and
+    `backup_password_file` what opens it, empty: `root`/backup.password; `price_cpu` and
+    `price_memory` dollars per vCPU-hour and GiB-hour;
     `reference_prices` a file of what sizes cost elsewhere, empty: the table that comes along;
     `price_lag` the seconds in which the spot price goes 63 % of its way; `sizes` names of sizes
     beside the standard ones; `pressure` the percent of time that tasks wait for `memory`, `cpu`
@@ -52,6 +55,8 @@ class Config:
     template_limit: int = 4 * GIB
     acceleration: str = "auto"
     notice: float = 120.0
+    backup_repository: str = ""
+    backup_password_file: str = ""
     price_cpu: float = Prices().cpu
     price_memory: float = Prices().memory
     reference_prices: str = ""
@@ -59,6 +64,16 @@ class Config:
     sizes: tuple[tuple[str, Size], ...] = ()
     pressure: tuple[tuple[str, float], ...] = DEFAULT_PRESSURE
     metadata_v1: bool = False
+
+    @property
+    def repository(self) -> str:
+        """Where backups go that name no repository."""
+        return self.backup_repository or str(self.root / "backups")
+
+    @property
+    def password_file(self) -> Path:
+        """What opens repositories."""
+        return Path(self.backup_password_file or self.root / "backup.password")
 
     @property
     def prices(self) -> Prices:
@@ -119,6 +134,12 @@ def _acceleration(text: str) -> str:
     return text
 
 
+def _file(text: str) -> str:
+    if not text.startswith("/"):
+        raise InvalidArgument(f"'{text}' is not a file's absolute path.")
+    return text
+
+
 def _price(text: str) -> float:
     price = float(text)
     if not 0 <= price < math.inf:
@@ -153,6 +174,8 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "template_limit": parse_memory,
     "acceleration": _acceleration,
     "notice": parse_duration,
+    "backup_repository": check_repository,
+    "backup_password_file": _file,
     "price_cpu": _price,
     "price_memory": _price,
     "reference_prices": str,

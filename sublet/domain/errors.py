@@ -389,6 +389,47 @@ class UntrustedRegistry(SubletError):
     exit_code = 125
 
 
+class NoSuchBackup(SubletError):
+    """No backup has this id, or it is in another repository."""
+
+    code = "no-such-backup"
+    status = 404
+    default_hint = "`sublet backups` lists them; --repo names another repository."
+
+
+class BackupFailed(SubletError):
+    """A backup, or what is done with one, failed: the repository says why."""
+
+    code = "backup-failed"
+    status = 502
+    default_hint = "What has arrived is kept: the next backup sends the rest."
+
+
+class RepositoryUnavailable(SubletError):
+    """The repository of backups cannot be reached or opened."""
+
+    code = "repository-unavailable"
+    status = 502
+    default_hint = "Mend its address (`backup_repository`, --repo), credentials or password."
+
+
+class BackupIncomplete(SubletError):
+    """Of this backup only a part has arrived, and what is missing is on this host no more."""
+
+    code = "backup-incomplete"
+    status = 409
+    default_hint = "`sublet backups` shows earlier ones that are complete."
+
+
+class UntrustedBackup(SubletError):
+    """What the backup holds, or asks for, reaches out of the instance into the host."""
+
+    code = "untrusted-backup"
+    status = 409
+    exit_code = 125
+    default_hint = "If its maker may do that on this host, give --trust."
+
+
 class DiskFull(SubletError):
     """The host has no space left for what was to be written."""
 

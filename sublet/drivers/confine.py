@@ -7,6 +7,7 @@ not used: many hosts forbid unprivileged ones, and as root it is not needed.
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Mapping, Sequence
 
@@ -44,8 +45,11 @@ COPYING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP", "SYS
 """What root needs to copy files with all their attributes; the last for `trusted.` ones."""
 
 
-def caged(argv: Sequence[str], directories: Mapping[str, str]) -> list[str]:
-    """`argv` as root that sees only /usr and the given directories (inside: outside).
+def caged(
+    argv: Sequence[str], directories: Mapping[str, str], *, network: bool = False
+) -> list[str]:
+    """`argv` as root that sees only /usr and the given directories (inside: outside); with
+    `network`, what programs need for that as well, such as SSH's keys.
 
     For what walks through trees while strangers change them: a link that is put in its way
     leads nowhere.
@@ -55,6 +59,10 @@ def caged(argv: Sequence[str], directories: Mapping[str, str]) -> list[str]:
         options += ["--ro-bind-try", f"/{name}", f"/{name}"]
     for inside, outside in directories.items():
         options += ["--bind", outside, inside]
+    if network:
+        for name in ("/etc", "/run/systemd/resolve", os.path.expanduser("~/.ssh")):
+            options += ["--ro-bind-try", name, name]
+        options += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
     options += ["--cap-drop", "ALL"]
     for name in COPYING:
         options += ["--cap-add", f"CAP_{name}"]

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from sublet.drivers import run
+from sublet.drivers.descriptors import DIRECTORY, opened
 
 
 def entries(directory: Path) -> list[str]:
@@ -17,6 +18,12 @@ def entries(directory: Path) -> list[str]:
         return sorted(os.listdir(directory))
     except FileNotFoundError:
         return []
+
+
+def sync(directory: Path) -> None:
+    """See that the names in the directory are on the disk."""
+    with opened(directory, DIRECTORY) as fd:
+        os.fsync(fd)
 
 
 async def remove(tree: Path) -> None:

@@ -154,13 +154,15 @@ async def run(
     on_line: OnLine | None = None,
     env: Mapping[str, str] | None = None,
     before_exec: Callable[[], None] | None = None,
+    grace: float = 0,
     **options: Any,
 ) -> Result:
     """Run a program to its end.
 
     `input` is fed to it; `stdin`/`stdout` are descriptors used instead of pipes.
     `on_line` gets each line of standard error (and of standard output, unless it is
-    redirected) as it comes. `env` is added to the environment. `timeout` in seconds.
+    redirected) as it comes. `env` is added to the environment. `timeout` in seconds. A program
+    whose caller is cancelled gets SIGINT, and `grace` seconds to end in good order.
 
     Raises ProcessFailed if it exits other than 0 (unless not `check`) or runs too
     long, DiskFull if it says that there is no space left, ToolMissing.
@@ -187,7 +189,7 @@ async def run(
             f"{argv[0]} did not end within {timeout:g} s.", hint=f"Command: {shlex.join(argv)}"
         ) from error
     finally:
-        await end(process)
+        await end(process, grace)
     result = Result(code, out, err.decode(errors="replace"))
     if check and code != 0:
         raise failure(argv, result)
@@ -204,8 +206,13 @@ def failure(argv: Sequence[str], result: Result) -> ProcessFailed | DiskFull:
     return ProcessFailed(f"{argv[0]} failed ({result.code}): {why}")
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Kill the program and its session's process group, if it still runs, and reap it."""
+async def end(process: asyncio.subprocess.Process, grace: float = 0) -> None:
+    """Kill the program and its session's process group, if it still runs, and reap it; with
+    `grace`, interrupt it first and let it end by itself for so many seconds."""
+    if process.returncode is None and grace:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        await asyncio.shield(asyncio.wait([asyncio.ensure_future(process.wait())], timeout=grace))
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

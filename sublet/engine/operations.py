@@ -17,7 +17,9 @@ Report = Callable[[str], None]
 Work = Callable[[Report], Awaitable[Any]]
 KEPT = 100
 _REST = defaultdict(
-    lambda: "what it had made is gone", pull="what it has fetched is kept for the next one"
+    lambda: "what it had made is gone",
+    pull="what it has fetched is kept for the next one",
+    backup="what has arrived is kept for the next one",
 )
 """What becomes of the work of a cancelled operation, by its kind."""
 

@@ -16,6 +16,7 @@ from sublet.domain.recovery import Fate, fate
 from sublet.drivers import processes
 from sublet.drivers.network import Endpoint
 from sublet.engine import hibernation
+from sublet.engine.backups import Backups
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.meter import Meter
@@ -41,6 +42,7 @@ class Reconciler:
         images: Images,
         restarts: Restarts,
         snapshots: Snapshots,
+        backups: Backups,
         meter: Meter,
     ) -> None:
         self.lifecycle = lifecycle
@@ -49,6 +51,7 @@ class Reconciler:
         self.restarts = restarts
         self.snapshots = snapshots
         self.meter = meter
+        self.backups = backups
 
     async def recover(self) -> None:
         """Bring every instance into a true state, then remove what belongs to nobody."""
@@ -66,6 +69,7 @@ class Reconciler:
             log.exception("not everything that belongs to nobody could be removed")
         self.meter.recover()
         self.restarts.recover()
+        self.backups.recover()
 
     @staticmethod
     def _alive(instance: Instance) -> bool:
@@ -165,6 +169,7 @@ class Reconciler:
         found += await self.images.leftovers()
         found += self.lifecycle.volumes.leftovers()
         found += self.snapshots.leftovers()
+        found += self.backups.leftovers()
         found += parts.machines.leftovers(live | self._asleep())
         started = self._live()  # while all this was looked at
         return [leftover for leftover in found if leftover.owner not in started]
@@ -196,6 +201,7 @@ class Reconciler:
         await self.images.clean()
         await self.lifecycle.volumes.clean()
         await self.snapshots.clean()
+        await self.backups.clean()
         await self.parts.machines.clean(self._live() | self._asleep())
         return found
 

@@ -46,8 +46,18 @@ def user_data(root: Path, instance_id: str) -> str:
 
 def inherit(root: Path, origin: str, fork: str) -> None:
     """A fork has the user data of its origin."""
-    if text := _read(root, origin):
-        _write(_file(root, fork), text)
+    give(root, fork, of(root, origin))
+
+
+def of(root: Path, instance_id: str) -> str:
+    """The user data of an instance, if it has any."""
+    return _read(root, instance_id)
+
+
+def give(root: Path, instance_id: str, text: str) -> None:
+    """Let an instance have this user data."""
+    if text:
+        _write(_file(root, instance_id), text)
 
 
 def files(

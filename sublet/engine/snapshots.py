@@ -88,16 +88,18 @@ class Snapshots:
         if name:
             validate_name(name, "a snapshot")
         begun()
-        volumes = tuple(part.name for part in self._parts(instance)[1:])
+        volumes = tuple(part.name for part in self.own_parts(instance)[1:])
         snapshot = Snapshot(
             secrets.token_hex(6), name, instance.id, time.time(), volumes=volumes, memory=memory
         )
         self._making.add(snapshot.id)
         self.store.put(snapshot)
         try:
-            pairs = [(p, self.pool.snapshot(snapshot.id) / p.name) for p in self._parts(instance)]
+            pairs = [
+                (p, self.pool.snapshot(snapshot.id) / p.name) for p in self.own_parts(instance)
+            ]
             target = self._memory(snapshot).directory if memory else None
-            paused = await self._copy(instance, pairs, "snapshot", target)
+            paused = await self.copy(instance, pairs, "snapshot", target)
             self.lifecycle.current(instance)  # raises, unless it is still there
         except BaseException:
             await self.lifecycle.anyway(self._remove(snapshot))
@@ -120,7 +122,7 @@ class Snapshots:
 
     # Copying
 
-    def _parts(self, instance: Instance) -> list[Part]:
+    def own_parts(self, instance: Instance) -> list[Part]:
         """The layer, and the volumes that are the instance's own."""
         layer = self.parts.containers.writable.layer(instance.id)
         found = [Part("layer", layer.directory, "upper", layer.disk)]
@@ -145,15 +147,17 @@ class Snapshots:
         async with hibernation.saved(self.lifecycle, instance, memory):
             yield True
 
-    async def _copy(
+    async def copy(
         self,
         instance: Instance,
         pairs: Sequence[tuple[Part, Path]],
         action: str,
         memory: Path | None = None,
+        *,
+        still: Callable[[], None] = lambda: None,
     ) -> float:
         """Copy parts of an instance that may run, and its memory; the seconds that it was
-        paused."""
+        paused. `still` is called when it is."""
         spent = 0.0
 
         @asynccontextmanager
@@ -162,6 +166,7 @@ class Snapshots:
             async with self.lifecycle.locks.hold(instance.id, action):
                 begun = time.monotonic()
                 async with self._still(instance, memory) as running:
+                    still()
                     with trace.step("pause"):
                         yield
                 spent = time.monotonic() - begun if running else 0.0
@@ -177,7 +182,7 @@ class Snapshots:
 
     def _kept(self, snapshot: Snapshot, instance: Instance) -> list[tuple[Part, Path]]:
         """The parts of a snapshot, each with the directory of the instance's own part."""
-        own = {part.name: part for part in self._parts(instance)}
+        own = {part.name: part for part in self.own_parts(instance)}
         names = [name for name in ("layer", *snapshot.volumes) if name in own]
         here = self.pool.snapshot(snapshot.id)
         return [
@@ -258,8 +263,8 @@ class Snapshots:
         targets = {name: self.parts.volumes.directory(v) for name, v in volumes.items()}
         targets["layer"] = self.parts.containers.writable.layer(fork.id).directory
         if snapshot is None:
-            pairs = [(part, targets[part.name]) for part in self._parts(origin)]
-            paused = await self._copy(origin, pairs, "fork", memory.directory if memory else None)
+            pairs = [(part, targets[part.name]) for part in self.own_parts(origin)]
+            paused = await self.copy(origin, pairs, "fork", memory.directory if memory else None)
             self.lifecycle.current(origin)  # raises, unless it is still there
             return paused
         kept = self._kept(snapshot, origin)
@@ -286,7 +291,9 @@ class Snapshots:
             )
         begun()
         kept = self._kept(snapshot, instance)
-        parts = [part for part in self._parts(instance) if part.name in {k.name for k, _ in kept}]
+        parts = [
+            part for part in self.own_parts(instance) if part.name in {k.name for k, _ in kept}
+        ]
         with trace.request("rollback", instance.id):
             await self._prepare(parts, kept)
             await self._swap(instance, parts, snapshot)
@@ -347,7 +354,7 @@ class Snapshots:
     async def recover(self) -> None:
         """Finish rollbacks that had begun, and remove what killed daemons left half-made."""
         for instance in self.parts.store.all():
-            parts = self._parts(instance)
+            parts = self.own_parts(instance)
             try:
                 for part in parts:
                     disk.thaw(part.point)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sublet.domain.config import Config
+from sublet.engine.backups import Backups
 from sublet.engine.bills import Bills
 from sublet.engine.budgets import Budgets
 from sublet.engine.commits import Commits
@@ -20,6 +21,7 @@ from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.rehearsal import Rehearsals
+from sublet.engine.restoring import Restores
 from sublet.engine.schedules import Schedules
 from sublet.engine.snapshots import Snapshots
 from sublet.engine.volumes import Volumes
@@ -39,6 +41,8 @@ class Verbs:
     volumes: Volumes
     snapshots: Snapshots
     schedules: Schedules
+    backups: Backups
+    restores: Restores
     networks: Networks
     files: Files
     commits: Commits

@@ -233,6 +233,11 @@ class Volumes:
         found = [volume for volume in self._of(instance) if volume.anonymous]
         return [volume for volume in found if len(self.users(volume.name)) == 1]
 
+    def written(self, instance: Instance) -> list[Volume]:
+        """The volumes that it can write to: what is backed up with it."""
+        writable = [mount for mount in instance.spec.mounts if not mount.read_only]
+        return [v for v in self._of(instance) if v.name in names_of(writable)]
+
     def twin(self, volume: Volume) -> Volume:
         """Another volume without a name, like this one, for a copy of it; not recorded yet."""
         twin = self._new(secrets.token_hex(32), volume.size, volume.labels)

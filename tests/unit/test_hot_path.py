@@ -27,6 +27,7 @@ OWN = {
     "sublet.sdk._marks",
     "sublet.sdk._sync",
     "sublet.sdk._sync.billing",
+    "sublet.sdk._sync.backups",
     "sublet.sdk._sync.calls",
     "sublet.sdk._sync.client",
     "sublet.sdk._sync.connection",

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 import sublet
 from sublet.api.native import (
+    backups,
     billing,
     files,
     idling,
@@ -43,6 +44,7 @@ def build(verbs: Verbs) -> Any:
     app = FastAPI(title="Sublet", version=sublet.__version__, docs_url=None, redoc_url=None)
     for module in (
         snapshots,
+        backups,
         instances,
         idling,
         files,

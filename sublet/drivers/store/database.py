@@ -225,6 +225,23 @@ MIGRATIONS: tuple[str, ...] = (
         level INTEGER NOT NULL
     );
     """,
+    """
+    -- What this host has backed up; they stay when their instances go.
+    CREATE TABLE backups (
+        id TEXT PRIMARY KEY,
+        repository TEXT NOT NULL,
+        instance TEXT NOT NULL,         -- id
+        name TEXT NOT NULL,
+        time REAL NOT NULL,             -- of the files
+        size INTEGER NOT NULL,
+        snapshot TEXT NOT NULL,         -- restic's id
+        complete INTEGER NOT NULL,
+        staged INTEGER NOT NULL,        -- the copy that it is made of is on this host
+        missing TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        manifest TEXT NOT NULL          -- its SHA-256
+    );
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

@@ -89,22 +89,34 @@ def _oldest_first(directory: Path) -> list[str]:
     return sorted(files.entries(directory), key=lambda name: (directory / name).stat().st_mtime)
 
 
+async def of_tree(file: Path, size: int, tree: Path) -> None:
+    """Make a disk with the files of a tree, which nobody changes. Raises ProcessFailed where they
+    do not fit, InvalidArgument."""
+    await _fill(file, check_disk(size) // MIB * MIB, tree)
+    superblock.touch(file)  # no template's disk takes its place
+
+
 async def _format(file: Path, size: int, directories: tuple[str, ...]) -> None:
-    """Make a file system with these directories; no mount is needed for that."""
+    """Make a file system with these directories."""
+    with tempfile.TemporaryDirectory() as tree:
+        for name in directories:
+            (Path(tree) / name).mkdir(mode=0o755)
+        await _fill(file, size, Path(tree))
+
+
+async def _fill(file: Path, size: int, tree: Path) -> None:
+    """Make a file system with what is in the tree; no mount is needed for that."""
     file.unlink(missing_ok=True)
     file.touch(mode=0o600)
     os.truncate(file, size)
     journal = ["-J", f"size={min(32, max(4, size // MIB // 16))}"] if size >= 64 * MIB else []
-    with tempfile.TemporaryDirectory() as tree:
-        for name in directories:
-            (Path(tree) / name).mkdir(mode=0o755)
-        argv = ["mkfs.ext4", "-q", "-F", "-O", _FEATURES, "-m", "0", "-b", str(disk.BLOCK)]
-        argv += ["-d", tree, *journal, "-E"]
-        common = "nodiscard,root_owner=0:0,lazy_itable_init=1"
-        try:  # the file is all zeros: nobody has to write any (e2fsprogs 1.47)
-            await run.run([*argv, f"{common},assume_storage_prezeroed=1", str(file)])
-        except ProcessFailed:
-            await run.run([*argv, common, str(file)])
+    argv = ["mkfs.ext4", "-q", "-F", "-O", _FEATURES, "-m", "0", "-b", str(disk.BLOCK)]
+    argv += ["-d", str(tree), *journal, "-E"]
+    common = "nodiscard,root_owner=0:0,lazy_itable_init=1"
+    try:  # the file is all zeros: nobody has to write any (e2fsprogs 1.47)
+        await run.run([*argv, f"{common},assume_storage_prezeroed=1", str(file)])
+    except ProcessFailed:
+        await run.run([*argv, common, str(file)])
 
 
 def check(file: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from sublet.drivers.descriptors import opened
@@ -48,13 +49,27 @@ def renew(file: Path) -> None:
     The seed keeps strangers from making names that collide in a directory's hash. It needs
     `metadata_csum_seed`: no other checksum depends on the UUID then.
     """
-    with opened(file, os.O_RDWR) as fd:
-        block = bytearray(os.pread(fd, SIZE, START))
-        extent(bytes(START) + block)
+
+    def change(block: bytearray) -> None:
         for place in (_UUID, _HASH_SEED):
             fresh = bytearray(os.urandom(16))
             fresh[6], fresh[8] = fresh[6] & 0x0F | 0x40, fresh[8] & 0x3F | 0x80  # RFC 9562, 4
             block[place : place + 16] = fresh
+
+    _change(file, change)
+
+
+def touch(file: Path) -> None:
+    """Note that a file system which was made with files in it is somebody's: it counts as one
+    that has been mounted."""
+    _change(file, lambda block: struct.pack_into("<H", block, _MOUNTS, 1))
+
+
+def _change(file: Path, change: Callable[[bytearray], None]) -> None:
+    with opened(file, os.O_RDWR) as fd:
+        block = bytearray(os.pread(fd, SIZE, START))
+        extent(bytes(START) + block)
+        change(block)
         struct.pack_into("<I", block, _CHECKSUM, crc32c(block[:_CHECKSUM]))
         os.pwrite(fd, block, START)
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from sublet.domain.errors import InsufficientCapacity, NoSuchImage, NoSuchInstance
 from sublet.sdk._async import wire
+from sublet.sdk._async.backups import AsyncBackupVerbs
 from sublet.sdk._async.billing import AsyncBillingVerbs
 from sublet.sdk._async.calls import Progress, silent
 from sublet.sdk._async.files import AsyncFileVerbs
@@ -37,6 +38,7 @@ class AsyncClient(
     AsyncStorageVerbs,
     AsyncBillingVerbs,
     AsyncMarketVerbs,
+    AsyncBackupVerbs,
 ):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 

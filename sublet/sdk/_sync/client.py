@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from sublet.domain.errors import InsufficientCapacity, NoSuchImage, NoSuchInstance
 from sublet.sdk._sync import wire
+from sublet.sdk._sync.backups import BackupVerbs
 from sublet.sdk._sync.billing import BillingVerbs
 from sublet.sdk._sync.calls import Progress, silent
 from sublet.sdk._sync.files import FileVerbs
@@ -36,6 +37,7 @@ class Client(
     StorageVerbs,
     BillingVerbs,
     MarketVerbs,
+    BackupVerbs,
 ):
     """Talks to this environment's daemon (`SUBLET_RUN`), or to the one at `socket`.
 

@@ -1,0 +1,129 @@
+"""Routes on backups and restores. What sends or fetches is an operation, streamed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+
+from sublet.api.native import render
+from sublet.api.native.streaming import Report, respond
+from sublet.api.native.strict import Body
+from sublet.domain.backup import Backup
+from sublet.domain.retention import Keep
+from sublet.engine.verbs import Verbs
+
+
+class NewBackup(Body):
+    """`repository` empty: the configured one. `paths`: only what the instance wrote there."""
+
+    repository: str = ""
+    paths: list[str] = Field(default_factory=list)
+
+
+class Restore(Body):
+    """`name` empty: as the backed-up instance was called. `size` such as `2x4`, empty: as it was.
+    `start` null: where it ran then. `trust`: it may mount of this host what it asks for."""
+
+    backup: str
+    repository: str = ""
+    name: str = ""
+    size: str = ""
+    vm: bool = False
+    start: bool | None = None
+    trust: bool = False
+
+
+class Prune(Body):
+    """What stays of each instance's backups, or of one's."""
+
+    instance: str = ""
+    repository: str = ""
+    last: int = Field(0, ge=0)
+    daily: int = Field(0, ge=0)
+    weekly: int = Field(0, ge=0)
+    dry_run: bool = False
+
+
+class Verify(Body):
+    """`data`: every byte is read."""
+
+    repository: str = ""
+    data: bool = False
+
+
+def rendered(backup: Backup) -> dict[str, Any]:
+    """One entry of `backups`."""
+    return {
+        "id": backup.id,
+        "instance": backup.instance,
+        "name": backup.name,
+        "time": render.time(backup.time),
+        "size": backup.size,
+        "complete": backup.complete,
+        "missing": backup.missing or None,
+        "reason": backup.reason or None,
+        "repository": backup.repository,
+    }
+
+
+def router(verbs: Verbs) -> APIRouter:
+    """`/v1/backups`, `/v1/restore` and `/v1/instances/{name}/backups`."""
+    routes = APIRouter(prefix="/v1", tags=["backups"])
+    backups, operations = verbs.backups, verbs.operations
+
+    @routes.get("/backups")
+    async def list_backups(instance: str = "", repository: str = "") -> list[dict[str, Any]]:
+        return [rendered(backup) for backup in await backups.every(instance, repository)]
+
+    @routes.delete("/backups/{name}", status_code=204)
+    async def remove_backup(name: str, repository: str = "") -> None:
+        await backups.remove(name, repository)
+
+    @routes.post("/instances/{name}/backups")
+    async def take_backup(name: str, body: NewBackup, request: Request) -> StreamingResponse:
+        async def work(report: Report) -> dict[str, Any]:
+            return rendered(await backups.create(name, body.repository, body.paths, report=report))
+
+        return respond(request, operations, "backup", work)
+
+    @routes.post("/restore")
+    async def restore(body: Restore, request: Request) -> StreamingResponse:
+        async def work(report: Report) -> dict[str, Any]:
+            return render.instance(
+                await verbs.restores.restore(
+                    body.backup,
+                    body.repository,
+                    name=body.name,
+                    size=body.size,
+                    vm=body.vm,
+                    start=body.start,
+                    trust=body.trust,
+                    report=report,
+                )
+            )
+
+        return respond(request, operations, "restore", work)
+
+    @routes.post("/backups/prune")
+    async def prune_backups(body: Prune, request: Request) -> StreamingResponse:
+        async def work(report: Report) -> dict[str, Any]:
+            report("Deleting backups")
+            keep = Keep(body.last, body.daily, body.weekly)
+            found = await backups.prune(body.instance, keep, body.repository, dry=body.dry_run)
+            return {"backups": [rendered(backup) for backup in found]}
+
+        return respond(request, operations, "prune", work)
+
+    @routes.post("/backups/verify")
+    async def verify_backups(body: Verify, request: Request) -> StreamingResponse:
+        async def work(report: Report) -> dict[str, Any]:
+            report("Checking the repository")
+            await backups.verify(body.repository, data=body.data)
+            return {"repository": backups.address(body.repository)}
+
+        return respond(request, operations, "verify", work)
+
+    return routes

@@ -1,0 +1,63 @@
+"""When an instance is backed up by itself: `--backup on-notice,on-stop,every=6h`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sublet.domain.errors import InvalidArgument
+from sublet.domain.retention import Keep, parse_keep
+from sublet.domain.units import parse_duration
+
+_HINT = "Write --backup on-notice,on-stop,every=6h."
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlan:
+    """When an instance is backed up by itself: when it is given notice, whenever it has stopped,
+    and `every` so many seconds while it runs, 0: never. `keep`: what stays of its backups."""
+
+    on_notice: bool = False
+    on_stop: bool = False
+    every: float = 0.0
+    keep: Keep = field(default_factory=Keep)
+
+
+LEAST_PERIOD = 60.0
+"""Seconds between two backups at least."""
+
+
+def check_plan(plan: BackupPlan) -> None:
+    """Raises InvalidArgument for a plan that plans nothing, or too much."""
+    if not (plan.on_notice or plan.on_stop or plan.every):
+        raise InvalidArgument("The backup plan names no moment.", hint=_HINT)
+    if plan.every and not LEAST_PERIOD <= plan.every < float("inf"):
+        raise InvalidArgument(
+            f"A backup every {plan.every:g} s is too often.", hint="Give every=1m at least."
+        )
+    plan.keep.check()
+
+
+def due(plan: BackupPlan, since: float, now: float) -> float:
+    """Seconds until the next regular backup of an instance whose last one was at `since`, or that
+    came up then; 0 where it is due. Only for plans that have a period."""
+    return max(0.0, min(plan.every, since + plan.every - now))
+
+
+def parse_plan(texts: list[str], keep: str = "") -> BackupPlan:
+    """The plan that `--backup` (as often as it is given) and `--backup-keep` name. Raises
+    InvalidArgument."""
+    words = [word.strip() for text in texts for word in text.split(",")]
+    on_notice, on_stop, every = False, False, 0.0
+    for word in words:
+        key, _, value = word.partition("=")
+        if word == "on-notice":
+            on_notice = True
+        elif word == "on-stop":
+            on_stop = True
+        elif key == "every" and value:
+            every = parse_duration(value)
+        else:
+            raise InvalidArgument(f"'{word}' is no moment for a backup.", hint=_HINT)
+    plan = BackupPlan(on_notice, on_stop, every, parse_keep(keep) if keep else Keep())
+    check_plan(plan)
+    return plan

@@ -1,0 +1,128 @@
+"""Backups: repositories, where paths are kept, plans, and what strangers' manifests may say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sublet.domain.backup import (
+    Manifest,
+    Piece,
+    check_manifest,
+    inside,
+    located,
+    reaches,
+    restored,
+)
+from sublet.domain.errors import BackupFailed, InvalidArgument
+from sublet.domain.mounts import Mount, MountType
+from sublet.domain.repositories import check_repository
+from sublet.domain.spec import InstanceSpec, Isolation
+from sublet.domain.volumes import Volume
+from sublet.engine import staging
+
+SPEC = InstanceSpec("debian:bookworm", name="db", hostname="db", user_data="")
+MANIFEST = Manifest(
+    instance="0123456789ab",
+    name="db",
+    image="debian:bookworm",
+    digest="sha256:" + "0" * 64,
+    spec=SPEC,
+    time=5.0,
+    running=True,
+    pieces=(
+        Piece("layer", "files"),
+        Piece("volumes/0", "files", volume=Volume("pg", "0011aabbccdd", 1.0)),
+    ),
+    user_data="#cloud-config",
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/srv/backups",
+        "sftp:backup@nas:/srv/backups",
+        "sftp://backup@nas:2222//srv/backups",
+        "s3:https://minio.example/bucket",
+    ],
+)
+def test_repositories(text: str) -> None:
+    assert check_repository(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "backups",
+        "/srv/../etc",
+        "sftp:-oProxyCommand=id:/x",
+        "rclone:remote:x",
+        "local:/x",
+        "s3:https://key:secret@minio.example/bucket",
+        "rest:https://user:pass@host/",
+        "sftp:host:/a b",
+    ],
+)
+def test_no_repositories(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        check_repository(text)
+
+
+def test_where_paths_are() -> None:
+    volumes = [("/data", "volumes/0"), ("/data/inner", "volumes/1")]
+    assert located("/home/u", volumes) == ("layer", "home/u")
+    assert located("/data", volumes) == ("volumes/0", "")
+    assert located("/data/x/y", volumes) == ("volumes/0", "x/y")
+    assert located("/data/inner/z", volumes) == ("volumes/1", "z")
+    assert located("/database", volumes) == ("layer", "database")
+    assert inside(["/a//b/", "/a/b"]) == ("/a/b",)
+    for path in ("a", "/a/../b", "/a\0"):
+        with pytest.raises(InvalidArgument):
+            inside([path])
+
+
+def test_a_manifest_is_read_as_it_was_written() -> None:
+    assert staging.load(staging.dump(MANIFEST)) == MANIFEST
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (),
+        (Piece("../etc", "files"),),
+        (Piece("layer", "files"), Piece("volumes/1", "files", volume=Volume("x", "y", 0))),
+        (Piece("layer", "files"), Piece("volumes/0", "files")),
+        (Piece("layer", "device"),),
+        (Piece("layer", "files", -1),),
+    ],
+)
+def test_strange_manifests(pieces: tuple[Piece, ...]) -> None:
+    with pytest.raises(InvalidArgument):
+        check_manifest(replace(MANIFEST, pieces=pieces))
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_no_manifest(data: bytes) -> None:
+    with pytest.raises((BackupFailed, InvalidArgument)):
+        staging.load(data)
+
+
+def test_what_reaches_out() -> None:
+    assert reaches(SPEC) == []
+    asked = replace(SPEC, mounts=(Mount("/etc", "/x"),), cap_add=("SYS_ADMIN",), network="host")
+    assert [text.split()[-1] for text in reaches(asked)] == ["/etc", "SYS_ADMIN", "host"]
+
+
+def test_what_a_restored_one_asks_for() -> None:
+    mounts = (Mount("pg", "/data", type=MountType.VOLUME), Mount("/etc", "/x"))
+    manifest = replace(MANIFEST, spec=replace(SPEC, mounts=mounts))
+    spec = restored(manifest, "other", vm=True, volumes={"pg": "pg2"})
+    assert (spec.name, spec.hostname, spec.isolation) == ("other", "", Isolation.VM)
+    assert spec.mounts == (Mount("pg2", "/data", type=MountType.VOLUME), Mount("/etc", "/x"))
+    assert spec.user_data == "#cloud-config"
+    assert restored(manifest, "db", vm=False, volumes={}).hostname == "db"
