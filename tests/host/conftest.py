@@ -126,12 +126,19 @@ def ended(pid: int) -> bool:
         return True
 
 
-def eventually(condition: Callable[[], object], what: str, deadline: float = 30.0) -> None:
-    """Wait until the condition holds; says what it waited for when it never does."""
+def eventually(
+    condition: Callable[[], object],
+    what: str | Callable[[], object],
+    deadline: float = 30.0,
+    every: float = 0.02,
+) -> None:
+    """Wait until the condition holds, which is looked at every so many seconds; when it never
+    does, say what was waited for, or what a function saw last."""
     until = time.monotonic() + deadline
     while not condition():
-        assert time.monotonic() < until, f"not within {deadline:g} s: {what}"
-        time.sleep(0.02)
+        late = time.monotonic() >= until
+        assert not late, f"not within {deadline:g} s: {what if isinstance(what, str) else what()}"
+        time.sleep(every)
 
 
 def slowly(*cases: object) -> list[Any]:
@@ -144,12 +151,14 @@ def shared() -> Iterator[Sublet]:
     """One daemon for all tests that do not kill it, with the base image, made once."""
     assert os.geteuid() == 0, "the host tier needs root"
     sublet = Sublet(Path(tempfile.mkdtemp(prefix="sublet-")))
-    pulled = sublet("pull", BASE, timeout=600)
-    assert pulled.code == 0, pulled
-    assert "mmdebstrap" in pulled.err
-    yield sublet
-    sublet.clean()
-    sublet.close()
+    try:
+        pulled = sublet("pull", BASE, timeout=600)
+        assert pulled.code == 0, pulled
+        assert "mmdebstrap" in pulled.err
+        yield sublet
+        sublet.clean()
+    finally:
+        sublet.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from vmlab import Collected, Lab, collected, make_image
 
 from sublet.drivers import files
@@ -18,10 +19,14 @@ from sublet.drivers.vm import disks
 from sublet.drivers.vm.messages import Command
 from sublet.drivers.vm.plan import MachinePlan
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    made = Lab(tmp_path, make_image(tmp_path), template_limit=1 << 30)
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    """One for all, so that the template which the first makes serves the others."""
+    place = tmp_path_factory.mktemp("lab")
+    made = Lab(place, make_image(place), template_limit=1 << 30)
     await made.up()
     try:
         yield made
@@ -74,6 +79,7 @@ def inode(plan: MachinePlan) -> int:
 
 async def test_each_clone_has_its_own_files(lab: Lab) -> None:
     plans = [await lab.plan(slot=slot) for slot in (1, 2, 3)]
+    await lab.machines.templates.remove_image(plans[0].shape.image)
     for number, plan in enumerate(plans):
         before = inode(plan)
         assert await run(lab, plan, f"ls /data; echo {number} >/data/mine; echo done") == "done\n"
@@ -87,9 +93,16 @@ async def test_each_clone_has_its_own_files(lab: Lab) -> None:
         assert await run(lab, plan, "cat /data/mine") == f"{number}\nagain\n"
 
 
+async def templated(lab: Lab) -> None:
+    """See that there is a template, which knows a disk."""
+    directory = lab.machines.templates.directory
+    if not any((directory / name / "disk").exists() for name in files.entries(directory)):
+        await run(lab, await lab.plan(slot=1), "echo first >/data/file")
+        await template(lab)
+
+
 async def test_a_killed_clone_keeps_what_was_synced(lab: Lab) -> None:
-    await run(lab, await lab.plan(slot=1), "true")
-    await template(lab)
+    await templated(lab)
     script = "echo kept >/data/kept; sync; echo synced; exec sleep 99"
     plan = await lab.plan("sh", "-c", script, slot=2)
     started = await lab.start(plan, attach=True)
@@ -111,8 +124,7 @@ async def test_another_disk_is_taken_for_what_it_is(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where the host gives a clone a disk that its memory does not know."""
-    await run(lab, await lab.plan(slot=1), "echo first >/data/file")
-    await template(lab)
+    await templated(lab)
     monkeypatch.setattr("sublet.drivers.vm.starting.adopt", lambda *_: None)
     plan = await lab.plan(slot=2)
     assert disks.untouched(plan.disk.file)
@@ -126,7 +138,6 @@ async def test_a_template_of_an_instance_that_has_files_knows_none_of_them(lab: 
     """As when the template has gone, and a machine that is not new is the first to start."""
     first = await lab.plan(slot=1)
     await run(lab, first, "echo secret >/data/secret")
-    await template(lab)
     await lab.machines.templates.remove_image(first.shape.image)
     assert await run(lab, first, "cat /data/secret") == "secret\n"
     assert not (await template(lab) / "disk").exists()
