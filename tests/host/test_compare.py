@@ -77,7 +77,7 @@ def test_what_does_not_fit(sublet: Sublet) -> None:
         (signal.SIGINT, "starting container 2"),
         (signal.SIGTERM, "measuring"),
         (signal.SIGINT, "booting VM 1"),
-        (signal.SIGTERM, "making a template"),
+        pytest.param(signal.SIGTERM, "making a template", marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_it_removes_what_it_started(
