@@ -130,6 +130,8 @@ static int run_tool(char **argv, char **environment) {
         _exit(copy_main((int)count, argv));
     if (strcmp(argv[0], "online") == 0)
         _exit(online_main((int)count, argv));
+    if (strcmp(argv[0], "translate") == 0)
+        _exit(translate_main((int)count, argv));
     char **all = calloc(count + 2, sizeof *all);
     if (all) {
         all[0] = "busybox";

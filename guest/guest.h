@@ -180,6 +180,7 @@ void renew_look(void);
 
 int copy_main(int count, char **argv); /* copy.c */
 int online_main(int count, char **argv); /* online.c */
+int translate_main(int count, char **argv); /* translate.c */
 pid_t tool_start(char *const argv[]);
 bool tool_run(char *const argv[]); /* whether it succeeded */
 long long milliseconds(void);      /* of a clock that only runs */

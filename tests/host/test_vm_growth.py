@@ -23,9 +23,6 @@ BLOCK = 126
 
 
 def start(vm: Sublet, *flags: str, command: tuple[str, ...] = ("sleep", "infinity")) -> None:
-    """From a template: one that has booted has translated too much, see `growing._startable`."""
-    if not flags:
-        vm.ok("run", "--rm", *SMALL, IMAGE, "true")
     vm.ok("run", "-d", *SMALL, *flags, "--name", "box", IMAGE, *command)
 
 
@@ -98,8 +95,9 @@ def test_it_grows_while_it_runs(vm: Sublet) -> None:
 @pytest.mark.slow
 def test_a_system_that_reboots_keeps_what_it_was_given(vm: Sublet) -> None:
     start(vm, "--cold", command=("/bin/init",))
-    vm.ok("update", "--memory", "256m", "box")
-    _, memory = guest(vm)
+    vm.ok("update", "--cpus", "2", "--memory", "256m", "box")
+    cpus, memory = guest(vm)
+    assert cpus == 2
     boot = vm.ok("exec", "box", "cat", "/proc/sys/kernel/random/boot_id")
     vm("exec", "box", "reboot")
 
@@ -108,7 +106,7 @@ def test_a_system_that_reboots_keeps_what_it_was_given(vm: Sublet) -> None:
         return seen.code == 0 and seen.out.strip() != boot
 
     eventually(again, "it has rebooted", 60)
-    assert guest(vm) == (1, pytest.approx(memory, abs=8))
+    assert guest(vm) == (2, pytest.approx(memory, abs=8))
     vm.ok("rm", "-f", "box")
 
 
@@ -144,10 +142,15 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     await made.down()
 
 
-async def test_a_guest_that_does_not_take_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_guest_that_takes_cpus_and_no_memory(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has booted without KVM: QEMU has no room for more CPUs' code at first."""
     plan = await lab.plan("sleep", "1000")
     await lab.start(plan)
     machines, name = lab.machines, plan.instance_id
+    assert await machines.grow(name, 3, plan.size.memory) is True
+    assert await lab.execute(plan, "nproc") == (0, "3\n")
     monkeypatch.setattr(growing, "TAKES", 1.0)
     assert (await lab.execute(plan, "umount", "-l", "/sys"))[0] == 0
     assert await machines.grow(name, 1, plan.size.memory + 128 * MIB) is False

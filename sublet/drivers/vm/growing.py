@@ -43,8 +43,12 @@ SPARE = 2
 """Regions that others may take in the moment in which a CPU is plugged in."""
 
 
+PASSES, PIECES = 24, 16384
+"""How often a guest is asked to have so many pieces of code translated: a pass takes 5 MB."""
+
+
 class Silent(StartFailed):
-    """The guest's agent does not answer: nothing was plugged in."""
+    """The guest's agent does not answer, or does not help: nothing was plugged in."""
 
 
 async def room(directory: Path) -> Room:
@@ -75,6 +79,7 @@ async def grow(directory: Path, vcpus: int, memory: int) -> bool:
     more = max(0, vcpus - has.vcpus)
     if not (more or blocks):
         return True
+    await _make_room(directory, more)
     async with _watched(directory, more, blocks) as taken:
         with trace.step("plug"):
             async with monitor(directory) as machine:
@@ -87,9 +92,8 @@ async def _room(machine: Monitor) -> Room:
     present, free = await machine.vcpus()
     base, plugged = await machine.memory()
     has = base + sum(plugged)
-    able = min(len(free), await _startable(machine, present) - SPARE)
     most = most_memory(base) if len(plugged) + MODULES <= MEMORY_SLOTS else has
-    return Room(present, present + max(0, able), has, most)
+    return Room(present, present + len(free), has, most)
 
 
 async def _startable(machine: Monitor, present: int) -> int:
@@ -102,6 +106,36 @@ async def _startable(machine: Monitor, present: int) -> int:
     used, capacity = code
     taken = used // (REGION - REGION // 32) + 1 + present
     return max(0, -(-capacity // REGION) - taken - SPARE)
+
+
+async def _make_room(directory: Path, vcpus: int) -> None:
+    """Let so many more virtual CPUs be startable. Nothing tells TCG to drop its code but a guest
+    that has it translate more than there is room for. Raises Silent."""
+    for _ in range(PASSES if vcpus else 0):
+        async with monitor(directory) as machine:
+            present, _ = await machine.vcpus()
+            if await _startable(machine, present) >= vcpus:
+                return
+        with trace.step("translate"):
+            await _translate(directory)
+    if vcpus:
+        raise Silent("The guest leaves no room for the code of more CPUs.")
+
+
+async def _translate(directory: Path) -> None:
+    command = Command(("translate", str(PIECES)), tool=True)
+    try:
+        async with asyncio.timeout(ANSWER):
+            tool = Tool(await channel.execute(directory, command))
+    except (SubletError, TimeoutError) as error:
+        raise Silent("The guest does not answer.") from error
+    try:
+        async for _ in tool.output(ANSWER):
+            pass
+    except SubletError as error:
+        raise Silent("The guest does not answer.") from error
+    finally:
+        await asyncio.shield(tool.close(tidy=False))
 
 
 async def _plug(machine: Monitor, blocks: int, vcpus: int) -> None:
