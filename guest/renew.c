@@ -16,12 +16,19 @@ enum { HOOKS_WITHIN = 5000 };
 /* Two machines with one key are one to their clients. Until it has another one, sshd stands still
  * (sshd_stop) and the old ones are out of its way; who renews the machine waits for the quickest
  * kind, RSA takes seconds. sshd reads its keys again on SIGHUP, and ends where it has none that it
- * may use (sshd(8)): -t tells. Keys that cannot be made stay. */
+ * may use (sshd(8)): -t tells. It listens again when it has written its file anew. Keys that cannot
+ * be made stay. */
 #define KEYS \
     "(\n" \
-    "tell() {\n" \
-    "  for file in /run/sshd.pid /var/run/sshd.pid; do\n" \
-    "    [ ! -s $file ] || { kill -$1 $(cat $file); break; }\n" \
+    "files='/run/sshd.pid /var/run/sshd.pid'\n" \
+    "go_on() { for file in $files; do [ ! -s $file ] || kill -CONT $(cat $file); done; }\n" \
+    "serve() {\n" \
+    "  for file in $files; do\n" \
+    "    [ -s $file ] || continue\n" \
+    "    pid=$(cat $file); rm -f $file; kill -HUP $pid; kill -CONT $pid; n=0\n" \
+    "    while [ ! -s $file ] && [ $n -lt 30 ]; do sleep 0.1; n=$((n + 1)); done\n" \
+    "    [ -s $file ] || echo $pid >$file\n" \
+    "    break\n" \
     "  done\n" \
     "}\n" \
     "make() {\n" \
@@ -29,17 +36,18 @@ enum { HOOKS_WITHIN = 5000 };
     "  if ssh-keygen -q -t $1 -N '' -f $key.new\n" \
     "  then mv $key.new.pub $key.pub; mv $key.new $key; rm -f $key.old\n" \
     "  else mv $key.old $key; fi\n" \
-    "  [ $1 != $last ] && ! $(command -v sshd) -t || { tell HUP; tell CONT; }\n" \
     "}\n" \
     "cd /etc/ssh || exit\n" \
-    "command -v ssh-keygen || { tell CONT; exit; }\n" \
+    "command -v ssh-keygen || { go_on; exit; }\n" \
     "set --\n" \
     "for type in ed25519 ecdsa rsa; do\n" \
     "  key=ssh_host_${type}_key; [ ! -f $key ] || mv $key $key.old\n" \
-    "  [ ! -f $key.old ] || { set -- $@ $type; last=$type; }\n" \
+    "  [ ! -f $key.old ] || set -- $@ $type\n" \
     "done\n" \
-    "[ $# != 0 ] || { tell CONT; exit; }\n" \
-    "make $1; shift; for type; do make $type; done &\n" \
+    "[ $# != 0 ] || { go_on; exit; }\n" \
+    "make $1; shift\n" \
+    "[ $# != 0 ] && ! $(command -v sshd) -t || serve\n" \
+    "[ $# = 0 ] || { for type; do make $type; done; serve; } &\n" \
     ")\n"
 
 static pid_t running; /* the hooks, or what makes keys and then runs them */

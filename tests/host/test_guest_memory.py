@@ -23,9 +23,13 @@ echo $key >$file; echo $key >$file.pub
 """
 SSHD = """#!/bin/sh
 [ "$1" != -t ] || exec test -f /etc/ssh/ssh_host_ed25519_key
-trap '[ -f /etc/ssh/ssh_host_rsa_key ] || echo early; read key </etc/ssh/ssh_host_ed25519_key' HUP
-echo $$ >/run/sshd.pid
-key=origin
+serve() {
+  [ -f /etc/ssh/ssh_host_rsa_key ] || echo early
+  read key </etc/ssh/ssh_host_ed25519_key
+  echo $$ >/run/sshd.pid
+}
+trap serve HUP
+serve
 while :; do echo $key; sleep 0.05; done >/served
 """
 """In the place of OpenSSH's: `sshd` writes again and again with which key it serves."""
@@ -216,6 +220,7 @@ def test_a_fork_never_serves_the_keys_of_its_origin(copies: list[Machine]) -> No
     for made in copies:
         made.renew("fork=1")
         served = made.run("cat", "/served").split()
+        assert made.run("cat", "/run/sshd.pid"), "it serves already"
         (key,) = made.run("cat", "/etc/ssh/ssh_host_ed25519_key").split()
         both = "cd /etc/ssh; [ -f ssh_host_rsa_key ] && cat *_key"
         origin = served.count("origin")
