@@ -501,6 +501,16 @@ class TestTemplates:
             assert os.listdir(made.directory) == [SHAPE.key]
         assert os.listdir(made.directory) == []
 
+    async def test_one_that_is_being_made_goes_with_its_image_too(self, made: Templates) -> None:
+        async with made.turn(SHAPE) as turn:
+            fill(await turn.begin(None))
+            turn.keep()
+        await made.remove_image(SHAPE.image)
+        await asyncio.gather(*self.tasks)
+        assert os.listdir(made.directory) == []
+        await self.make(made)  # the image has come back
+        assert os.listdir(made.directory) == [SHAPE.key]
+
     async def test_memory_is_given_back(
         self, made: Templates, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -47,6 +47,7 @@ Background = Callable[[str, Coroutine[Any, Any, None]], object]
 class Entry:
     """What the daemon knows of one key: who makes it, its memfd (-1: none), who is using it."""
 
+    image: str = ""
     making: asyncio.Lock = field(default_factory=asyncio.Lock)
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
     sealed: int = -1
@@ -126,6 +127,7 @@ class Templates:
     async def turn(self, shape: Shape) -> AsyncIterator[Turn]:
         """A machine of this shape is started meanwhile. Waits while another one of it boots."""
         entry = self._entry(shape.key)
+        entry.image = shape.image
         entry.holders += 1
         try:
             turn = await self._turn(entry, shape)
@@ -151,7 +153,9 @@ class Templates:
             entry.making.release()
             raise
         makes = source is None and entry.failed < began
-        if not makes:
+        if makes:
+            entry.doomed = False
+        else:
             entry.making.release()
         return Turn(self, shape, source, makes)
 
@@ -180,7 +184,6 @@ class Templates:
         entry = self._entry(shape.key)
         try:
             image = await saving.commit()
-            entry.doomed = False
             async with entry.loading:
                 entry.unload()
                 entry.sealed = await _sealed(image)
@@ -194,6 +197,8 @@ class Templates:
             finally:
                 entry.making.release()
         await self.collect(shape.platform)
+        if entry.doomed and not entry.busy:
+            await self._remove(shape.key)
 
     def give_up(self, shape: Shape) -> None:
         """The machine that a template was to be made of did not come so far."""
@@ -208,7 +213,8 @@ class Templates:
 
     async def remove_image(self, digest: str) -> None:
         """The image is gone: so are its templates, when their last start has ended."""
-        for key in shelf.of_image(self.directory, digest):
+        making = [k for k, entry in self._entries.items() if entry.busy and entry.image == digest]
+        for key in {*shelf.of_image(self.directory, digest), *making}:
             entry = self._entry(key)
             entry.doomed = True
             if not entry.busy:
