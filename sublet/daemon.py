@@ -232,6 +232,7 @@ async def serve(config: Config) -> None:
     parts.tasks.start("pool guard", parts.containers.pool.guard())
     parts.tasks.start("machine guard", parts.machines.guard())
     told = Metadata(verbs.instances.lifecycle.connections, verbs.market.notice)
+    told.noticed = verbs.market.notices.read
     await parts.network.listen(metadata.Server(told, parts.tasks).take)
     server = Server(
         uvicorn.Config(

@@ -240,7 +240,7 @@ class Instances:
             raise WrongState(f"{instance.name} is {instance.state}; it cannot be started.")
         with trace.request("start", instance.id):
             self.lifecycle.permit(instance.spec, instance.id)
-            await self.market.admit(instance.spec, wait=wait, report=report)
+            await self.market.admit(instance.spec, key=instance.id, wait=wait, report=report)
             instance = self._still_stopped(instance)
             instance = replace(instance, kept=True, wanted=True, restarts=0)
             instance = self.lifecycle.move(instance, State.PENDING)
@@ -263,6 +263,7 @@ class Instances:
             await self.start(instance.id)
         finally:
             self.lifecycle.restarting.discard(instance.id)
+            self.market.claims.drop(instance.id)
 
     # Ending
 
@@ -343,7 +344,7 @@ class Instances:
             await hibernation.wake(self.lifecycle, instance)
             return
         self.lifecycle.permit(instance.spec, instance.id)
-        await self.market.admit(instance.spec, wait=wait, report=report)
+        await self.market.admit(instance.spec, key=instance.id, wait=wait, report=report)
         with self.market.kept(instance):
             await hibernation.wake(self.lifecycle, instance)
 

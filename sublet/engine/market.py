@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
 
 from sublet.domain import capacity
 from sublet.domain.capacity import Amount, fits
@@ -19,6 +18,7 @@ from sublet.domain.spec import InstanceSpec, Market
 from sublet.domain.spot import affordable
 from sublet.drivers import clock
 from sublet.drivers.store.market import MarketStore
+from sublet.engine.claims import Claims, total
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.notices import Notices
 from sublet.engine.observer import NoticeObserver
@@ -29,6 +29,9 @@ Report = Callable[[str], None]
 
 _DRAINING = "draining"
 """The setting that remembers that the host is being drained."""
+
+
+_ENDING = frozenset({State.STOPPING, State.HIBERNATING})
 
 
 def silent(_: str) -> None:
@@ -55,8 +58,8 @@ class SpotMarket:
         )
         self.notices.observers.append(self.requests)
         self.pricing.observers.append(self._repriced)
-        self._claims: dict[object, Amount] = {}
-        self._waiting: set[asyncio.Event] = set()
+        self.claims = Claims(lambda: self._parts.rentable - rows.ledger.held)
+        self._restarting = lifecycle.restarting
         self.draining = bool(self._parts.store.setting(_DRAINING))
         """Whether the host starts nothing."""
         self.pressed = ""
@@ -96,7 +99,7 @@ class SpotMarket:
 
     def free(self) -> Amount:
         """What can still be sold: what others wait for is theirs."""
-        return self._parts.rentable - self._parts.store.ledger.held - _sum(self._claims.values())
+        return self.claims.free()
 
     def admit_now(self, spec: InstanceSpec) -> None:
         """Raises unless there is room for it now, and for spot at its price:
@@ -119,78 +122,70 @@ class SpotMarket:
             )
 
     async def admit(
-        self, spec: InstanceSpec, *, wait: bool = True, report: Report = silent
+        self, spec: InstanceSpec, *, key: str = "", wait: bool = True, report: Report = silent
     ) -> None:
         """Return when there is room for it. An on-demand instance that does not fit gets that of
         spot instances, after their notice, and is told what it waits for; without `wait`, and
-        where even all spot would not be enough, it raises as `admit_now`.
+        where even all spot would not be enough, it raises as `admit_now`. `key`: whose claim it
+        is, if there is one.
 
         Who calls it adds or changes the row in the same breath.
         """
         self._check(spec)
-        if spec.spot or not wait or fits(spec.size, self.free()):
-            capacity.admit(spec.size, self.free())
+        free = self.claims.free(key)
+        if spec.spot or not wait or fits(spec.size, free):
+            capacity.admit(spec.size, free)
             return
-        claim, news = object(), asyncio.Event()
-        self._claims[claim] = _amount(spec)
-        self._waiting.add(news)
-        told = ""
-        try:
-            while not fits(spec.size, self._turn(claim)):
-                text = self._make_room(spec.size, claim)
-                if text != told:
-                    report(text)
-                    told = text
+        claim, told = key or object(), 0
+        with self.claims.held(claim, _amount(spec)), self.claims.listen() as news:
+            while not fits(spec.size, self.claims.turn(claim)):
+                names = self._make_room(spec.size, claim)
+                if len(names) > told:
+                    report(self._waiting(names))
+                    told = len(names)
                 news.clear()
                 await news.wait()
                 self._check(spec)
-        finally:
-            self._waiting.discard(news)
-            del self._claims[claim]
 
-    def _turn(self, claim: object) -> Amount:
-        """What is free for this one of those that wait: what is left by those before it."""
-        free = self._parts.rentable - self._parts.store.ledger.held
-        for other, amount in self._claims.items():
-            if other is claim:
-                break
-            free -= amount
-        return free
-
-    def _make_room(self, size: Size, claim: object) -> str:
-        """Give notice to as many spot instances as it takes; what is waited for, in words. Raises
-        InsufficientCapacity where all of them are not enough."""
+    def _make_room(self, size: Size, claim: object) -> list[str]:
+        """Give notice to as many spot instances as it takes; the names of those that will make
+        room. Raises InsufficientCapacity where all of them are not enough."""
         asked = Amount(size.cpus, size.memory)
-        missing = shortage(asked, self._turn(claim), self.notices.coming())
+        missing = shortage(asked, self.claims.turn(claim), self._coming())
         if missing != Amount():
             found = victims(self._candidates(), missing)
             if found is None:
-                capacity.admit(size, self._turn(claim) + self._reclaimable())
+                capacity.admit(size, self.claims.turn(claim) + self._reclaimable())
                 raise InsufficientCapacity("What spot instances hold is not enough.")
             rows = [row for row in map(self._parts.store.get, found) if row]
             self.notices.give(rows, Reason.CAPACITY, self.config.notice)
-        names = [row.name for row in self._noticed()]
+        return [row.name for row in self._leaving()]
+
+    def _waiting(self, names: list[str]) -> str:
         left = max(0.0, self.notices.deadline() - self.now())
-        return (
-            f"Waiting {left:.0f} s for room: notice has been given to {len(names)} spot "
-            f"instance{'' if len(names) == 1 else 's'} ({_some(names)})"
-        )
+        which = f"{len(names)} spot instance{'' if len(names) == 1 else 's'}: {_some(names)}"
+        return f"Waiting {left:.0f} s for the room of {which}"
 
     def _candidates(self) -> list[Candidate]:
         """The spot instances that could be given notice."""
         return [
-            Candidate(
-                row.id, Amount(row.spec.cpus, row.spec.memory), self.price(row.spec), row.started
-            )
-            for row in self.spot(LIVE - {State.STOPPING})
-            if not self.notices.real(row.id)
+            Candidate(row.id, _amount(row.spec), self.price(row.spec), row.started)
+            for row in self.running()
+            if not self._leaves(row)
         ]
 
-    def _noticed(self) -> list[Instance]:
-        return [row for row in self.running() if self.notices.real(row.id)]
+    def _leaves(self, row: Instance) -> bool:
+        return row.state in _ENDING or self.notices.real(row.id) is not None
+
+    def _leaving(self) -> list[Instance]:
+        """The spot instances whose room will be free."""
+        return [row for row in self.running() if self._leaves(row)]
+
+    def _coming(self) -> Amount:
+        return total(_amount(row.spec) for row in self._leaving())
 
     def _reclaimable(self) -> Amount:
-        return _sum(c.amount for c in self._candidates()) + self.notices.coming()
+        return total(candidate.amount for candidate in self._candidates()) + self._coming()
 
     def spot(self, states: Iterable[State]) -> list[Instance]:
         """The spot instances that are in one of the states."""
@@ -200,39 +195,22 @@ class SpotMarket:
         """The spot instances that hold room."""
         return self.spot(capacity.HOLDING)
 
-    @contextlib.contextmanager
-    def kept(self, instance: Instance) -> Iterator[None]:
+    def kept(self, instance: Instance) -> AbstractContextManager[None]:
         """The room that an instance has been admitted to is its own until the block ends, or its
         row holds it."""
-        self._claims[instance.id] = _amount(instance.spec)
-        try:
-            yield
-        finally:
-            self._claims.pop(instance.id, None)
+        return self.claims.held(instance.id, _amount(instance.spec))
 
     def _changed(self, old: Instance | None, new: Instance | None) -> None:
         """A row has changed: there may be room, and another price."""
-        if new is not None and new.state is State.RUNNING:
-            self._claims.pop(new.id, None)
         before, after = _holds(old), _holds(new)
-        if before != after:
-            self.pricing.changed()
-            self.wake()
-
-    def wake(self) -> None:
-        """Let all who wait look again."""
-        for news in self._waiting:
-            news.set()
-
-    @contextlib.contextmanager
-    def listen(self) -> Iterator[asyncio.Event]:
-        """An event that is set when there may be more room, or another price."""
-        news = asyncio.Event()
-        self._waiting.add(news)
-        try:
-            yield news
-        finally:
-            self._waiting.discard(news)
+        if before == after:
+            return
+        if new is not None and after is not None:
+            self.claims.drop(new.id)
+        elif new is not None and new.id in self._restarting:  # it will be back in a moment
+            self.claims.put(new.id, _amount(new.spec))
+        self.pricing.changed()
+        self.claims.wake()
 
     # Taking back
 
@@ -262,7 +240,7 @@ class SpotMarket:
         self.draining = yes
         self._parts.store.set_setting(_DRAINING, "yes" if yes else "")
         self._parts.events.publish("host.drain" if yes else "host.undrain")
-        self.wake()
+        self.claims.wake()
 
     def _repriced(self) -> None:
         """The price has moved: some may not want to pay it, others may come back."""
@@ -274,7 +252,7 @@ class SpotMarket:
         ]
         if dear:
             self.notices.give(dear, Reason.PRICE, self.config.notice)
-        self.wake()
+        self.claims.wake()
 
     def press(self, short: str) -> None:
         """The host is short of something (`memory`, `cpu`, `io`), or of nothing any more."""
@@ -283,12 +261,12 @@ class SpotMarket:
             self._parts.events.publish("host.pressure", short_of=short)
         else:
             self._parts.events.publish("host.relief")
-        self.wake()
+        self.claims.wake()
 
     def relieve(self, part: float) -> list[Notice]:
         """Take back a part of what spot instances without a notice hold; the notices."""
         found = self._candidates()
-        held = _sum(candidate.amount for candidate in found)
+        held = total(candidate.amount for candidate in found)
         need = Amount(held.cpus * part, math.ceil(held.memory * part))
         rows = [self._parts.store.get(name) for name in victims(found, need) or ()]
         live = [row for row in rows if row]
@@ -298,13 +276,6 @@ class SpotMarket:
         """The daemon has come up, and every instance is in a true state."""
         self.notices.recover()
         self._parts.tasks.start("price", self.pricing.watch())
-
-
-def _sum(amounts: Iterable[Amount]) -> Amount:
-    total = Amount()
-    for amount in amounts:
-        total += amount
-    return total
 
 
 def _amount(spec: InstanceSpec) -> Amount:

@@ -28,6 +28,8 @@ class Metadata:
         self.config = connections.parts.config
         self._connections = connections
         self._notice = notice
+        self.noticed: Callable[[str], None] = lambda instance_id: None
+        """Is told that an instance, by its id, has read of its notice."""
         self._key = _kept(self.config.run / "metadata.key")
 
     def who(self, caller: Caller) -> Instance | None:

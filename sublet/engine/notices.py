@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
-from sublet.domain.capacity import HOLDING, Amount
+from sublet.domain.capacity import HOLDING
 from sublet.domain.errors import SubletError
 from sublet.domain.instance import Instance, State
 from sublet.domain.notice import Action, Notice, Reason
@@ -32,6 +32,9 @@ time."""
 
 RETRY = 5.0
 """Seconds after which a reclaim that failed is tried again."""
+
+_RESTART = 0.1
+"""Seconds between looks at an instance that is being restarted at its deadline."""
 
 
 class Notices:
@@ -76,15 +79,6 @@ class Notices:
     def begun(self, instance_id: str) -> Notice | None:
         """The notice that is being carried out."""
         return self._open.get(instance_id) if instance_id in self._begun else None
-
-    def coming(self) -> Amount:
-        """What will be free when all of them are carried out."""
-        total = Amount()
-        for instance_id in self._open:
-            row = self._parts.store.get(instance_id)
-            if row is not None and row.state in HOLDING:
-                total += Amount(row.spec.cpus, row.spec.memory)
-        return total
 
     def deadline(self) -> float:
         """When the last of them is carried out."""
@@ -175,6 +169,9 @@ class Notices:
         if row.state in (State.PENDING, State.HIBERNATING):  # it runs in a moment, or does not
             async with self._lifecycle.locks.hold(row.id, "reclaim"):
                 return
+        if row.id in self._lifecycle.restarting:
+            await asyncio.sleep(_RESTART)
+            return
         if row.state not in HOLDING:  # it was stopped when nobody was there to notice
             self._drop(row.id)
             return
@@ -215,12 +212,16 @@ class Notices:
     def changed(self, old: Instance | None, new: Instance | None) -> None:
         """A row has changed: what does not run any more has no notice."""
         instance = new or old
-        if instance is None or (new is not None and new.state in HOLDING):
+        if instance is None or (new is not None and self._stays(new)):
             return
         if rehearsed := self._rehearsed.get(instance.id):
             self.rehearsed(rehearsed)
         if instance.id in self._open:
             self._drop(instance.id)
+
+    def _stays(self, row: Instance) -> bool:
+        """Whether it runs, or will again in a moment: a restart does not shake a notice off."""
+        return row.state in HOLDING or row.id in self._lifecycle.restarting
 
     def _drop(self, instance_id: str) -> None:
         """Its notice is over: carried out, or withdrawn."""

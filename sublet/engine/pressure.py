@@ -26,7 +26,7 @@ class Pressure:
         """Look every two seconds, for ever; not at all where no spot instance runs or waits."""
         if not self._limits:
             return
-        with self._market.listen() as news:
+        with self._market.claims.listen() as news:
             while True:
                 news.clear()
                 busy = self._market.running() or self._market.requests.wanted()

@@ -34,7 +34,7 @@ class Returns:
 
     async def watch(self) -> None:
         """Fill what can be filled, for ever; without a request that waits it costs nothing."""
-        with self._market.listen() as news:
+        with self._market.claims.listen() as news:
             while True:
                 news.clear()
                 resting = await self._fill()

@@ -328,6 +328,7 @@ class Snapshots:
                 await self.instances.start(instance.id)
         finally:
             self.lifecycle.restarting.discard(instance.id)
+            self.instances.market.claims.drop(instance.id)
 
     async def _check_stopped(self, instance: Instance, parts: Sequence[Part]) -> None:
         """For who has its lock. Raises WrongState where somebody else started it meanwhile: its

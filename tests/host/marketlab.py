@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from clilab import small_tree
+from clilab import PROGRAMS, small_tree
 from conftest import Sublet, eventually
 
 LOOP = ("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done")
@@ -27,8 +27,9 @@ def small_host(memory: int = 2 << 30, **extra: str) -> Iterator[Sublet]:
     own = {"SUBLET_RESERVE": str(total - memory), "SUBLET_NOTICE": f"{NOTICE:g}s"}
     own |= {"SUBLET_PRICE_LAG": "0s", "SUBLET_ACCELERATION": "tcg", **extra}
     sublet = Sublet(Path(tempfile.mkdtemp(prefix="sublet-")), own)
+    tree = small_tree(sublet.home / "tree", (*PROGRAMS, "curl", "bash"))
     file = sublet.home / "small.sif"
-    sublet.ok("pack", str(small_tree(sublet.home / "tree")), "-o", str(file))
+    sublet.ok("pack", str(tree), "-o", str(file))
     sublet.ok("import", str(file), "--trust", "-t", IMAGE)
     yield sublet
     sublet.ok("host", "undrain")

@@ -16,6 +16,9 @@ from sublet.engine.metadata import Metadata
 
 TOKEN = "/latest/api/token"
 
+NOTICE = frozenset({"instance-action", "termination-time", "rebalance"})
+"""The last parts of the paths by which an instance hears of its notice."""
+
 
 def respond(metadata: Metadata, instance: Instance, request: Request, now: float) -> Reply:
     """The reply to an instance's request; `now` in seconds since the epoch."""
@@ -31,6 +34,8 @@ def respond(metadata: Metadata, instance: Instance, request: Request, now: float
     text = answer(metadata.view(instance), request.path)
     if text is None:
         return refusal(HTTPStatus.NOT_FOUND)
+    if request.path.rpartition("/")[2] in NOTICE:
+        metadata.noticed(instance.id)
     return Reply(HTTPStatus.OK, text, left)
 
 
