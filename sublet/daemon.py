@@ -44,6 +44,7 @@ from sublet.drivers.store.volumes import VolumeStore
 from sublet.drivers.vm.machines import Machines
 from sublet.drivers.volumes import VolumeFiles
 from sublet.engine import host
+from sublet.engine.backup_plans import BackupPlans
 from sublet.engine.backups import Backups
 from sublet.engine.bills import Bills
 from sublet.engine.budgets import Budgets
@@ -144,6 +145,9 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     schedule_store = ScheduleStore(database)
     runs = Runs(instances, schedule_store, meter.cost)
     backups = Backups(snapshots, BackupStore(database))
+    plans = BackupPlans(backups)
+    lifecycle.observers.append(plans)
+    market.observers.append(plans)
     verbs = Verbs(
         config=config,
         instances=instances,

@@ -88,6 +88,8 @@ RUN = (
     Flag(("--log-driver",), "text", "file or none.", "DRIVER"),
     Flag(("--log-opt",), "list", "max-size=10m, max-file=3.", "KEY=VALUE"),
     Flag(("--ttl",), "text", "Delete it at this age, such as 2h.", "TIME"),
+    Flag(("--backup",), "list", "Back it up: on-notice,on-stop,every=6h.", "WHEN"),
+    Flag(("--backup-keep",), "text", "Keep of these: last=24,daily=7,weekly=4.", "RULES"),
     Flag(("--idle",), "text", "Stop it after so long without use, such as 30m.", "TIME"),
     Flag(("--idle-action",), "text", "With --idle: stop, hibernate or terminate.", "ACTION"),
     Flag(("--spot",), "switch", "Sell it at the spot price; it may be reclaimed."),

@@ -36,6 +36,8 @@ _PLAIN = {
     "idle_action": "idle_action",
     "size": "size",
     "budget": "budget",
+    "backup": "backup",
+    "backup_keep": "backup_keep",
 }
 """Flags that `instance_spec` takes as they are, and its name for each."""
 

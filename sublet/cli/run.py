@@ -23,7 +23,8 @@ RARE = frozenset(
     "network_alias dns dns_search add_host restart health_cmd health_interval health_timeout "
     "health_retries health_start_period no_healthcheck init ulimit sysctl device cap_add cap_drop "
     "group_add security_opt log_driver log_opt ttl idle idle_action user_data ssh_key cold size "
-    "spot max_price on_reclaim persistent notice_signal notice_exec budget".split()
+    "spot max_price on_reclaim persistent notice_signal notice_exec budget backup "
+    "backup_keep".split()
 )
 """Flags whose values options.py reads."""
 

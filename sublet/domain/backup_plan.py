@@ -22,12 +22,19 @@ class BackupPlan:
     keep: Keep = field(default_factory=Keep)
 
 
+LAST_SECONDS = 3.0
+"""What of a notice no backup uses."""
+
 LEAST_PERIOD = 60.0
 """Seconds between two backups at least."""
 
 
-def check_plan(plan: BackupPlan) -> None:
-    """Raises InvalidArgument for a plan that plans nothing, or too much."""
+def check_plan(plan: BackupPlan, *, remove: bool = False) -> None:
+    """Raises InvalidArgument for a plan that plans nothing, or too much, or contradicts `--rm`."""
+    if plan.on_stop and remove:
+        raise InvalidArgument(
+            "--rm deletes what --backup on-stop is to copy.", hint="Leave one of them out."
+        )
     if not (plan.on_notice or plan.on_stop or plan.every):
         raise InvalidArgument("The backup plan names no moment.", hint=_HINT)
     if plan.every and not LEAST_PERIOD <= plan.every < float("inf"):
@@ -41,6 +48,12 @@ def due(plan: BackupPlan, since: float, now: float) -> float:
     """Seconds until the next regular backup of an instance whose last one was at `since`, or that
     came up then; 0 where it is due. Only for plans that have a period."""
     return max(0.0, min(plan.every, since + plan.every - now))
+
+
+def cut(given: float, deadline: float) -> float:
+    """When a backup that began at a notice is cut off: some seconds before the deadline, so that
+    restic can end in good order; of a short notice, a tenth before."""
+    return deadline - min(LAST_SECONDS, (deadline - given) / 10)
 
 
 def parse_plan(texts: list[str], keep: str = "") -> BackupPlan:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from sublet.domain.backup_plan import BackupPlan, check_plan
 from sublet.domain.budget import Budget, check_budget
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
@@ -66,7 +67,7 @@ class InstanceSpec:
     what is done when nobody uses it. `console_size`: rows and columns of the terminal from its
     first moment on, where it has one. `spot`: it may be reclaimed, and
     its market is that; `size_name`: a name of the catalogue, or 2x4, for what of `cpus` and
-    `memory` is 0.
+    `memory` is 0. `backup`: when it is backed up by itself.
     """
 
     image: str
@@ -118,6 +119,7 @@ class InstanceSpec:
     budget: Budget | None = None
     idle: Idle | None = None
     console_size: tuple[int, int] = (0, 0)
+    backup: BackupPlan | None = None
 
     @property
     def vm(self) -> bool:
@@ -195,6 +197,8 @@ def check_spec(spec: InstanceSpec) -> None:
     check_restart(spec.restart, remove=spec.remove)
     if spec.idle:
         check_idle(spec.idle, vm=spec.vm, network=spec.network)
+    if spec.backup:
+        check_plan(spec.backup, remove=spec.remove)
     check_log(spec.log)
     check_budget(spec.budget)
     if not 0 <= spec.ttl < math.inf:

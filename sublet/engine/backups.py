@@ -149,18 +149,20 @@ class Backups:
         backup = Backup(backup_id, address, instance.id, instance.name, time.time())
         self._busy.add(backup.id)
         self.store.put(backup)
+        self._tell("started", backup)
         report(f"Copying the files of {instance.name}")
         try:
             parent = self._parent(instance.id, address)
             backup, paused = await self.staging.fill(backup, instance, paths, parent)
             backup = replace(backup, staged=True, missing="all of it")
             self.store.put(backup)
-        except BaseException:
+        except BaseException as error:
             await self.lifecycle.anyway(self._drop(backup))
+            self._tell("failed", backup, reason=_why(error))
             raise
         finally:
             self._busy.discard(backup.id)
-        self._tell("started", backup, paused_ms=f"{paused * 1000:.1f}")
+        self._tell("copied", backup, paused_ms=f"{paused * 1000:.1f}")
         return backup
 
     def _parent(self, instance_id: str, address: str) -> Backup | None:
@@ -256,6 +258,12 @@ class Backups:
             with contextlib.suppress(SubletError):  # then it is sent again
                 await repository.index()
                 self.parts.store.set_setting(key, "")
+
+    def missed(self, instance_id: str) -> None:
+        """There was no time for a backup to begin."""
+        row = self.parts.store.get(instance_id)
+        about = {"name": row.name} if row else {}
+        self.parts.events.publish("backup.incomplete", instance_id, missing="all of it", **about)
 
     def _tell(self, what: str, backup: Backup, **detail: str) -> None:
         about = {"backup": backup.id, "name": backup.name, **detail}

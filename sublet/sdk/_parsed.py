@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from sublet.domain.backup_plan import parse_plan
 from sublet.domain.budget import parse_budget
+from sublet.domain.errors import InvalidArgument
 from sublet.domain.mounts import parse_long_mount, parse_mount, parse_tmpfs
 from sublet.domain.ports import parse_ports
 from sublet.domain.privileges import parse_device, parse_ulimit
@@ -47,6 +49,15 @@ def parsed(
     if devices:
         found["devices"] = [asdict(parse_device(text)) for text in devices]
     return found
+
+
+def plan_of(texts: Sequence[str], keep: str) -> dict[str, Any]:
+    """A backup plan, as the API takes it. Raises InvalidArgument."""
+    if not texts:
+        raise InvalidArgument(
+            "There is a --backup-keep, but no --backup.", hint="Add --backup every=6h."
+        )
+    return asdict(parse_plan(list(texts), keep))
 
 
 def budget_of(text: str) -> dict[str, Any]:

@@ -67,6 +67,8 @@ def instance_spec(
     idle_action: str = "",
     budget: str = "",
     console_size: Sequence[int] = (),
+    backup: Sequence[str] = (),
+    backup_keep: str = "",
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
@@ -78,7 +80,8 @@ def instance_spec(
     `ulimits` and `devices` as their flags, `user_data` a text, `ssh_keys` public keys,
     `health` and `log` with the keys of Healthcheck and LogConfig; `idle` as `ttl`: after so
     long without use, `idle_action` (stop, hibernate or terminate) is taken; `budget` as
-    5/month. `console_size` are rows and columns. Raises InvalidArgument.
+    5/month; `backup` as its flag: texts such as on-notice, on-stop, every=6h, and `backup_keep`
+    as last=24,daily=7. `console_size` are rows and columns. Raises InvalidArgument.
     """
     given: dict[str, Any] = {
         "command": list(command or ()),
@@ -134,6 +137,10 @@ def instance_spec(
         spec["ttl"] = parse_duration(str(ttl))
     if idle is not None or idle_action:
         spec["idle"] = idle_rule(idle, idle_action)
+    if backup or backup_keep:
+        from sublet.sdk._parsed import plan_of
+
+        spec["backup"] = plan_of(backup, backup_keep)
     if budget:
         from sublet.sdk._parsed import budget_of
 
