@@ -24,6 +24,7 @@ from sublet.domain.capacity import rentable
 from sublet.domain.config import Config
 from sublet.domain.errors import DaemonUnavailable, InvalidArgument, SubletError
 from sublet.domain.instance import LIVE
+from sublet.domain.waking import sleeps
 from sublet.drivers import linux, trace
 from sublet.drivers.cgroup import Cgroups
 from sublet.drivers.container.containers import Containers
@@ -74,6 +75,7 @@ from sublet.engine.schedules import Schedules
 from sublet.engine.snapshots import Snapshots
 from sublet.engine.tasks import Tasks
 from sublet.engine.verbs import Verbs
+from sublet.engine.waking import Waking
 
 log = logging.getLogger("sublet")
 
@@ -140,7 +142,9 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     restarts = Restarts(lifecycle, market.admit)
     idleness = Idleness(instances, KeepaliveStore(database))
     lifecycle.observers += [health, restarts, idleness]
-    lifecycle.updated.append(idleness.updated)
+    wakes = Waking(instances)
+    lifecycle.observers.append(wakes)
+    lifecycle.updated += [idleness.updated, wakes.updated]
     snapshots = Snapshots(instances)
     schedule_store = ScheduleStore(database)
     runs = Runs(instances, schedule_store, meter.cost)
@@ -156,6 +160,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         networks=Networks(instances),
         health=health,
         idleness=idleness,
+        waking=wakes,
         images=images,
         files=Files(instances),
         commits=Commits(instances),
@@ -228,6 +233,7 @@ async def serve(config: Config) -> None:
     verbs.market.recover()
     parts.tasks.start("pressure", Pressure(verbs.market).watch())
     parts.tasks.start("returns", Returns(verbs.market, verbs.instances).watch())
+    verbs.waking.open()
     parts.tasks.start("expiry", Expiry(verbs.instances).watch())
     parts.tasks.start("schedules", verbs.schedules.watch())
     parts.tasks.start("meter", verbs.meter.watch())
@@ -260,7 +266,8 @@ async def serve(config: Config) -> None:
     await parts.network.unlisten()
     await parts.tasks.close()
     parts.machines.close()
-    if not any(instance.state in LIVE for instance in parts.store.all()):
+    parts.network.knocks.close()
+    if not any(row.state in LIVE or sleeps(row) for row in parts.store.all()):
         await parts.network.down()
         parts.containers.close()
     config.socket.unlink(missing_ok=True)  # last: who waits for it finds everything gone

@@ -100,6 +100,7 @@ RUN = (
     Flag(("--notice-exec",), "text", "With --spot: command to run in it then.", "COMMAND"),
     Flag(("--no-wait",), "switch", "Fail if spot instances would have to make room."),
     Flag(("--budget",), "text", "The most that it may cost, such as 5/month.", "AMOUNT/PERIOD"),
+    Flag(("--wake",), "switch", "A connection to a published port starts it again."),
     Flag(("--wait",), "switch", "With -d: return when it is healthy."),
     Flag(("--pull",), "text", "missing (as without it), always or never.", "WHEN"),
     Flag(("--cidfile",), "text", "Write the id to this file.", "FILE"),

@@ -193,6 +193,7 @@ def rename(name: str, new: str) -> None:
 @click.option("--idle", metavar="TIME", help="Stop it after so long without use; 0: never.")
 @click.option("--budget", metavar="AMOUNT/PERIOD", help="What it may cost: 5/month, or none.")
 @click.option("--idle-action", metavar="ACTION", help="With it: stop, hibernate or terminate.")
+@click.option("--wake/--no-wake", default=None, help="A connection to a port starts it again.")
 def update(names: tuple[str, ...], **change: Any) -> int:
     """Change limits, restart policy, time to live, or what is done when it is idle. Running
     instances get their limits at once, VMs more CPUs and memory as well; what a VM cannot have

@@ -38,6 +38,7 @@ _PLAIN = {
     "budget": "budget",
     "backup": "backup",
     "backup_keep": "backup_keep",
+    "wake": "wake",
 }
 """Flags that `instance_spec` takes as they are, and its name for each."""
 

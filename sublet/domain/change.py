@@ -32,11 +32,12 @@ class Change:
     budget: Budget | None = None
     idle_after: float | None = None
     idle_action: Action | None = None
+    wake: bool | None = None
 
 
 def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
     """The request as it is after the change. Raises InvalidArgument."""
-    fields = ("cpus", "memory", "disk", "pids_limit", "restart", "ttl")
+    fields = ("cpus", "memory", "disk", "pids_limit", "restart", "ttl", "wake")
     given = {name: getattr(change, name) for name in fields}
     given = {name: value for name, value in given.items() if value is not None}
     if change.idle_after is not None or change.idle_action is not None:
@@ -46,7 +47,8 @@ def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
     if not given:
         raise InvalidArgument(
             "There is nothing to update.",
-            hint="Give --cpus, --memory, --disk, --pids-limit, --restart, --ttl, --idle, --budget.",
+            hint="Give --cpus, --memory, --disk, --pids-limit, --restart, --ttl, --idle, --budget "
+            "or --wake.",
         )
     for name in ("cpus", "memory", "disk"):
         if given.get(name) == 0:

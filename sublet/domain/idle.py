@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sublet.domain.errors import HibernateNeedsVm, InvalidArgument
 from sublet.domain.notice import Action
+from sublet.domain.ports import Port
 from sublet.domain.units import format_bytes
 
 LOOKS = 6
@@ -22,9 +23,9 @@ LOOKS = 6
 LONGEST_PAUSE = 300.0
 """Seconds between looks, at most: a mean over hours would hide an hour's work."""
 
-CPU = 0.05
-"""The share of one CPU below which CPU time is no use. An idle guest without KVM takes 0.3 %, a
-health check that runs each second 2 %."""
+CPU, EMULATED_CPU = 0.05, 0.25
+"""The share of one CPU below which CPU time is no use: a database that waits, and its health
+check, take less. An emulated guest takes some ten times the time for the same."""
 
 TRAFFIC = 64.0
 """Bytes a second below which traffic is no use: keep-alives, DNS and NTP take less."""
@@ -57,6 +58,20 @@ def check_idle(idle: Idle, *, vm: bool, network: str) -> None:
         raise InvalidArgument(
             "Nobody can tell the traffic of an instance on the host's network from the host's.",
             hint="Leave out --idle, or --network host.",
+        )
+
+
+def check_wake(ports: tuple[Port, ...], *, remove: bool) -> None:
+    """Raises InvalidArgument where nothing could wake it, or nothing would be left to wake."""
+    if not ports:
+        raise InvalidArgument(
+            "A connection to a published port wakes an instance, and it has none.",
+            hint="Add -p PORT, or leave out --wake.",
+        )
+    if remove:
+        raise InvalidArgument(
+            "An instance that is deleted at its end cannot be woken.",
+            hint="Give --rm or --wake, not both.",
         )
 
 
@@ -93,11 +108,11 @@ def begin(reading: Reading) -> Standing:
 
 
 def following(
-    standing: Standing, reading: Reading, cpus: float, others: Sequence[str] = ()
+    standing: Standing, reading: Reading, limit: float, others: Sequence[str] = ()
 ) -> Standing:
-    """After one more look at an instance of `cpus` vCPUs. `others` are further reasons why it was
-    used since the last one: a session, a keep-alive."""
-    because = (*_measured(standing.last, reading, cpus), *others)
+    """After one more look at an instance whose CPU time counts as use from `limit` on. `others`
+    are further reasons why it was used since the last one: a session, a keep-alive."""
+    because = (*_measured(standing.last, reading, limit), *others)
     since = reading.time if because else standing.since
     return Standing(since, reading, because)
 
@@ -117,29 +132,29 @@ def pause(idle: Idle) -> float:
     return min(idle.after / LOOKS, LONGEST_PAUSE)
 
 
-def busy_cpu(cpus: float) -> float:
+def busy_cpu(cpus: float, *, emulated: bool = False) -> float:
     """The share of one CPU from which on an instance of `cpus` vCPUs is in use: a small one can
-    reach it, too."""
-    return min(CPU, cpus / 2)
+    reach it, too. `emulated`: a VM without KVM."""
+    return min(EMULATED_CPU if emulated else CPU, cpus / 2)
 
 
 _GRAIN = 1e-6
 """Seconds: six sixths of a window are the whole of it, whatever floating point says."""
 
 
-def _measured(before: Reading, now: Reading, cpus: float) -> list[str]:
+def _measured(before: Reading, now: Reading, limit: float) -> list[str]:
     """Why the interval between two readings counts as used, as far as they tell."""
     span = now.time - before.time
     if span <= 0:
         return ["no time has passed since the last look"]
-    return [*_by_cpu(before, now, span, cpus), *_by_traffic(before, now, span)]
+    return [*_by_cpu(before, now, span, limit), *_by_traffic(before, now, span)]
 
 
-def _by_cpu(before: Reading, now: Reading, span: float, cpus: float) -> list[str]:
+def _by_cpu(before: Reading, now: Reading, span: float, limit: float) -> list[str]:
     if before.cpu is None or now.cpu is None or now.cpu < before.cpu:
         return ["its CPU time cannot be read"]
     share = (now.cpu - before.cpu) / span
-    return [f"it uses {share:.0%} of a CPU"] if share >= busy_cpu(cpus) else []
+    return [f"it uses {share:.0%} of a CPU"] if share >= limit else []
 
 
 def _by_traffic(before: Reading, now: Reading, span: float) -> list[str]:

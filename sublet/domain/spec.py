@@ -12,7 +12,7 @@ from sublet.domain.backup_plan import BackupPlan, check_plan
 from sublet.domain.budget import Budget, check_budget
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
-from sublet.domain.idle import Idle, check_idle
+from sublet.domain.idle import Idle, check_idle, check_wake
 from sublet.domain.machine import check_machine
 from sublet.domain.mounts import Mount, check_mounts
 from sublet.domain.names import validate_hostname, validate_new_name
@@ -64,7 +64,8 @@ class InstanceSpec:
     0: 64 MiB. `cold`: a VM boots, where it could go on from a template. `ttl` in seconds from
     creation, 0: none. `user_data` and `ssh_keys` go into the
     seed of cloud-init; the former is in no row. `hosts` are `name:address` for /etc/hosts. `idle`:
-    what is done when nobody uses it. `console_size`: rows and columns of the terminal from its
+    what is done when nobody uses it. `wake`: a connection to a published port starts it again.
+    `console_size`: rows and columns of the terminal from its
     first moment on, where it has one. `spot`: it may be reclaimed, and
     its market is that; `size_name`: a name of the catalogue, or 2x4, for what of `cpus` and
     `memory` is 0. `backup`: when it is backed up by itself.
@@ -120,6 +121,7 @@ class InstanceSpec:
     idle: Idle | None = None
     console_size: tuple[int, int] = (0, 0)
     backup: BackupPlan | None = None
+    wake: bool = False
 
     @property
     def vm(self) -> bool:
@@ -195,6 +197,8 @@ def check_spec(spec: InstanceSpec) -> None:
         sysctls=any(name.startswith("net.") for name in spec.sysctls),
     )
     check_restart(spec.restart, remove=spec.remove)
+    if spec.wake:
+        check_wake(spec.ports, remove=spec.remove)
     if spec.idle:
         check_idle(spec.idle, vm=spec.vm, network=spec.network)
     if spec.backup:

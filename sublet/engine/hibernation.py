@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sublet.domain.errors import HibernateNeedsVm, MemoryUnusable, WrongState
 from sublet.domain.instance import Instance, State
+from sublet.domain.waking import holds_ports
 from sublet.drivers import files, trace
 from sublet.drivers.vm.memory import MemoryImage
 from sublet.engine.lifecycle import LOST, Lifecycle
@@ -62,6 +63,8 @@ async def hibernate(lifecycle: Lifecycle, instance: Instance) -> None:
             before, target = current.state, image(lifecycle, current).directory
             current = lifecycle.move(current, State.HIBERNATING)
             try:
+                if holds_ports(current):  # from now on, it does not answer
+                    await lifecycle.parts.network.ports.quiet(current.id, current.spec.ports)
                 with trace.step("save memory"):
                     await lifecycle.parts.machines.save(current.id, target)
             except BaseException:
@@ -84,7 +87,9 @@ async def _go_on(lifecycle: Lifecycle, instance: Instance, before: State) -> Non
             if before is State.RUNNING:
                 await lifecycle.parts.machines.resume(instance.id)
         finally:  # where QEMU does not answer, too: `rm -f` or `kill` ends it
-            lifecycle.move(instance, before)
+            instance = lifecycle.move(instance, before)
+            for port in instance.spec.ports if holds_ports(instance) else ():
+                await lifecycle.parts.network.ports.open(instance.id, port)
     else:
         await _ended(lifecycle, lifecycle.move(instance, before))
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from sublet.domain import idle
-from sublet.domain.errors import SubletError, WrongState
+from sublet.domain.errors import SubletError, ToolMissing, WrongState
 from sublet.domain.idle import Idle, Reading, Standing
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.networks import Mode
@@ -25,6 +25,7 @@ from sublet.domain.units import format_age
 from sublet.drivers import activity
 from sublet.drivers.network.identity import veth
 from sublet.drivers.store.keepalives import KeepaliveStore
+from sublet.drivers.vm.acceleration import Kind
 from sublet.engine.instances import Instances
 
 log = logging.getLogger(__name__)
@@ -166,14 +167,23 @@ class Idleness:
             instance = self._live(instance_id)
             if instance is None or instance.spec.idle is None:
                 return
+            limit = await self._limit(instance)
             others = self._others(instance, watched)
             watched.touched = ""
-            cpus, reading = instance.spec.size.cpus, self._read(instance)
-            watched.standing = idle.following(watched.standing, reading, cpus, others)
+            watched.standing = idle.following(watched.standing, self._read(instance), limit, others)
             if idle.due(instance.spec.idle, watched.standing):
                 name = f"idle {instance.spec.idle.action} of {instance.name}"
                 self._instances.parts.tasks.start(name, self._act(instance, instance.spec.idle))
                 return
+
+    async def _limit(self, instance: Instance) -> float:
+        """The share of one CPU from which on it is in use."""
+        emulated = False
+        if instance.spec.vm:
+            with contextlib.suppress(ToolMissing):
+                found = await self._instances.parts.machines.acceleration()
+                emulated = found.kind is Kind.TCG
+        return idle.busy_cpu(instance.spec.size.cpus, emulated=emulated)
 
     def _live(self, instance_id: str) -> Instance | None:
         instance = self._instances.parts.store.get(instance_id)

@@ -25,6 +25,7 @@ from sublet.domain.instance import HELD, LIVE, Instance, State, check_transition
 from sublet.domain.networks import Mode
 from sublet.domain.ports import Port
 from sublet.domain.spec import InstanceSpec
+from sublet.domain.waking import holds_ports
 from sublet.drivers import files, processes, trace
 from sublet.drivers.container.containers import Plan
 from sublet.drivers.container.streams import Streams
@@ -364,7 +365,7 @@ class Lifecycle:
         parts = self.parts
         outcomes = await asyncio.gather(
             trace.timed("withdraw names", parts.network.unregister(instance_id)),
-            trace.timed("unpublish", parts.network.unpublish(instance_id)),
+            trace.timed("unpublish", self._unpublish(instance_id)),
             self._take_down(instance_id),
             return_exceptions=True,
         )
@@ -376,6 +377,22 @@ class Lifecycle:
             raise SubletError(
                 f"{instance_id} could not be cleaned up: {'; '.join(map(repr, failures))}."
             )
+
+    async def _unpublish(self, instance_id: str) -> None:
+        instance = self.parts.store.get(instance_id)
+        if instance is None:
+            await self.parts.network.unpublish(instance_id)
+        else:
+            await self.withdraw(instance)
+
+    async def withdraw(self, instance: Instance) -> None:
+        """The host does not answer on the instance's ports any more. One that a connection wakes
+        keeps them: who comes is heard, and nobody else gets them."""
+        if not holds_ports(instance):
+            await self.parts.network.unpublish(instance.id)
+            return
+        for port in await self.parts.network.ports.hold(instance.id, instance.spec.ports):
+            log.warning("%s of %s is another program's now", port, instance.name)
 
     async def _take_down(self, instance_id: str) -> None:
         """The namespaces first: the cable goes with the network's."""

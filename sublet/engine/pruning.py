@@ -11,6 +11,7 @@ from sublet.domain.disk_usage import Freed, Usage
 from sublet.domain.errors import Busy, InvalidArgument, NoSuchInstance, WrongState
 from sublet.domain.instance import Instance, State
 from sublet.domain.networks import STANDARD
+from sublet.domain.waking import sleeps
 from sublet.drivers.vm.templates import Templates
 from sublet.engine.instances import Instances
 from sublet.engine.restarts import history
@@ -52,7 +53,7 @@ async def templates(verbs: Instances, *, dry: bool = False) -> Freed:
 
 
 async def instances(verbs: Instances, filters: Sequence[str] = (), *, dry: bool = False) -> Freed:
-    """Delete the instances that are stopped, and that no restart policy is about to start.
+    """Delete the instances that are stopped, and that no restart policy or connection starts again.
     `dry`: only tell. Raises InvalidArgument."""
     wanted = selection.parse(
         filters, time.time(), lambda text: verbs.get(text).created, selection.FOR_PRUNE
@@ -78,7 +79,8 @@ async def _removed(verbs: Instances, instance_id: str) -> bool:
 
 
 def _is_spare(row: Instance) -> bool:
-    return row.state is State.STOPPED and not restart.again(row.spec.restart, history(row))
+    again = restart.again(row.spec.restart, history(row)) or sleeps(row)
+    return row.state is State.STOPPED and not again
 
 
 async def system(

@@ -13,6 +13,7 @@ from sublet.domain.errors import SubletError
 from sublet.domain.instance import HELD, LIVE, Instance, State
 from sublet.domain.leftover import Leftover
 from sublet.domain.recovery import Fate, fate
+from sublet.domain.waking import sleeps
 from sublet.drivers import processes
 from sublet.drivers.network import Endpoint
 from sublet.engine import hibernation
@@ -63,6 +64,7 @@ class Reconciler:
                 await self._settle(instance, fate(instance, alive=instance.id in alive))
             except Exception:  # one broken instance must not keep the daemon from all others
                 log.exception("%s could not be recovered", instance.name)
+        await self._hold_ports()
         try:
             await self.fix()
         except Exception:
@@ -114,6 +116,15 @@ class Reconciler:
             case Fate.LEAVE:
                 pass
 
+    async def _hold_ports(self) -> None:
+        """The ports of instances that sleep are theirs."""
+        for instance in self.parts.store.all():
+            if sleeps(instance) and not self.lifecycle.locks.action(instance.id):
+                async with self.lifecycle.locks.hold(instance.id, "ports"):
+                    current = self.parts.store.get(instance.id)
+                    if current is not None and sleeps(current):
+                        await self.lifecycle.withdraw(current)
+
     async def guard(self) -> None:
         """Bring the network back whenever something else removed it: a firewall's reload, say."""
         self.parts.network.watch.open()
@@ -131,6 +142,7 @@ class Reconciler:
             if not await network.healthy():
                 log.warning("the network was damaged from outside; repairing it")
                 await network.repair(self._endpoints())
+                await self._hold_ports()
             for endpoint in self._endpoints():
                 await self._forward(endpoint)
         except (OSError, SubletError) as error:
@@ -164,7 +176,8 @@ class Reconciler:
         parts = self.parts
         known, live = {i.id for i in parts.store.all()}, self._live()
         found = parts.containers.leftovers(known, live)
-        found += await parts.network.leftovers(live)
+        asleep = {i.id for i in parts.store.all() if sleeps(i)}
+        found += await parts.network.leftovers(live, asleep)
         found += [Leftover("mount", str(parts.layers.mounts / k)) for k in self._unused_layers()]
         found += await self.images.leftovers()
         found += self.lifecycle.volumes.leftovers()

@@ -25,6 +25,7 @@ from sublet.engine.restoring import Restores
 from sublet.engine.schedules import Schedules
 from sublet.engine.snapshots import Snapshots
 from sublet.engine.volumes import Volumes
+from sublet.engine.waking import Waking
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Verbs:
     rehearsals: Rehearsals
     health: HealthChecks
     idleness: Idleness
+    waking: Waking
     images: Images
     volumes: Volumes
     snapshots: Snapshots

@@ -69,6 +69,7 @@ def instance_spec(
     console_size: Sequence[int] = (),
     backup: Sequence[str] = (),
     backup_keep: str = "",
+    wake: bool = False,
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
@@ -79,9 +80,10 @@ def instance_spec(
     `memory`, `disk` and `shm_size` in bytes or as 256m, `ttl` in seconds or as 30m, `restart`,
     `ulimits` and `devices` as their flags, `user_data` a text, `ssh_keys` public keys,
     `health` and `log` with the keys of Healthcheck and LogConfig; `idle` as `ttl`: after so
-    long without use, `idle_action` (stop, hibernate or terminate) is taken; `budget` as
-    5/month; `backup` as its flag: texts such as on-notice, on-stop, every=6h, and `backup_keep`
-    as last=24,daily=7. `console_size` are rows and columns. Raises InvalidArgument.
+    long without use, `idle_action` (stop, hibernate or terminate) is taken; `wake`: a connection
+    to a published port starts it again; `budget` as 5/month; `backup` as its flag: texts such as
+    on-notice, on-stop, every=6h, and `backup_keep` as last=24,daily=7; `console_size` are rows and
+    columns. Raises InvalidArgument.
     """
     given: dict[str, Any] = {
         "command": list(command or ()),
@@ -116,6 +118,7 @@ def instance_spec(
         "user_data": user_data,
         "ssh_keys": list(ssh_keys),
         "console_size": list(console_size),
+        "wake": wake,
     }
     spec = {"image": image, **{key: value for key, value in given.items() if value}}
     optional: dict[str, Any] = {

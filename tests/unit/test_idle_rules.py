@@ -31,7 +31,7 @@ def after(seconds: float, cpu: float = 0.0, received: int = 0, sent: int = 0) ->
 
 
 def because(reading: Reading, cpus: float = 1.0, before: Reading = STILL) -> tuple[str, ...]:
-    return idle.following(idle.begin(before), reading, cpus).because
+    return idle.following(idle.begin(before), reading, idle.busy_cpu(cpus)).because
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,12 @@ def test_a_small_instance_can_be_in_use() -> None:
     assert because(after(60, cpu=1.6), cpus=0.05) == ("it uses 3% of a CPU",)
 
 
+def test_an_emulated_guest_needs_more_for_less() -> None:
+    assert idle.busy_cpu(2) == 0.05
+    assert idle.busy_cpu(2, emulated=True) == 0.25
+    assert idle.busy_cpu(0.1, emulated=True) == 0.05
+
+
 @given(
     used=st.lists(st.booleans(), max_size=40),
     window=st.floats(1.0, 1e6),
@@ -76,7 +82,7 @@ def test_a_rule_acts_only_after_a_whole_unused_window(used: list[bool], window: 
     for use in used:
         now += idle.pause(rule)
         cpu += idle.pause(rule) * (0.5 if use else 0.01)
-        standing = idle.following(standing, replace(STILL, time=now, cpu=cpu), 1.0)
+        standing = idle.following(standing, replace(STILL, time=now, cpu=cpu), idle.CPU)
         last_use = now if use else last_use
         assert idle.due(rule, standing) == (not use and now - last_use >= window - 1e-5)
         assert idle.acts_at(rule, standing) == last_use + window
@@ -90,7 +96,7 @@ def test_sessions_and_what_cannot_be_read_keep_it_up(others: list[str], unread: 
     rule, standing = Idle(60.0), idle.begin(STILL)
     for number, other in enumerate(others, 1):
         reading = replace(STILL, time=number * 10.0, **({unread: None} if unread else {}))
-        standing = idle.following(standing, reading, 1.0, [other] if other else [])
+        standing = idle.following(standing, reading, idle.CPU, [other] if other else [])
         if other or unread:
             assert not idle.due(rule, standing)
             assert standing.since == reading.time

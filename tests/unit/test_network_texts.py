@@ -70,6 +70,18 @@ def test_publications() -> None:
     assert add(Port(80, 8080, "127.0.0.1")) == ""
 
 
+def test_ports_of_who_sleeps() -> None:
+    assert rules.sleeper(ID, Port(80, 8080)).add("sublet") == (
+        f'add element inet sublet asleep {{ tcp . 8080 comment "{ID}" }}\n'
+    )
+    assert rules.sleeper(ID, Port(53, 53, "192.0.2.2", "udp")).add("sublet") == (
+        f'add element inet sublet asleep_at {{ 192.0.2.2 . udp . 53 comment "{ID}" }}\n'
+    )
+    value = {"val": {"concat": ["tcp", 8080]}, "comment": ID}
+    listing = [{"set": {"family": "inet", "name": "asleep", "elem": [{"elem": value}]}}]
+    assert rules.elements(listing) == [rules.sleeper(ID, Port(80, 8080))]
+
+
 def test_removal_succeeds_for_what_is_gone() -> None:
     element = rules.endpoint(CABLE)
     key = f'"v{ID}" . 02:42:0a:d0:00:02 . 10.208.0.2'

@@ -10,9 +10,11 @@ from sublet.domain.instance import Instance
 from sublet.domain.seccomp import UNCONFINED
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.units import rfc3339
+from sublet.domain.waking import sleeps
 from sublet.engine.health import HealthChecks
 from sublet.engine.idleness import Report
 from sublet.engine.instances import Instances
+from sublet.engine.waking import Failure
 
 _OPTIONS = (
     "cap_add cap_drop devices dns dns_search group_add hosts init read_only seccomp shm_size "
@@ -69,6 +71,16 @@ def idleness(row: Instance, report: Report | None) -> dict[str, Any]:
         found["kept_until"] = rfc3339(report.kept) if report.kept else None
     because = list(report.because) if report else []
     return {"idle": found, "busy_because": because or None}
+
+
+def wake(row: Instance, failure: Failure | None) -> dict[str, Any]:
+    """Whether a connection wakes it, and why that did not succeed when it was last tried."""
+    if not row.spec.wake:
+        return {"wake": None}
+    found: dict[str, Any] = {"asleep": sleeps(row), "failures": 0, "error": None}
+    if failure is not None:
+        found |= {"failures": failure.count, "error": failure.reason}
+    return {"wake": found}
 
 
 def upkeep(row: Instance, health: HealthChecks) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def router(verbs: Verbs) -> APIRouter:
             "budget": _budget(row),
             **details.idleness(row, verbs.idleness.report(row)),
             **market.sold(row, verbs.market),
+            **details.wake(row, verbs.waking.failure(row.id)),
         }
 
     @routes.get("/{name}/footprint")

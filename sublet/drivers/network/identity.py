@@ -35,6 +35,11 @@ class Identity:
             return cls("sublet0", "sublet", group)
         return cls(f"sb{digest}", f"sublet_{digest}", group)
 
+    @property
+    def knocks(self) -> int:
+        """The nfnetlink log group, of 16 bits, in which the kernel tells of knocks."""
+        return (self.group & 0x7FFF) | 0x8000
+
     def bridge_of(self, number: int) -> str:
         """The bridge of the network of this number; at most 14 characters."""
         return f"{self.bridge}-{number:x}" if number else self.bridge

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from sublet.domain.leftover import Leftover
-from sublet.drivers.network import cables, links, resolver
+from sublet.drivers.network import cables, links, resolver, rules
 from sublet.drivers.network.dns import Names
 from sublet.drivers.network.forward import Forwarders
 from sublet.drivers.network.identity import Plan, owner
@@ -14,13 +14,19 @@ from sublet.drivers.network.table import Table
 
 
 def of_instances(
-    plan: Plan, table: Table, forwarders: Forwarders, names: Names, known: set[str]
+    plan: Plan,
+    table: Table,
+    forwarders: Forwarders,
+    names: Names,
+    known: set[str],
+    asleep: Container[str],
 ) -> list[Leftover]:
     """Cables, rules, forwarders and names of instances that are not known."""
     found = [Leftover("link", name, owner(name)) for name in cables.owned(plan.identity)]
     found += [
         Leftover("rule", f"{plan.identity.table} {e.container} {e.key}", e.owner)
         for e in table.listing()
+        if not (e.container in rules.ASLEEP and e.owner in asleep)
     ]
     found += [
         Leftover("process", f"socat {group}", instance_id)

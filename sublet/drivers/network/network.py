@@ -23,6 +23,7 @@ from sublet.drivers.network.dns import Names, resolver_text
 from sublet.drivers.network.endpoint import Endpoint, Place
 from sublet.drivers.network.forward import Forwarders
 from sublet.drivers.network.identity import Identity, Plan, veth
+from sublet.drivers.network.knocks import Knocks
 from sublet.drivers.network.listening import Caller, Listeners
 from sublet.drivers.network.neighbours import Neighbours
 from sublet.drivers.network.publish import Publisher
@@ -60,6 +61,7 @@ class Network:
         self._neighbours = Neighbours(self.identity)
         self._listeners: Listeners | None = None
         self.watch = Watch()
+        self.knocks = Knocks(self.identity.knocks)
         self.ports = Publisher(self._table, self._forwarders)
 
     @property
@@ -156,8 +158,11 @@ class Network:
             await self.announce(endpoint)
         await self._names.ensure()
 
-    async def leftovers(self, known_ids: set[str]) -> list[Leftover]:
-        """What is on the host for instances that are not known, or for no network."""
+    async def leftovers(
+        self, known_ids: set[str], asleep: frozenset[str] | set[str] = frozenset()
+    ) -> list[Leftover]:
+        """What is on the host for instances that are not known, or for no network. Those `asleep`
+        have ports that are held, and nothing else."""
         found = await finish(
             leftovers.of_instances,
             self.plan,
@@ -165,6 +170,7 @@ class Network:
             self._forwarders,
             self._names,
             known_ids,
+            asleep,
         )
         return found + await finish(leftovers.of_networks, self.plan, self._names)
 

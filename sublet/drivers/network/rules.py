@@ -6,7 +6,9 @@ those of their own network, not the host; what is new from outside reaches only 
 ports are published, and which addresses belong to which cable, are elements of maps and sets: a
 coming and going changes elements, never rules. What is for the metadata service at its link-local
 address goes to a port of the daemon's on the gateway, so many new connections a second at most; no
-other way leads there. Instances on the host's own network are known by
+other way leads there. What is for a port of an instance that sleeps is dropped, and the first of it
+told to the daemon, whatever way it came: from outside, from instances, from the host itself.
+Instances on the host's own network are known by
 their user ids: they do not reach link-local addresses (a cloud's credentials) either.
 """
 
@@ -22,6 +24,7 @@ from sublet.domain import subnets
 from sublet.domain.ports import Port
 from sublet.drivers.network.cables import Cable
 from sublet.drivers.network.identity import Identity, Plan, owner
+from sublet.drivers.network.knocks import HEAD
 
 _RULES = """
 add table inet {table}
@@ -37,6 +40,11 @@ add set inet {table} doors {{ type ipv4_addr ; }}
 add set inet {table} open {{ type ipv4_addr ; flags interval ; }}
 add set inet {table} internal {{ type ifname ; }}
 add set inet {table} foreign {{ type ifname ; }}
+add set inet {table} asleep {{ type inet_proto . inet_service ; }}
+add set inet {table} asleep_at {{ type ipv4_addr . inet_proto . inet_service ; }}
+add set inet {table} knocking {{ type inet_proto . inet_service ; flags dynamic,timeout ; \
+timeout 10s ; size 4096 ; }}
+add chain inet {table} early {{ type filter hook prerouting priority mangle ; }}
 add chain inet {table} prerouting {{ type nat hook prerouting priority dstnat ; }}
 add chain inet {table} postrouting {{ type nat hook postrouting priority srcnat ; }}
 add chain inet {table} forward {{ type filter hook forward priority filter ; }}
@@ -46,7 +54,19 @@ add chain inet {table} from_instances
 add chain inet {table} to_instances
 add chain inet {table} to_host
 add chain inet {table} to_metadata
+add chain inet {table} knock
 flush table inet {table}
+
+add rule inet {table} early meta nfproto ipv4 meta l4proto . th dport @asleep \
+fib daddr type local goto knock
+add rule inet {table} early ip daddr . meta l4proto . th dport @asleep_at goto knock
+add rule inet {table} knock iifname @internal drop
+add rule inet {table} knock iifname . ip daddr @gateways drop
+add rule inet {table} knock tcp flags & (syn | psh) == 0 drop
+add rule inet {table} knock update @knocking {{ meta l4proto . th dport \
+limit rate over 2/second burst 4 packets }} drop
+add rule inet {table} knock log group {knocks} snaplen {head}
+add rule inet {table} knock drop
 
 add rule inet {table} prerouting ip daddr {metadata} tcp dport {metadata_port} \
 redirect to :iifname map @metadata
@@ -103,7 +123,8 @@ add rule bridge {table} guard drop
 """
 _OF_NETWORKS = ("subnets", "gateways", "doors", "open", "internal")
 PORTS, VIEWS, ENDPOINTS = ("published", "published_at"), ("views",), ("endpoints",)
-_OF_INSTANCES = PORTS + VIEWS + ENDPOINTS
+ASLEEP = ("asleep", "asleep_at")
+_OF_INSTANCES = PORTS + VIEWS + ENDPOINTS + ASLEEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +139,7 @@ class Element:
 
     def add(self, table: str) -> str:
         """The command that adds it; it succeeds when the same element is there."""
-        comment = f' comment "{self.owner}"' if self.value else ""
+        comment = "" if self.container in ENDPOINTS else f' comment "{self.owner}"'
         value = f" : {self.value}" if self.value else ""
         return f"add element {self._place(table)} {{ {self.key}{comment}{value} }}\n"
 
@@ -143,6 +164,8 @@ def ruleset(plan: Plan) -> str:
         metadata_port=service.PORT,
         rate=service.PACE.rate,
         burst=service.PACE.burst,
+        knocks=identity.knocks,
+        head=HEAD,
     )
     return text + networks(plan)
 
@@ -206,6 +229,20 @@ def publication(instance_id: str, address: IPv4Address, port: Port) -> Element |
     return Element("inet", "published_at", f"{host} . {key}", value, instance_id)
 
 
+def sleeper(instance_id: str, port: Port) -> Element:
+    """A port that is held for an instance that sleeps."""
+    container, key = place_of(port.protocol, port.host_ip, port.host_port)
+    return Element("inet", container, key, "", instance_id)
+
+
+def place_of(protocol: str, address: str, port: int) -> tuple[str, str]:
+    """The set, and the key in it, of a port that is held at an address, or at all (0.0.0.0)."""
+    key = f"{protocol} . {port}"
+    if IPv4Address(address).is_unspecified:
+        return "asleep", key
+    return "asleep_at", f"{address} . {key}"
+
+
 def elements(listing: list[dict[str, Any]]) -> list[Element]:
     """Every instance's element in the JSON of `list ruleset` or `list table`."""
     found = []
@@ -224,6 +261,9 @@ def _element(family: str, container: str, item: Any) -> Element:
         return Element(
             family, container, _joined(inner["val"]), _joined(value), inner.get("comment", "")
         )
+    if container in ASLEEP:
+        inner = item.get("elem", {"val": item})
+        return Element(family, container, _joined(inner["val"]), "", inner.get("comment", ""))
     link = str(item["concat"][0])
     rest = " . ".join(str(part) for part in item["concat"][1:])
     return Element(family, container, f'"{link}" . {rest}', "", owner(link))

@@ -67,6 +67,11 @@ class Table:
         """Whether the instance has elements in these maps and sets."""
         return any(e.container in containers for e in self._elements.get(owner, ()))
 
+    def owner(self, container: str, key: str) -> str:
+        """The instance whose element of the `inet` table this is; empty for nobody's."""
+        element = self._by_key.get(("inet", container, key))
+        return element.owner if element else ""
+
     def cables(self, owner: str) -> list[str]:
         """The names of the cables that the instance may send from."""
         mine = self._elements.get(owner, set())

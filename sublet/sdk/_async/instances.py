@@ -170,10 +170,11 @@ class AsyncInstanceVerbs(AsyncCalls):
         idle: float | str | None = None,
         idle_action: str | None = None,
         budget: str | None = None,
+        wake: bool | None = None,
     ) -> dict[str, Any]:
         """Change an instance's limits (those of a running one at once), restart policy, time to
-        live, rule for idleness or budget, written as for `run`, 0 for none any more; its `ps`
-        entry, with `warnings` of what must wait."""
+        live, rule for idleness, budget or whether a connection wakes it, written as for `run`, 0
+        for none any more; its `ps` entry, with `warnings` of what must wait."""
         change: dict[str, Any] = {}
         if cpus is not None:
             change["cpus"] = parse_cpus(str(cpus))
@@ -193,6 +194,8 @@ class AsyncInstanceVerbs(AsyncCalls):
             from sublet.sdk._parsed import budget_of
 
             change["budget"] = budget_of(budget)
+        if wake is not None:
+            change["wake"] = wake
         if restart is not None:
             from sublet.domain.restart import parse_restart
 
