@@ -87,7 +87,8 @@ Node: TypeAlias = str | Folder
 
 
 def answer(view: View, path: str) -> str | None:
-    """What the instance is told at the path (without a query); None where there is nothing."""
+    """What the instance is told at the path (without a query); None where there is nothing. A
+    slash at the end changes nothing: botocore asks for `placement/availability-zone/`."""
     root, *rest = [part for part in path.split("/") if part] or [""]
     if not root:
         return "\n".join(VERSIONS)
@@ -96,9 +97,7 @@ def answer(view: View, path: str) -> str | None:
     node: Node | None = tree(view)
     for part in rest:
         node = node.entries.get(part) if isinstance(node, Folder) else None
-    if node is None or (isinstance(node, str) and path.endswith("/")):
-        return None
-    return str(node)
+    return None if node is None else str(node)
 
 
 def tree(view: View) -> Folder:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 from clilab import PROGRAMS, small_tree
@@ -258,6 +259,22 @@ def connected(sockets: list[socket.socket]) -> int:
             sock.getpeername()
             found += 1
     return found
+
+
+def test_a_notice(host: Sublet, tools_file: str) -> None:
+    start(host, tools_file, "one", "--spot")
+    start(host, tools_file, "two", "--spot", "--on-reclaim", "stop")
+    assert told(host, "one", f"{META}/instance-life-cycle") == "spot"
+    assert told(host, "one", f"{META}/spot/") == "404"
+    host.ok("reclaim", "one", "two")
+    action = json.loads(told(host, "one", f"{META}/spot/instance-action"))
+    assert action["action"] == "terminate"
+    assert told(host, "one", f"{META}/spot/termination-time") == action["time"]
+    noticed = json.loads(told(host, "one", f"{META}/events/recommendations/rebalance"))
+    given, ends = (datetime.fromisoformat(t) for t in (noticed["noticeTime"], action["time"]))
+    assert (ends - given).total_seconds() in (119, 120, 121)
+    assert json.loads(told(host, "two", f"{META}/spot/instance-action"))["action"] == "stop"
+    assert told(host, "two", f"{META}/spot/termination-time") == "404"
 
 
 def test_it_is_mended_and_outlives_the_daemon(own: Sublet, tools_file: str) -> None:

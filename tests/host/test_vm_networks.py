@@ -162,3 +162,37 @@ def test_volumes_of_the_image(net: Sublet, tmp_path: Path) -> None:
     net.ok("rm", "-f", "-v", "box", "twin")
     assert net.json("volume", "ls", "--json") == []
     net.ok("rmi", "holding")
+
+
+def test_a_vm_asks_who_it_is(net: Sublet, tmp_path: Path) -> None:
+    """On a network without a way out, which a guest from a template is told of; and so its fork."""
+    (tmp_path / "user-data").write_text("#!/bin/sh\necho hello\n")
+    net.ok("network", "create", "inner", "--internal")
+    given = ("--user-data", str(tmp_path / "user-data"), "--network", "inner")
+    vm = net.ok("run", "-d", *SMALL, "--name", "one", *given, "--spot", IMAGE, *LOOP)
+    token = metadata(net, "one", "PUT /latest/api/token", "token-ttl-seconds: 60")[1]
+    good = f"token: {token}"
+    assert metadata(net, "one", "GET /latest/meta-data/instance-id", good) == ("200", f"i-{vm}")
+    assert metadata(net, "one", "GET /latest/user-data", good) == ("200", "#!/bin/sh\necho hello")
+    assert metadata(net, "one", "GET /latest/meta-data/spot/instance-action", good)[0] == "404"
+    net.ok("reclaim", "one")
+    said = metadata(net, "one", "GET /latest/meta-data/spot/instance-action", good)[1]
+    assert '"action": "terminate"' in said
+    fork = net.ok("fork", "one", "--name", "two")
+    assert metadata(net, "two", "GET /latest/meta-data/instance-id", good)[0] == "401", (
+        "not its own"
+    )
+    token = metadata(net, "two", "PUT /latest/api/token", "token-ttl-seconds: 60")[1]
+    said = metadata(net, "two", "GET /latest/meta-data/instance-id", f"token: {token}")[1]
+    assert said == f"i-{fork}"
+    net.ok("rm", "-f", "one", "two")
+    net.ok("network", "rm", "inner")
+
+
+def metadata(net: Sublet, name: str, what: str, header: str) -> tuple[str, str]:
+    """The status of the metadata service's answer, and what it says."""
+    request = f"{what} HTTP/1.0\\r\\nX-aws-ec2-metadata-{header}\\r\\n\\r\\n"
+    ask = f"printf '{request}' | nc -w 3 169.254.169.254 80"
+    said = net.ok("exec", name, "sh", "-c", ask).replace("\r", "")
+    head, _, body = said.partition("\n\n")
+    return head.split()[1], body

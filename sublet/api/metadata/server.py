@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 HEAD, BODY = 8 << 10, 1 << 10
 """The most bytes of a request's line and headers, and of a body, which nobody reads."""
 
-ASKING, TAKING = 10.0, 20.0
-"""Seconds in which a request has to arrive, from the one before on, and a reply has to leave."""
+ASKING, TAKING, LEAVING = 10.0, 20.0, 1.0
+"""Seconds in which a request has to arrive, from the one before on, in which a reply has to leave,
+and for which a caller is heard out that has been refused."""
 
 _REFUSED = struct.pack("=ii", 1, 0)
 """SO_LINGER (socket(7)): the connection is reset, and not kept in the kernel for a minute."""
@@ -66,6 +67,7 @@ class Server:
                 event = await _asked(connection, sock)
         except h11.RemoteProtocolError:
             await _send(connection, sock, refusal(HTTPStatus.BAD_REQUEST), last=True)
+            await _hear_out(sock)
             return False
         if event is None:
             return False
@@ -95,6 +97,16 @@ async def _asked(connection: h11.Connection, sock: socket.socket) -> h11.Request
                 raise h11.RemoteProtocolError("The body is too long.")
         else:
             return request if isinstance(event, h11.EndOfMessage) else None
+
+
+async def _hear_out(sock: socket.socket) -> None:
+    """Read on for a while: a connection that is closed with something unread is reset, and the
+    refusal might not arrive."""
+    sock.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(LEAVING):
+        for _ in range(16):
+            if not await asyncio.get_running_loop().sock_recv(sock, HEAD):
+                return
 
 
 async def _send(
