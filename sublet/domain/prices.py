@@ -21,4 +21,8 @@ class Prices:
 
     def hourly(self, size: Size) -> float:
         """What an instance of this size costs on demand, in dollars per hour."""
-        return size.cpus * self.cpu + size.memory / GIB * self.memory
+        return self.rate(size.cpus, size.memory)
+
+    def rate(self, cpus: float, memory: int) -> float:
+        """What so many vCPUs and bytes of memory cost on demand, in dollars per hour."""
+        return cpus * self.cpu + memory / GIB * self.memory

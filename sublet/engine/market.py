@@ -50,6 +50,7 @@ class SpotMarket:
     ) -> None:
         self._parts, self.store, self.now = lifecycle.parts, store, now
         self.config = self._parts.config
+        self._rate = self.config.prices.rate
         self.notices = Notices(lifecycle, store, now, until)
         self.pricing = Pricing(store, self.used, self.config.price_lag, now)
         rows = self._parts.store
@@ -83,13 +84,13 @@ class SpotMarket:
 
     def price(self, spec: InstanceSpec) -> float:
         """What an instance of this request pays now, in dollars per hour."""
-        price = self.config.prices.hourly(spec.size)
+        price = self._rate(spec.cpus, spec.memory)
         return price * self.factor() if spec.spot else price
 
     def ceiling(self, spec: InstanceSpec) -> float:
         """The most that it pays, in dollars per hour."""
         most = spec.spot.max_price if spec.spot else None
-        return self.config.prices.hourly(spec.size) if most is None else most
+        return self._rate(spec.cpus, spec.memory) if most is None else most
 
     def notice(self, instance_id: str) -> Notice | None:
         """The notice that an instance has."""
@@ -153,7 +154,7 @@ class SpotMarket:
         asked = Amount(size.cpus, size.memory)
         missing = shortage(asked, self.claims.turn(claim), self._coming())
         if missing != Amount():
-            found = victims(self._candidates(), missing)
+            found = victims(self.candidates(), missing)
             if found is None:
                 capacity.admit(size, self.claims.turn(claim) + self._reclaimable())
                 raise InsufficientCapacity("What spot instances hold is not enough.")
@@ -166,7 +167,7 @@ class SpotMarket:
         which = f"{len(names)} spot instance{'' if len(names) == 1 else 's'}: {_some(names)}"
         return f"Waiting {left:.0f} s for the room of {which}"
 
-    def _candidates(self) -> list[Candidate]:
+    def candidates(self) -> list[Candidate]:
         """The spot instances that could be given notice."""
         return [
             Candidate(row.id, _amount(row.spec), self.price(row.spec), row.started)
@@ -185,7 +186,7 @@ class SpotMarket:
         return total(_amount(row.spec) for row in self._leaving())
 
     def _reclaimable(self) -> Amount:
-        return total(candidate.amount for candidate in self._candidates()) + self._coming()
+        return total(candidate.amount for candidate in self.candidates()) + self._coming()
 
     def spot(self, states: Iterable[State]) -> list[Instance]:
         """The spot instances that are in one of the states."""
@@ -265,7 +266,7 @@ class SpotMarket:
 
     def relieve(self, part: float) -> list[Notice]:
         """Take back a part of what spot instances without a notice hold; the notices."""
-        found = self._candidates()
+        found = self.candidates()
         held = total(candidate.amount for candidate in found)
         need = Amount(held.cpus * part, math.ceil(held.memory * part))
         rows = [self._parts.store.get(name) for name in victims(found, need) or ()]

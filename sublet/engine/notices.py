@@ -26,7 +26,7 @@ from sublet.engine.observer import NoticeObserver
 
 log = logging.getLogger(__name__)
 
-GRACE = 2.0
+GRACE = 1.0
 """Seconds between the signal that stops an instance at its deadline and SIGKILL: it has had its
 time."""
 

@@ -192,8 +192,9 @@ def summary(found: Rehearsal) -> list[str]:
     elif found.backup_started is not None:
         lines.append("Its backup was not complete in time.")
     if found.lost_bytes:
-        since = "ever" if found.last_backup is None else f"since its backup of {found.last_backup}"
-        lines.append(f"To be lost: {format_bytes(found.lost_bytes)} that it wrote {since}.")
+        since = "" if found.last_backup is None else f", since {found.last_backup},"
+        size = format_bytes(found.lost_bytes)
+        lines.append(f"To be lost: {size} that it wrote{since} and no backup has.")
     if found.lost_memory:
         lines.append("To be lost: what it has in memory.")
     return lines
