@@ -9,19 +9,18 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.meter import FREE, MINIMUM, Charge, Reading, lasted
+from sublet.domain.meter import FREE, HOUR, MINIMUM, Charge, Reading, cost, lasted
 from sublet.domain.size import Size
 from sublet.domain.spec import Market
 
-HOUR = 3600.0
 DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
     """Time that is on the bill: from `start` on (seconds since the epoch) for `seconds`, of which
-    it ran for `used`. `price` and `on_demand` in dollars per hour. Had the instance run around the
-    clock, it would have gone on until `until`."""
+    it ran for `used`. `price` (its mean) and `on_demand` in dollars per hour. Had the instance run
+    around the clock, it would have gone on until `until`."""
 
     charge: Charge
     start: float
@@ -80,8 +79,10 @@ def _of_run(run: list[Charge], now: Reading) -> Iterator[Span]:
     free = run[-1].market is Market.SPOT and total < FREE and any(c.reclaimed for c in run)
     for index, (charge, seconds) in enumerate(zip(run, used, strict=True)):
         more = max(0.0, MINIMUM - total) if index == len(run) - 1 else 0.0
-        price, start = 0.0 if free else charge.price, charge.began.wall
-        charged = seconds + more
+        start, charged = charge.began.wall, seconds + more
+        price = 0.0 if free else charge.price
+        if charge.priced and not free and charged:
+            price = cost(charge, charged) / charged * HOUR
         yield Span(charge, start, charged, seconds, price, start + charged)
 
 

@@ -8,7 +8,7 @@ Seconds are counted by a clock that nobody sets and that stands still while the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sublet.domain.instance import HELD, Instance
 from sublet.domain.size import Size
@@ -16,6 +16,8 @@ from sublet.domain.spec import Market
 
 MINIMUM = 60.0
 """Seconds that each start is charged at least, as on EC2."""
+
+HOUR = 3600.0
 
 FREE = 3600.0
 """Seconds of a spot instance's first hour: reclaimed by the host in it, it is free, as on EC2."""
@@ -35,7 +37,7 @@ class Reading:
 class Charge:
     """One segment. `run` is the id of its start's first segment; `price` and `on_demand` in
     dollars per hour; `began` when it began; `seconds` None while it goes on; `reclaimed`: the host
-    took its capacity back."""
+    took its capacity back. Its first `priced` seconds cost `spent` dollars, at earlier prices."""
 
     id: int
     run: int
@@ -51,6 +53,8 @@ class Charge:
     seconds: float | None = None
     reclaimed: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    priced: float = 0.0
+    spent: float = 0.0
 
     @property
     def size(self) -> Size:
@@ -85,6 +89,25 @@ def opened(instance: Instance, price: float, on_demand: float, began: Reading) -
 def same_terms(charge: Charge, other: Charge) -> bool:
     """Whether one segment can go on for both."""
     return _terms(charge) == _terms(other)
+
+
+def cost(charge: Charge, seconds: float) -> float:
+    """Dollars for a segment that is charged for so many seconds."""
+    return charge.spent + max(0.0, seconds - charge.priced) / HOUR * charge.price
+
+
+def goes_on(charge: Charge, other: Charge) -> bool:
+    """Whether a segment takes in one that follows it: nothing but the price is another, in the
+    same hour. A spot price may move every few seconds; an instance has a row an hour all the
+    same."""
+    same = _terms(replace(charge, price=other.price)) == _terms(other)
+    return same and charge.began.wall // HOUR == other.began.wall // HOUR
+
+
+def repriced(charge: Charge, price: float, now: Reading) -> Charge:
+    """The segment, which goes on at another price."""
+    seconds = lasted(charge, now)
+    return replace(charge, price=price, priced=seconds, spent=cost(charge, seconds))
 
 
 def _terms(charge: Charge) -> tuple[object, ...]:

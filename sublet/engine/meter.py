@@ -88,10 +88,14 @@ class Meter:
         """Go on in a new segment, if the terms are others now."""
         now = self._read()
         following = self._opened(instance, now)
-        if not meter.same_terms(charge, following):
+        if meter.same_terms(charge, following):
+            return
+        if meter.goes_on(charge, following):
+            self.charges.reprice(meter.repriced(charge, following.price, now))
+        else:
             self.charges.end(charge, meter.lasted(charge, now))
             self.charges.begin(replace(following, reclaimed=charge.reclaimed), charge.run)
-            self.turned(None)
+        self.turned(None)
 
     def repriced(self) -> None:
         """Prices may have moved: what runs goes on at those of now."""

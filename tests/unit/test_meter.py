@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sublet.domain.errors import NameInUse
 from sublet.domain.instance import Instance, State
-from sublet.domain.meter import Charge, Reading, ended, lasted
+from sublet.domain.meter import Charge, Reading, cost, ended, lasted
 from sublet.domain.spec import InstanceSpec, Market
 from sublet.drivers.store.charges import ChargeStore
 from sublet.drivers.store.database import Database
@@ -79,9 +79,13 @@ class Lab:
         self.move(name, State.STOPPED, finished=finished, exit_code=0)
 
     def charged(self, name: str) -> list[tuple[float, float]]:
-        """Seconds and price of each segment."""
-        now = self.clocks.read()
-        return [(lasted(charge, now), charge.price) for charge in self.charges.of(name)]
+        """Seconds and mean price of each segment."""
+        now, found = self.clocks.read(), []
+        for charge in self.charges.of(name):
+            seconds = lasted(charge, now)
+            mean = cost(charge, seconds) / seconds * 3600 if seconds else charge.price
+            found.append((seconds, round(mean, 9)))
+        return found
 
 
 @pytest.fixture
@@ -255,10 +259,29 @@ def test_reclaimed_is_noted_of_the_last_start_running_or_not(lab: Lab) -> None:
     assert [charge.reclaimed for charge in lab.charges.of("a")] == [False, True]
     lab.start("a")
     lab.meter.reclaimed("a")
+    lab.clocks.go(3600)
     lab.share = 0.5
     lab.meter.repriced()
     assert [charge.reclaimed for charge in lab.charges.of("a")[2:]] == [True, True]
     assert lab.charges.open["a"].reclaimed
+
+
+def test_a_price_that_moves_and_moves_takes_a_row_an_hour(lab: Lab) -> None:
+    lab.clocks.wall = 1_700_000_000.0 // 3600 * 3600
+    lab.add("a", Market.SPOT)
+    lab.start("a")
+    due = 0.0
+    for number in range(900):
+        lab.clocks.go(10)
+        due += 10 * lab.share
+        lab.share = 0.2 + number % 7 / 10
+        lab.meter.repriced()
+    found = lab.charged("a")
+    assert len(found) == 3
+    assert sum(seconds for seconds, _ in found) == pytest.approx(9000)
+    assert sum(seconds * price for seconds, price in found) == pytest.approx(due)
+    assert lab.meter.cost("a") == pytest.approx(due / 3600)
+    assert ChargeStore(lab.database).open == lab.charges.open
 
 
 def test_the_host_goes_down(lab: Lab) -> None:

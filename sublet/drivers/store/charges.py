@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 
 from sublet.domain.meter import MINIMUM, Charge, Reading
 from sublet.domain.spec import Market
@@ -13,9 +14,9 @@ from sublet.drivers.store.database import Database
 
 _COLUMNS = (
     "id, run, instance, name, image, market, cpus, memory, price, on_demand, "
-    "wall, monotonic, boot, seconds, reclaimed, labels"
+    "wall, monotonic, boot, seconds, reclaimed, priced, spent, labels"
 )
-_ADD = f"INSERT INTO charges ({_COLUMNS}) VALUES (NULL{', ?' * 15})"
+_ADD = f"INSERT INTO charges ({_COLUMNS}) VALUES (NULL{', ?' * 17})"
 _SELECT = f"SELECT {_COLUMNS} FROM charges"
 
 
@@ -47,6 +48,7 @@ class ChargeStore:
             *(run, charge.instance, charge.name, charge.image, charge.market.value),
             *(charge.cpus, charge.memory, charge.price, charge.on_demand),
             *(began.wall, began.monotonic, began.boot, None, int(charge.reclaimed)),
+            *(charge.priced, charge.spent),
             json.dumps(dict(charge.labels)) if charge.labels else "{}",
         )
         cursor = self._connection.execute(_ADD, values)
@@ -54,6 +56,14 @@ class ChargeStore:
         if not run:
             self._connection.execute("UPDATE charges SET run = id WHERE id = ?", (number,))
         self.open[charge.instance] = _numbered(charge, number, run or number)
+
+    def reprice(self, charge: Charge) -> None:
+        """Write the price of a segment that goes on, and what it cost before."""
+        self._connection.execute(
+            "UPDATE charges SET price = ?, priced = ?, spent = ? WHERE id = ?",
+            (charge.price, charge.priced, charge.spent, charge.id),
+        )
+        self.open[charge.instance] = charge
 
     def end(self, charge: Charge, seconds: float) -> None:
         """Close the segment that goes on of an instance."""
@@ -89,20 +99,17 @@ class ChargeStore:
 
 
 def _numbered(charge: Charge, number: int, run: int) -> Charge:
-    return Charge(
-        *(number, run, charge.instance, charge.name, charge.image, charge.market, charge.cpus),
-        *(charge.memory, charge.price, charge.on_demand, charge.began, None, charge.reclaimed),
-        charge.labels,
-    )
+    return replace(charge, id=number, run=run)
 
 
 def _charge(row: Iterable[object]) -> Charge:
     number, run, instance, name, image, market, *rest, labels = row
-    cpus, memory, price, on_demand, wall, monotonic, boot, seconds, reclaimed = rest
+    cpus, memory, price, on_demand, wall, monotonic, boot, seconds, reclaimed = rest[:9]
     return Charge(
         *(number, run, instance, name, image, Market(market), cpus, memory, price, on_demand),  # type: ignore[arg-type]
         Reading(wall, monotonic, boot),  # type: ignore[arg-type]
         seconds,  # type: ignore[arg-type]
         bool(reclaimed),
         {} if labels == "{}" else json.loads(labels),  # type: ignore[arg-type]
+        *rest[9:],  # type: ignore[arg-type]
     )

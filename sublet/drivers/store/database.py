@@ -242,6 +242,11 @@ MIGRATIONS: tuple[str, ...] = (
         manifest TEXT NOT NULL          -- its SHA-256
     );
     """,
+    """
+    -- Of a segment's seconds, those at earlier prices, and the dollars that they cost.
+    ALTER TABLE charges ADD COLUMN priced REAL NOT NULL DEFAULT 0;
+    ALTER TABLE charges ADD COLUMN spent REAL NOT NULL DEFAULT 0;
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 
