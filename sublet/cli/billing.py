@@ -139,7 +139,7 @@ def dollars(amount: float | None) -> str:
     if 0 < abs(amount) < 0.00005:
         return "< $0.0001"
     sign = "-" if amount < 0 else ""
-    return f"{sign}${abs(amount):,.2f}" if abs(amount) >= 10 else f"{sign}${abs(amount):.4f}"
+    return f"{sign}${abs(amount):,.2f}" if abs(amount) >= 1 else f"{sign}${abs(amount):.4f}"
 
 
 def duration(seconds: float) -> str:
@@ -170,9 +170,9 @@ def what_if(size: str, hours: float, days: float, spot: bool, ec2: bool, as_json
         share = "" if not saving else f" ({saving / rows[0]['amount']:.0%})"
         cells = [f"{row['hours']:g}", dollars(row["price"]), dollars(row["amount"])]
         mark = " <" if row["chosen"] else ""
-        table.append([row["scenario"], *cells, f"{dollars(saving)}{share}{mark}"])
+        table.append([row["scenario"], *cells, f"{dollars(saving or None)}{share}{mark}"])
     print_table(("SCENARIO", "HOURS", "PRICE/H", "AMOUNT", "SAVED"), table)
-    print(f"A month of {size} at prices {found['prices']}.")
+    print(f"Prices: {found['prices']}.")
 
 
 COMMANDS = {"cost": cost}

@@ -83,14 +83,22 @@ class Budgets:
         return [s.sentence() for s in self.of(instance) if s.level is not Level.FINE]
 
     def permit(self, spec: InstanceSpec, instance_id: str = "") -> None:
-        """Raises BudgetExhausted where an instance may not start: what it may cost is spent."""
+        """Raises BudgetExhausted where an instance may not start: what is left of a budget does
+        not pay for the least that a start is charged."""
         standings = [self._ledger.of_label(label) for label in self._covering(spec)]
         row = self._parts.store.get(instance_id)
-        if row is not None and spec.budget:
-            standings.append(self._ledger.of_instance(row, spec.budget))
+        if spec.budget:
+            standings.append(self._ledger.of_instance(row, spec.budget) if row else self._new(spec))
+        least = self._meter.least(spec) if standings else 0.0
         for standing in standings:
-            if standing.level is Level.EXHAUSTED:
-                raise _exhausted(standing, row.name if row else "INSTANCE")
+            if standing.spent + least > standing.budget.amount:
+                raise _exhausted(standing, row.name if row else spec.name or "INSTANCE", least)
+
+    def _new(self, spec: InstanceSpec) -> Standing:
+        """How the budget stands of an instance that is to be made."""
+        assert spec.budget
+        _, renews = budget.bounds(spec.budget.period, self._meter.now().wall)
+        return Standing("", spec.budget, 0.0, 0.0, renews)
 
     # Set
 
@@ -208,10 +216,14 @@ def _instance(subject: str) -> str:
     return subject
 
 
-def _exhausted(standing: Standing, name: str) -> BudgetExhausted:
+def _exhausted(standing: Standing, name: str, least: float) -> BudgetExhausted:
     label = standing.subject.startswith("label=")
-    amount = f"{standing.budget.amount * 2:g}/{standing.budget.period}"
+    amount = f"{max(2 * standing.budget.amount, standing.spent + 60 * least):.2g}"
     subject = standing.subject if label else name
-    return BudgetExhausted(
-        standing.sentence(), hint=f"Raise it with `sublet budget set {subject} {amount}`, or wait."
-    )
+    text = standing.sentence()
+    if standing.level is not Level.EXHAUSTED:
+        text += f" What is left does not pay for a start, which costs ${least:.6f} at least."
+    if not standing.subject:
+        return BudgetExhausted(text, hint=f"Give --budget {amount}/{standing.budget.period}.")
+    command = f"sublet budget set {subject} {amount}/{standing.budget.period}"
+    return BudgetExhausted(text, hint=f"Raise it with `{command}`, or wait.")

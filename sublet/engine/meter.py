@@ -122,6 +122,10 @@ class Meter:
         found = bill.spans(self.charges.of(instance_id), self._read(), set())
         return sum(bill.clipped(span, since, until).amount for span in found)
 
+    def least(self, spec: InstanceSpec) -> float:
+        """Dollars that a start costs at least."""
+        return meter.MINIMUM / meter.HOUR * self._price(spec)
+
     def now(self) -> Reading:
         """What its clocks show."""
         return self._read()

@@ -19,11 +19,15 @@ def told(sublet: Sublet, name: str) -> list[str]:
 
 def test_a_budget_ends_an_instance_for_good(own: Sublet) -> None:
     small = f"{MINUTE / 2:.6f}/month"
+    refused = own("run", "--name", "poor", "--budget", small, BASE, "true")
+    assert (refused.code, "does not pay for a start" in refused.err) == (125, True)
     script = "trap 'exit 7' TERM; while :; do sleep 0.05; done"
-    flags = ("--name", "poor", "--restart", "always", "--budget", small)
-    own.ok("run", "-d", *flags, BASE, "sh", "-c", script)
+    flags = ("--name", "poor", "--restart", "always", "--budget", "5/month")
+    own.ok("run", "-d", *flags, BASE, "sh", "-c", f"{script}")
+    own.ok("exec", "poor", "sleep", "0.5")  # its trap is set by then
+    own.ok("update", "--budget", small, "poor")
     eventually(lambda: state(own, "poor") == "stopped", "stopped")
-    assert own.json("inspect", "poor")["exit_code"] in (7, 143), "it was asked to end"
+    assert own.json("inspect", "poor")["exit_code"] == 7, "it was asked to end"
     assert told(own, "poor") == ["budget.exhausted"]
     own.kill_daemon()
     own.ok("run", "--rm", BASE, "sleep", "1")

@@ -167,3 +167,21 @@ def test_what_if_and_the_users_own_prices(billed: Sublet) -> None:
     prices.write_text("type,vcpus,gib,on_demand,spot_low,spot_high\nmine,64,64,2,,\n")
     assert [row["amount"] for row in mine.json(*argv, "--ec2", "--json")] == [1460, 352, None, None]
     billed.ok("daemon", "--stop")
+
+
+def test_spot_is_cheaper_and_free_when_it_is_reclaimed_in_its_first_hour(billed: Sublet) -> None:
+    argv = ("--spot", "--on-reclaim", "stop", "small", "sleep", "600")
+    billed.ok("run", "-d", "--name", "cheap", *argv)
+    found = line(billed, "cheap")
+    assert found["market"] == "spot"
+    factor = found["amount"] / found["on_demand_amount"]
+    assert 0.2 <= factor < 1.0
+    assert billed.json("market", "--json")["factor"] == pytest.approx(factor, abs=0.01)
+    billed.ok("reclaim", "cheap", "--now")
+    eventually(lambda: billed.json("inspect", "cheap")["state"] == "stopped", "it is reclaimed")
+    free = line(billed, "cheap")
+    assert (free["amount"], free["on_demand_amount"]) == (0.0, found["on_demand_amount"])
+    billed.ok("run", "-d", "--name", "kept", *argv)
+    billed.ok("rm", "-f", "kept")
+    assert line(billed, "kept")["amount"] > 0, "its tenant has ended it"
+    billed.ok("rm", "cheap")

@@ -193,6 +193,10 @@ async def test_it_warns_stops_and_refuses_until_it_renews(lab: Lab) -> None:
     assert "sublet budget set a 20/day" in caught.value.hint
     await lab.pass_(14 * 3600)
     lab.budgets.permit(lab.get("a").spec, "a")
+    poor = replace(lab.get("a").spec, budget=Budget(0.01, Period.DAY))
+    for known in ("a", ""):
+        with pytest.raises(BudgetExhausted, match="does not pay for a start"):
+            lab.budgets.permit(poor, known)
     lab.start("a")
     await lab.pass_(3600)
     assert lab.state("a") is State.RUNNING

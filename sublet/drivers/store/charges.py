@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 
@@ -18,6 +19,9 @@ _COLUMNS = (
 )
 _ADD = f"INSERT INTO charges ({_COLUMNS}) VALUES (NULL{', ?' * 17})"
 _SELECT = f"SELECT {_COLUMNS} FROM charges"
+
+
+_MARKETS: Mapping[object, Market] = {market.value: market for market in Market}
 
 
 class ChargeStore:
@@ -98,6 +102,14 @@ class ChargeStore:
             return list(map(_charge, connection.execute(f"{_SELECT} ORDER BY id")))
 
 
+@functools.lru_cache(1000)
+def _labels(text: str) -> Mapping[str, str]:
+    """Most rows have the labels of many others."""
+    found = json.loads(text)
+    assert isinstance(found, dict)
+    return found
+
+
 def _numbered(charge: Charge, number: int, run: int) -> Charge:
     return replace(charge, id=number, run=run)
 
@@ -106,10 +118,10 @@ def _charge(row: Iterable[object]) -> Charge:
     number, run, instance, name, image, market, *rest, labels = row
     cpus, memory, price, on_demand, wall, monotonic, boot, seconds, reclaimed = rest[:9]
     return Charge(
-        *(number, run, instance, name, image, Market(market), cpus, memory, price, on_demand),  # type: ignore[arg-type]
+        *(number, run, instance, name, image, _MARKETS[market], cpus, memory, price, on_demand),  # type: ignore[arg-type]
         Reading(wall, monotonic, boot),  # type: ignore[arg-type]
         seconds,  # type: ignore[arg-type]
         bool(reclaimed),
-        {} if labels == "{}" else json.loads(labels),  # type: ignore[arg-type]
+        _labels(labels),
         *rest[9:],  # type: ignore[arg-type]
     )
