@@ -28,7 +28,7 @@ from sublet.domain.config import Config
 from sublet.domain.errors import InvalidArgument, PortInUse, StartFailed
 from sublet.domain.networks import NamedNetwork
 from sublet.domain.ports import Port
-from sublet.drivers.network import Endpoint, Network, Place
+from sublet.drivers.network import Caller, Endpoint, Network, Place
 
 
 class Lab:
@@ -94,6 +94,33 @@ async def test_an_instance_reaches_neither_host_nor_metadata(lab: Lab) -> None:
         ask(one.socket(), "169.254.77.77", 80),
     ) == ["", "", "", ""]
     assert not await ping(one, World.host)
+
+
+async def test_the_host_keeps_its_own_metadata(lab: Lab) -> None:
+    """The world plays a cloud: it has 169.254.169.254, for the host. Instances get to ours."""
+    one = await lab.box(1)
+    lab.world.run("ip", "addr", "add", "169.254.169.254/32", "dev", "lo")
+    sh("ip", "route", "add", "169.254.169.254/32", "via", World.address)
+    await lab.servers.tcp(lab.world.socket(), 80)
+    callers: list[Caller] = []
+
+    def take(caller: Caller, sock: socket.socket) -> None:
+        callers.append(caller)
+        with sock:
+            sock.send(b"ours")
+
+    assert await ask(one.socket(), "169.254.169.254", 80) == "", "nobody serves it yet"
+    await lab.network.listen(take)
+    assert await ask(one.socket(), "169.254.169.254", 80) == "ours"
+    assert await ask(host_socket(), "169.254.169.254", 80) == World.host
+    assert callers == [Caller(0, lab.network.address(1))]
+    sh("nft", "delete", "table", "inet", lab.network.identity.table)
+    await lab.network.repair([])
+    assert await ask(one.socket(), "169.254.169.254", 80) == "ours"
+    sh("nft", "delete", "table", "inet", lab.network.identity.table)
+    await lab.network.unlisten()
+    await lab.network.repair([])
+    assert await ask(one.socket(), "169.254.169.254", 80) == ""
 
 
 async def test_strangers_reach_no_instance(lab: Lab, tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ def test_without_user_data_cloud_init_has_nothing_to_do() -> None:
     assert read(found, "network-config") == {"version": 2, "ethernets": {}}
 
 
+def test_without_a_way_out_there_is_one_to_the_metadata() -> None:
+    cable = Cable("02:2", "10.2.0.2", 24, metadata="10.2.0.1")
+    [interface] = read(files(Seed("abc", "web", (cable,))), "network-config")["ethernets"].values()
+    assert interface["routes"] == [{"to": "169.254.169.254/32", "via": "10.2.0.1"}]
+
+
 @pytest.mark.parametrize("text", ["", SECRET, "#!/bin/sh\n", "Content-Type: multipart/mixed\n"])
 def test_user_data_of_every_kind_is_taken(text: str) -> None:
     check_seed(text, (KEY, KEY.replace("ssh-ed25519", "ecdsa-sha2-nistp256").split(" me@")[0]))

@@ -26,6 +26,7 @@ from sublet.drivers.network.identity import Identity, Plan, veth
 from sublet.drivers.network.knocks import Knocks
 from sublet.drivers.network.listening import Caller, Listeners
 from sublet.drivers.network.neighbours import Neighbours
+from sublet.drivers.network.nft import NoSuchRule
 from sublet.drivers.network.publish import Publisher
 from sublet.drivers.network.table import Table
 from sublet.drivers.network.threads import finish
@@ -119,7 +120,8 @@ class Network:
         if self._listeners:
             self._listeners.close()
             self._listeners = None
-            await self._lead()
+            with contextlib.suppress(NoSuchRule):  # others have removed the table
+                await self._lead()
 
     async def _lead(self) -> None:
         """Calls lead to where they are heard."""
