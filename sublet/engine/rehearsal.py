@@ -154,10 +154,11 @@ def _over(found: Rehearsal, spec: InstanceSpec) -> bool:
     """Whether all that can come of the notice has come before its end."""
     if found.ended is not None:
         return True
-    spot = spec.spot or Spot()
-    if spot.notice_signal or not spot.notice_exec or found.exec is None:
-        return False
-    return found.backup_started is None or found.backup_completed is not None
+    spot, backup = spec.spot or Spot(), spec.backup is not None and spec.backup.on_notice
+    if spot.notice_signal or not (spot.notice_exec or backup):
+        return False  # what may come of it is not known
+    told = not spot.notice_exec or found.exec is not None
+    return told and (not backup or found.backup_completed is not None)
 
 
 def _line(event: Event) -> str:

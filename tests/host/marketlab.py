@@ -31,10 +31,14 @@ def small_host(memory: int = 2 << 30, **extra: str) -> Iterator[Sublet]:
     file = sublet.home / "small.sif"
     sublet.ok("pack", str(tree), "-o", str(file))
     sublet.ok("import", str(file), "--trust", "-t", IMAGE)
-    yield sublet
-    sublet.ok("host", "undrain")
-    sublet.clean()
-    sublet.close()
+    try:
+        yield sublet
+        sublet.ok("host", "undrain")
+        sublet.clean()
+    finally:
+        if left := sublet.ok("ps", "-aq").split():
+            sublet.ok("rm", "-f", *left)
+        sublet.close()
 
 
 def spot(sublet: Sublet, name: str, *flags: str, memory: str = "512m") -> str:

@@ -329,6 +329,18 @@ def test_a_rehearsal_ends_nothing(host: Sublet) -> None:
     assert status(host, "ready") == ("active", "fulfilled")
 
 
+def test_a_rehearsal_tells_of_the_backup(host: Sublet) -> None:
+    spot(host, "kept", "--backup", "on-notice")
+    host.ok("exec", "kept", "sh", "-c", "echo worth it > /precious")
+    found = host.json("rehearse", "--notice", "60s", "--json", "kept")
+    assert (found["reacted"], found["backed_up"], found["lost_bytes"]) == (True, True, 0)
+    assert 0 < found["backup_started"] < found["backup_completed"] < 60
+    assert found["last_backup"]
+    host.ok("exec", "kept", "sh", "-c", "echo more > /later")
+    again = host.json("rehearse", "--notice", "100ms", "--json", "kept")
+    assert again["lost_bytes"] > 0 or again["backed_up"]
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

@@ -1,0 +1,379 @@
+"""The market at work, on a clock that the test sets: notices, admissions, returns, the price."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from sublet.domain.capacity import Amount
+from sublet.domain.config import Config
+from sublet.domain.errors import HostDrained, InsufficientCapacity, PriceTooLow
+from sublet.domain.event import Event
+from sublet.domain.instance import Instance, State
+from sublet.domain.notice import Action, Notice, Reason
+from sublet.domain.pressure import pressed
+from sublet.domain.size import Size
+from sublet.domain.spec import InstanceSpec
+from sublet.domain.spot import Spot, Status
+from sublet.drivers.pressure import average
+from sublet.drivers.store.database import Database
+from sublet.drivers.store.instances import InstanceStore
+from sublet.drivers.store.market import MarketStore
+from sublet.engine import notices
+from sublet.engine.events import Events
+from sublet.engine.market import SpotMarket
+from sublet.engine.pressure import Pressure
+from sublet.engine.pricing import Pricing
+from sublet.engine.rehearsal import last_backup
+from sublet.engine.returns import Returns
+from sublet.engine.tasks import Tasks
+
+GIB = 1 << 30
+
+
+@dataclass
+class Clock:
+    """A wall clock that stands still until it is set."""
+
+    time: float = 1000.0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def now(self) -> float:
+        return self.time
+
+    async def until(self, moment: float) -> None:
+        while self.time < moment:
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def set(self, moment: float) -> None:
+        self.time = moment
+        self.changed.set()
+        await settle()
+
+
+async def settle() -> None:
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+class Lab:
+    """A host that sells 4 GiB. What would be done to instances is done to their rows alone."""
+
+    def __init__(self, path: Path, clock: Clock, **config: Any) -> None:
+        self.database = Database(path)
+        self.store, self.clock = InstanceStore(self.database), clock
+        self.tasks, self.told = Tasks(), [""]
+        self.config = Config(**{"price_lag": 0.0, **config})
+        parts = SimpleNamespace(
+            config=self.config,
+            store=self.store,
+            events=Events(self.store),
+            tasks=self.tasks,
+            rentable=Amount(64.0, 4 * GIB),
+        )
+        self.parts, self.restarting = parts, set[str]()
+        self.broken = False
+        self.market = SpotMarket(
+            cast(Any, self), MarketStore(self.database), clock.now, clock.until
+        )
+        self.lifecycle = self
+
+    def tell(self, what: str, row: Instance, **_: str) -> None:
+        self.told.append(f"{what} {row.name}")
+
+    def add(self, name: str, gib: int, spot: Spot | None = None) -> Instance:
+        spec = InstanceSpec("i", cpus=1, memory=gib * GIB, spot=spot)
+        spec = spec.with_defaults(Size(1, GIB))
+        slot = len(self.store.all()) + 1
+        row = Instance(name, name, "i", "d", spec, slot, State.PENDING, self.clock.time)
+        self.store.add(row)
+        return self.move(row, State.RUNNING)
+
+    def move(self, row: Instance, state: State) -> Instance:
+        row = replace(row, state=state)
+        self.store.update(row)
+        return row
+
+    # As the engine's `ending`, and as Instances
+
+    async def stop(self, _: Any, row: Instance, timeout: float) -> None:
+        self.move(row, State.STOPPED)
+
+    async def remove(self, _: Any, row: Instance, *, force: bool, volumes: bool) -> None:
+        if self.broken:
+            raise InsufficientCapacity("it hangs")
+        self.store.delete(row.id)
+
+    async def start(self, instance_id: str) -> None:
+        row = self.store.get(instance_id)
+        assert row is not None
+        self.market.admit_now(row.spec)
+        self.move(self.move(row, State.PENDING), State.RUNNING)
+
+    def request(self, instance_id: str) -> Status:
+        found = self.market.requests.of(instance_id)
+        assert found is not None
+        return found.status
+
+    async def close(self) -> None:
+        await self.tasks.close()
+        self.database.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
+    made = Lab(tmp_path / "db", clock)
+    monkeypatch.setattr(notices, "ending", made)
+    yield made
+    await made.close()
+
+
+async def test_a_notice_is_carried_out_at_its_deadline_and_not_before(
+    lab: Lab, clock: Clock
+) -> None:
+    row = lab.add("a", 1, Spot())
+    [given] = lab.market.reclaim([row])
+    assert (given.action, given.reason, given.deadline) == (Action.TERMINATE, Reason.OWNER, 1120.0)
+    await settle()
+    assert lab.request("a") is Status.MARKED_FOR_TERMINATION
+    await clock.set(1119.9)
+    assert lab.store.get("a")
+    await clock.set(1120.0)
+    assert lab.store.get("a") is None
+    assert lab.request("a") is Status.TERMINATED_NO_CAPACITY
+    assert lab.market.notice("a") is None
+
+
+async def test_a_deadline_may_only_come_nearer(lab: Lab, clock: Clock) -> None:
+    row = lab.add("a", 1, Spot(on_reclaim=Action.STOP))
+    lab.market.reclaim([row])
+    await clock.set(1050.0)
+    assert lab.market.reclaim([row])[0].deadline == 1120.0
+    lab.market.reclaim([row], now=True)
+    await settle()
+    assert lab.request("a") is Status.STOPPED_NO_CAPACITY
+    assert lab.told.count("notice a") == 2
+
+
+async def test_the_next_daemon_knows_what_is_due(
+    lab: Lab, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [lab.add(name, 1, Spot(on_reclaim=Action.STOP)) for name in ("due", "later")]
+    lab.market.reclaim(rows[:1])
+    clock.time = 1060.0
+    lab.market.reclaim(rows[1:])
+    await lab.tasks.close()  # killed
+    clock.time = 1130.0
+    other = Lab(tmp_path / "db", clock)
+    monkeypatch.setattr(notices, "ending", other)
+    seen: list[str] = []
+    other.market.observers.append(
+        cast(Any, SimpleNamespace(noticed=lambda n: seen.append(n.instance)))
+    )
+    other.market.notices.recover()
+    await settle()
+    assert seen == ["due", "later"]
+    assert [row.state for row in other.store.all()] == [State.STOPPED, State.RUNNING]
+    await clock.set(1180.0)
+    assert [row.state for row in other.store.all()] == [State.STOPPED, State.STOPPED]
+    assert other.request("due") is Status.STOPPED_NO_CAPACITY
+    await other.close()
+
+
+async def test_an_end_of_its_own_withdraws_a_notice(lab: Lab, clock: Clock) -> None:
+    row = lab.add("a", 1, Spot(on_reclaim=Action.STOP))
+    withdrawn: list[Notice] = []
+    observer = SimpleNamespace(noticed=lambda notice: None, withdrawn=withdrawn.append)
+    lab.market.observers.append(cast(Any, observer))
+    lab.market.reclaim([row])
+    await settle()
+    lab.move(row, State.STOPPED)
+    assert [notice.instance for notice in withdrawn] == ["a"]
+    assert lab.request("a") is Status.STOPPED_BY_USER
+    row = lab.move(row, State.RUNNING)
+    await clock.set(2000.0)
+    assert lab.store.get("a") == row, "what it was told before is over"
+
+
+async def test_an_on_demand_start_waits_for_what_it_needs(lab: Lab, clock: Clock) -> None:
+    for name in ("a", "b", "c", "d"):
+        lab.add(name, 1, Spot())
+    with pytest.raises(InsufficientCapacity):
+        await lab.market.admit(spec(2), wait=False)
+    with pytest.raises(InsufficientCapacity):
+        await lab.market.admit(spec(5))
+    assert not any(lab.market.notice(name) for name in "abcd")
+    said: list[str] = []
+    waiting = asyncio.ensure_future(lab.market.admit(spec(2), report=said.append))
+    await settle()
+    assert sum(lab.market.notice(name) is not None for name in "abcd") == 2
+    assert "2 spot instances" in said[0]
+    later = asyncio.ensure_future(lab.market.admit(spec(1)))
+    await settle()
+    assert sum(lab.market.notice(name) is not None for name in "abcd") == 3, "none too many"
+    assert not waiting.done()
+    assert lab.market.free() == Amount(58, -3 * GIB)
+    await clock.set(1120.0)
+    assert waiting.done()
+    lab.add("od", 2)
+    await settle()
+    assert later.done()
+    with pytest.raises(InsufficientCapacity):
+        lab.market.admit_now(replace(spec(2), spot=Spot()))
+
+
+async def test_who_gives_up_claims_nothing(lab: Lab) -> None:
+    lab.add("a", 4, Spot())
+    waiting = asyncio.ensure_future(lab.market.admit(spec(2)))
+    await settle()
+    assert lab.market.free().memory == -2 * GIB
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert lab.market.free().memory == 0
+
+
+def spec(gib: int) -> InstanceSpec:
+    return InstanceSpec("i", cpus=1, memory=gib * GIB)
+
+
+async def test_a_restart_keeps_its_room_and_its_notice(lab: Lab) -> None:
+    row = lab.add("a", 3, Spot())
+    lab.market.reclaim([row])
+    lab.restarting.add("a")
+    row = lab.move(row, State.STOPPED)
+    assert lab.market.free().memory == GIB
+    assert lab.market.notice("a")
+    await lab.market.admit(row.spec, key="a")
+    lab.move(row, State.PENDING)
+    assert lab.market.free().memory == GIB
+
+
+async def test_the_price_takes_and_gives_back(lab: Lab, clock: Clock) -> None:
+    most = lab.config.prices.hourly(Size(1, GIB)) / 2
+    thrifty = Spot(most, Action.STOP, persistent=True)
+    lab.add("a", 1, thrifty)
+    task = lab.tasks.start("price", lab.market.pricing.watch())
+    back = lab.tasks.start("returns", Returns(lab.market, cast(Any, lab)).watch())
+    od = lab.add("od", 2)
+    await settle()
+    assert lab.market.factor() == 0.6
+    assert lab.request("a") is Status.MARKED_FOR_STOP
+    with pytest.raises(PriceTooLow):
+        lab.market.admit_now(replace(spec(1), spot=thrifty))
+    await clock.set(1120.0)
+    assert lab.request("a") is Status.STOPPED_BY_PRICE
+    lab.store.delete(od.id)
+    await settle()
+    assert lab.market.factor() == 0.2
+    assert lab.request("a") is Status.STOPPED_BY_PRICE, "it rests"
+    clock.time = 1181.0
+    lab.market.claims.wake()
+    await settle()
+    assert lab.request("a") is Status.FULFILLED
+    assert not task.done()
+    assert not back.done()
+    factors = [quote.factor for quote in lab.market.store.quotes(0)]
+    assert factors == [0.2, 0.6, 0.2]
+    [since] = [quote.factor for quote in lab.market.store.quotes(1e9)]
+    assert since == 0.2, "what held then"
+
+
+def test_a_price_goes_on_where_it_was(tmp_path: Path, clock: Clock) -> None:
+    store, used = MarketStore(Database(tmp_path / "db")), [0.0]
+    pricing = Pricing(store, lambda: used[0], 300.0, clock.now)
+    assert (pricing.factor, pricing.look()) == (0.2, False)
+    clock.time += 10_000
+    used[0] = 1.0
+    pricing.changed()
+    assert pricing.look() is True
+    assert pricing.factor == 0.2, "a rest does not count"
+    clock.time += 300
+    pricing.look()
+    assert pricing.factor == pytest.approx(0.706, abs=0.001)
+    clock.time += 300
+    again = Pricing(store, lambda: used[0], 300.0, clock.now)
+    assert again.factor == pricing.factor
+    again.look()
+    assert again.factor == pytest.approx(0.892, abs=0.001)
+
+
+async def test_a_drained_host_starts_nothing_and_remembers(
+    lab: Lab, clock: Clock, tmp_path: Path
+) -> None:
+    lab.add("a", 1, Spot())
+    assert len(lab.market.drain()) == 1
+    with pytest.raises(HostDrained):
+        await lab.market.admit(spec(1))
+    other = Lab(tmp_path / "db", clock)
+    assert other.market.draining
+    other.market.undrain()
+    await other.market.admit(spec(1))
+    other.database.close()
+
+
+async def test_pressure_takes_a_part_at_a_time(lab: Lab, clock: Clock) -> None:
+    for name in ("a", "b", "c"):
+        lab.add(name, 1, Spot())
+    average = {"memory": 59.0}
+    pressure = Pressure(lab.market, lambda what: average[what])
+    pressure.look()
+    assert lab.market.pressed == ""
+    average["memory"] = 61.0
+    pressure.look()
+    pressure.look()
+    assert sum(lab.market.notice(name) is not None for name in "abc") == 1
+    with pytest.raises(InsufficientCapacity, match="memory"):
+        lab.market.admit_now(replace(spec(1), spot=Spot()))
+    lab.market.admit_now(spec(1))
+    await clock.set(1130.0)
+    pressure.look()
+    assert sum(lab.market.notice(name) is not None for name in "abc") == 1, "the next one"
+    average["memory"] = 41.0
+    pressure.look()
+    assert lab.market.pressed == ""
+
+
+def test_pressure_has_hysteresis(tmp_path: Path) -> None:
+    limits = {"memory": 60.0, "cpu": 90.0}
+    assert pressed("", {"memory": 59.9, "cpu": 89.0}, limits) == ""
+    assert pressed("", {"memory": 61.0, "cpu": 99.0}, limits) == "cpu"
+    assert pressed("memory", {"memory": 42.1, "cpu": 99.0}, limits) == "memory"
+    assert pressed("memory", {"memory": 41.9}, limits) == ""
+    (tmp_path / "memory").write_text("some avg10=12.34 avg60=0.00 total=1\nfull avg10=9.00\n")
+    assert average("memory", tmp_path) == 12.34
+    assert average("io", tmp_path) == 0.0
+
+
+async def test_a_reclaim_that_fails_is_tried_again(
+    lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "RETRY", 0)
+    row, lab.broken = lab.add("a", 1, Spot()), True
+    lab.market.reclaim([row], now=True)
+    await settle()
+    assert lab.store.get("a")
+    lab.broken = False
+    await settle()
+    assert lab.store.get("a") is None
+
+
+def test_the_last_complete_backup_is_found_in_the_events() -> None:
+    def event(time: float, what: str, backup: str) -> Event:
+        return Event(time, f"backup.{what}", "a", {"backup": backup})
+
+    assert last_backup([]) == 0.0
+    begun = [event(1, "started", "x"), event(2, "completed", "x"), event(3, "started", "y")]
+    assert last_backup(begun) == 1.0
+    assert last_backup([*begun, event(4, "completed", "y")]) == 3.0
