@@ -45,10 +45,16 @@ def chart(found: dict[str, Any], width: int) -> list[str]:
     for row in range(HEIGHT - 1, -1, -1):
         label = f"{(row + 1) / HEIGHT:4.0%}" if row % 2 else "    "
         rows.append(f"{label} │{''.join(_block(step - row * 8) for step in steps)}")
-    first, last = found["history"][0]["time"][11:16], found["time"][11:16]
+    first, last = _labels(found["history"][0]["time"], found["time"])
     rows.append(f"     └{'─' * width}")
     rows.append(f"      {first}{' ' * (width - len(first) - len(last))}{last} UTC")
     return [row.rstrip() for row in rows]
+
+
+def _labels(first: str, last: str) -> tuple[str, str]:
+    """Two times as an axis has them: with their days, where they are not the same."""
+    begin = 11 if first[:10] == last[:10] else 5
+    return first[begin:16].replace("T", " "), last[begin:16].replace("T", " ")
 
 
 def _block(level: int) -> str:
