@@ -84,10 +84,11 @@ def bars(data: dict[str, Any]) -> list[str]:
 def _bar(data: dict[str, Any], what: str) -> str:
     total = data["rentable"][what] or 1
     sold, spot = (data[key][what] / total for key in ("sold", "spot"))
-    ends = [round(BAR * min(1.0, share)) for share in (sold, sold + spot)]
-    ends = [max(ends[0], int(sold > 0)), max(ends[1], ends[0] + int(spot > 0), int(sold > 0))]
-    text = "█" * ends[0] + "▒" * (ends[1] - ends[0]) + "·" * (BAR - ends[1])
-    return f"{text[:BAR]}  {sold + spot:.0%}"
+    full = max(round(BAR * min(1.0, sold)), int(sold > 0))  # what there is, is seen
+    full = min(full, BAR - int(spot > 0))
+    shaded = max(round(BAR * min(1.0, sold + spot)) - full, int(spot > 0))
+    text = "█" * full + "▒" * shaded + "·" * (BAR - full - shaded)
+    return f"{text}  {sold + spot:.0%}"
 
 
 def _amount(amount: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def test_a_picture(tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize(
     ("sold", "spot", "full", "shaded"),
-    [(0, 0, 0, 0), (50, 50, 25, 25), (100, 0, 50, 0), (1, 1, 1, 1), (99, 1, 50, 0)],
+    [(0, 0, 0, 0), (50, 50, 25, 25), (100, 0, 50, 0), (1, 1, 1, 1), (99, 1, 49, 1)],
 )
 def test_what_is_sold_is_a_bar(sold: int, spot: int, full: int, shaded: int) -> None:
     def amount(percent: int) -> dict[str, float]:
