@@ -11,11 +11,12 @@ from sublet.cli.completing import instance_names
 from sublet.cli.instances import NAME
 from sublet.cli.output import Progress, print_json, print_table
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.units import format_bytes
+from sublet.domain.units import format_bytes, parse_duration
 from sublet.sdk import Client
 
 REQUESTS = click.argument("names", nargs=-1, required=True, metavar="REQUEST|INSTANCE...")
 NOW = click.option("--now", is_flag=True, help="Without notice.")
+NOTICE = click.option("--notice", metavar="TIME", help="Notice of this, such as 10s.")
 
 
 @click.command()
@@ -105,12 +106,25 @@ def cancel(names: tuple[str, ...]) -> int:
 @click.argument("names", nargs=-1, metavar="[INSTANCE...]", shell_complete=instance_names)
 @click.option("-a", "--all", "everything", is_flag=True, help="All spot instances.")
 @NOW
+@NOTICE
 @JSON
-def reclaim(names: tuple[str, ...], everything: bool, now: bool, as_json: bool) -> None:
+def reclaim(
+    names: tuple[str, ...], everything: bool, now: bool, notice: str | None, as_json: bool
+) -> None:
     """Take the capacity of spot instances back, after their notice; print their ids."""
     if bool(names) == everything:
         raise InvalidArgument("Name spot instances, or say --all.", hint="sublet reclaim --all")
-    print_notices(Client().reclaim(names, all=everything, now=now), as_json)
+    given = Client().reclaim(names, all=everything, notice=seconds(now, notice))
+    print_notices(given, as_json)
+
+
+def seconds(now: bool, notice: str | None) -> float | None:
+    """What the two flags say of the notice's length. Raises InvalidArgument."""
+    if now and notice:
+        raise InvalidArgument("--now and --notice exclude each other.", hint="Leave one out.")
+    if now:
+        return 0.0
+    return None if notice is None else parse_duration(notice)
 
 
 def print_notices(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -33,12 +33,13 @@ def host(context: click.Context, as_json: bool) -> None:
 
 @host.command()
 @click.option("--now", is_flag=True, help="Reclaim spot instances without notice.")
+@click.option("--notice", metavar="TIME", help="Give them notice of this, such as 10s.")
 @JSON
-def drain(now: bool, as_json: bool) -> None:
+def drain(now: bool, notice: str | None, as_json: bool) -> None:
     """Let the host start nothing more, and reclaim all spot instances; print their ids."""
-    from sublet.cli.market import print_notices
+    from sublet.cli.market import print_notices, seconds
 
-    print_notices(Client().drain(now=now), as_json)
+    print_notices(Client().drain(notice=seconds(now, notice)), as_json)
 
 
 @host.command()

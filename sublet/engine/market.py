@@ -215,8 +215,11 @@ class SpotMarket:
 
     # Taking back
 
-    def reclaim(self, instances: Iterable[Instance], *, now: bool = False) -> list[Notice]:
-        """The owner wants their capacity back. Raises WrongState for what is not spot."""
+    def reclaim(
+        self, instances: Iterable[Instance], *, notice: float | None = None
+    ) -> list[Notice]:
+        """The owner wants their capacity back, after `notice` seconds (None: as always). Raises
+        WrongState for what is not spot."""
         rows = list(instances)
         for row in rows:
             if row.spec.spot is None:
@@ -225,13 +228,14 @@ class SpotMarket:
                     hint=f"`sublet stop {row.name}` stops it.",
                 )
         live = [row for row in rows if row.state in capacity.HOLDING]
-        self.notices.give(live, Reason.OWNER, 0.0 if now else self.config.notice)
+        seconds = self.config.notice if notice is None else notice
+        self.notices.give(live, Reason.OWNER, seconds)
         return [notice for notice in map(self.notices.real, (row.id for row in live)) if notice]
 
-    def drain(self, *, now: bool = False) -> list[Notice]:
+    def drain(self, *, notice: float | None = None) -> list[Notice]:
         """Start nothing from now on, and take all spot back; the notices."""
         self._drained(True)
-        return self.reclaim(self.running(), now=now)
+        return self.reclaim(self.running(), notice=notice)
 
     def undrain(self) -> None:
         """Start instances again."""

@@ -161,7 +161,7 @@ async def test_a_deadline_may_only_come_nearer(lab: Lab, clock: Clock) -> None:
     lab.market.reclaim([row])
     await clock.set(1050.0)
     assert lab.market.reclaim([row])[0].deadline == 1120.0
-    lab.market.reclaim([row], now=True)
+    lab.market.reclaim([row], notice=0.0)
     await settle()
     assert lab.request("a") is Status.STOPPED_NO_CAPACITY
     assert lab.told.count("notice a") == 2
@@ -361,7 +361,7 @@ async def test_a_reclaim_that_fails_is_tried_again(
 ) -> None:
     monkeypatch.setattr(notices, "RETRY", 0)
     row, lab.broken = lab.add("a", 1, Spot()), True
-    lab.market.reclaim([row], now=True)
+    lab.market.reclaim([row], notice=0.0)
     await settle()
     assert lab.store.get("a")
     lab.broken = False

@@ -39,11 +39,11 @@ class AsyncMarketVerbs(AsyncCalls):
         return dict(await self.call("DELETE", f"/v1/spot/{quote(name)}"))
 
     async def reclaim(
-        self, names: Sequence[str] = (), *, all: bool = False, now: bool = False
+        self, names: Sequence[str] = (), *, all: bool = False, notice: float | None = None
     ) -> list[dict[str, Any]]:
-        """Take back the capacity of spot instances, or of `all`, after their notice or `now`; the
-        notices: `id`, `name`, `action`, `time`, `reason`."""
-        body = {"instances": list(names), "all": all, "now": now}
+        """Take back the capacity of spot instances, or of `all`, after `notice` seconds, None: as
+        many as always; the notices: `id`, `name`, `action`, `time`, `reason`."""
+        body = {"instances": list(names), "all": all, "notice": notice}
         return list(await self.call("POST", "/v1/reclaim", body))
 
     async def rehearse(
@@ -56,9 +56,10 @@ class AsyncMarketVerbs(AsyncCalls):
         target = f"/v1/instances/{quote(name)}/rehearse{query}"
         return await self._operate(target, None, progress)
 
-    async def drain(self, *, now: bool = False) -> list[dict[str, Any]]:
-        """Let the host start nothing more, and reclaim all spot instances; the notices."""
-        return list(await self.call("POST", "/v1/host/drain", now=now))
+    async def drain(self, *, notice: float | None = None) -> list[dict[str, Any]]:
+        """Let the host start nothing more, and reclaim all spot instances, after `notice`
+        seconds; the notices."""
+        return list(await self.call("POST", "/v1/host/drain", notice=notice))
 
     async def undrain(self) -> None:
         """Let the host start instances again."""

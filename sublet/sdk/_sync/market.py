@@ -38,11 +38,11 @@ class MarketVerbs(Calls):
         return dict(self.call("DELETE", f"/v1/spot/{quote(name)}"))
 
     def reclaim(
-        self, names: Sequence[str] = (), *, all: bool = False, now: bool = False
+        self, names: Sequence[str] = (), *, all: bool = False, notice: float | None = None
     ) -> list[dict[str, Any]]:
-        """Take back the capacity of spot instances, or of `all`, after their notice or `now`; the
-        notices: `id`, `name`, `action`, `time`, `reason`."""
-        body = {"instances": list(names), "all": all, "now": now}
+        """Take back the capacity of spot instances, or of `all`, after `notice` seconds, None: as
+        many as always; the notices: `id`, `name`, `action`, `time`, `reason`."""
+        body = {"instances": list(names), "all": all, "notice": notice}
         return list(self.call("POST", "/v1/reclaim", body))
 
     def rehearse(
@@ -55,9 +55,10 @@ class MarketVerbs(Calls):
         target = f"/v1/instances/{quote(name)}/rehearse{query}"
         return self._operate(target, None, progress)
 
-    def drain(self, *, now: bool = False) -> list[dict[str, Any]]:
-        """Let the host start nothing more, and reclaim all spot instances; the notices."""
-        return list(self.call("POST", "/v1/host/drain", now=now))
+    def drain(self, *, notice: float | None = None) -> list[dict[str, Any]]:
+        """Let the host start nothing more, and reclaim all spot instances, after `notice`
+        seconds; the notices."""
+        return list(self.call("POST", "/v1/host/drain", notice=notice))
 
     def undrain(self) -> None:
         """Let the host start instances again."""
