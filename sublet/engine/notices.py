@@ -172,7 +172,7 @@ class Notices:
         if row.id in self._lifecycle.restarting:
             await asyncio.sleep(_RESTART)
             return
-        if row.state not in HOLDING:  # it was stopped when nobody was there to notice
+        if row.state not in HOLDING and not self._to_delete(notice):
             self._drop(row.id)
             return
         self._begun.add(row.id)
@@ -216,8 +216,13 @@ class Notices:
             return
         if rehearsed := self._rehearsed.get(instance.id):
             self.rehearsed(rehearsed)
-        if instance.id in self._open:
+        notice = self._open.get(instance.id)
+        if notice is not None and not (new and self._to_delete(notice)):
             self._drop(instance.id)
+
+    def _to_delete(self, notice: Notice) -> bool:
+        """Whether it is being deleted: it is not over before the row is gone."""
+        return notice.action is Action.TERMINATE and notice.instance in self._begun
 
     def _stays(self, row: Instance) -> bool:
         """Whether it runs, or will again in a moment: a restart does not shake a notice off."""

@@ -20,6 +20,9 @@ from sublet.engine.events import Events
 KEPT_FOR = 48 * 3600.0
 """Seconds that a request is listed after its end, as EC2's are."""
 
+TIDY = 100
+"""New requests after which it is looked for old ones."""
+
 
 class SpotRequests:
     """The requests of one daemon. `ceiling` tells the most that an instance pays an hour, `begun`
@@ -38,6 +41,7 @@ class SpotRequests:
         self._ceiling, self._begun, self._now = ceiling, begun, now
         self._rows = {request.id: request for request in store.requests()}
         self._of = {request.instance: request.id for request in self._rows.values()}
+        self._wanted = {request.id for request in self._rows.values() if request.wanted}
         self.filling: dict[str, Status] = {}
         """Instances that the market is starting, and the status that each had before."""
 
@@ -67,7 +71,7 @@ class SpotRequests:
 
     def wanted(self) -> list[Request]:
         """Those that the market is to fill when it can; who pays most, then who waits longest."""
-        rows = [row for row in self._rows.values() if row.wanted and row.state not in FINAL]
+        rows = [self._rows[request_id] for request_id in self._wanted]
         return sorted(rows, key=lambda row: (-row.max_price, row.updated, row.id))
 
     # Changing
@@ -140,6 +144,8 @@ class SpotRequests:
             updated=now,
         )
         self._of[row.id] = request.id
+        if len(self._rows) % TIDY == 0:
+            self.every()
         self._write(request)
 
     def _follow(self, old: Instance | None, new: Instance, request: Request) -> None:
@@ -192,4 +198,5 @@ class SpotRequests:
 
     def _write(self, request: Request) -> None:
         self._rows[request.id] = request
+        (self._wanted.add if request.wanted else self._wanted.discard)(request.id)
         self._store.put_request(request)

@@ -57,6 +57,8 @@ def test_on_demand_takes_the_room_of_spot_after_its_notice(host: Sublet) -> None
     for name in gone:
         assert 0 <= late(host, name) < 1
         assert status(host, name) == ("closed", "instance-terminated-no-capacity")
+    amounts = {row["name"]: row["amount"] for row in host.json("cost", "--json")}
+    assert all((amounts[f"spot{n}"] == 0) == (f"spot{n}" in gone) for n in range(4)), "free"
     found = host.json("host", "--json")
     assert (found["sold"]["memory"], found["spot"]["memory"]) == (1 << 30, 1 << 30)
     assert found["free"]["memory"] == 0

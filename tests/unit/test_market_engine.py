@@ -111,6 +111,10 @@ class Lab:
             raise InsufficientCapacity("it hangs")
         self.store.delete(row.id)
 
+    async def stop_first(self, _: Any, row: Instance, **__: bool) -> None:
+        self.move(row, State.STOPPED)
+        await asyncio.Event().wait()
+
     async def start(self, instance_id: str) -> None:
         row = self.store.get(instance_id)
         assert row is not None
@@ -354,6 +358,24 @@ def test_pressure_has_hysteresis(tmp_path: Path) -> None:
     (tmp_path / "memory").write_text("some avg10=12.34 avg60=0.00 total=1\nfull avg10=9.00\n")
     assert average("memory", tmp_path) == 12.34
     assert average("io", tmp_path) == 0.0
+
+
+async def test_a_deletion_that_was_cut_off_is_finished(
+    lab: Lab, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab, "remove", lab.stop_first)
+    lab.market.reclaim([lab.add("a", 1, Spot())], now=True)
+    await settle()
+    await lab.tasks.close()  # killed when it had stopped
+    other = Lab(tmp_path / "db", clock)
+    monkeypatch.setattr(notices, "ending", other)
+    assert [row.state for row in other.store.all()] == [State.STOPPED]
+    other.market.notices.recover()
+    await settle()
+    assert other.store.all() == []
+    assert other.request("a") is Status.TERMINATED_NO_CAPACITY
+    assert other.market.store.notices() == []
+    await other.close()
 
 
 async def test_a_reclaim_that_fails_is_tried_again(
