@@ -364,7 +364,7 @@ async def test_a_deletion_that_was_cut_off_is_finished(
     lab: Lab, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lab, "remove", lab.stop_first)
-    lab.market.reclaim([lab.add("a", 1, Spot())], now=True)
+    lab.market.reclaim([lab.add("a", 1, Spot())], notice=0.0)
     await settle()
     await lab.tasks.close()  # killed when it had stopped
     other = Lab(tmp_path / "db", clock)
