@@ -11,8 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sublet.domain import idle
@@ -21,11 +20,11 @@ from sublet.domain.idle import Idle, Reading, Standing
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.networks import Mode
 from sublet.domain.notice import Action
-from sublet.domain.units import format_age
 from sublet.drivers import activity
 from sublet.drivers.network.identity import veth
 from sublet.drivers.store.keepalives import KeepaliveStore
 from sublet.drivers.vm.acceleration import Kind
+from sublet.engine.attendance import Attendance
 from sublet.engine.instances import Instances
 
 log = logging.getLogger(__name__)
@@ -36,12 +35,10 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(slots=True)
 class _Watched:
-    """An instance with a rule: how it stands, and who looks at it. `touched`: when it was used in
-    a way that leaves no trace, such as a session that is over."""
+    """An instance with a rule: how it stands, and who looks at it."""
 
     standing: Standing
     task: asyncio.Task[None] | None = None
-    touched: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +67,11 @@ class Idleness:
     ) -> None:
         self._instances = instances
         self._lifecycle = instances.lifecycle
-        self._store = store
         self._read = read or self._measure
         self._now, self._sleep = now, sleep
         self._watched: dict[str, _Watched] = {}
-        self._sessions: dict[str, Counter[str]] = {}
-        left = {name: until - time.time() for name, until in store.all().items()}
-        self._kept = {name: now() + seconds for name, seconds in left.items() if seconds > 0}
+        self._attendance = Attendance(store, self._watched, now)
+        self.session = self._attendance.session
 
     # What becomes of instances
 
@@ -103,22 +98,9 @@ class Idleness:
     def gone(self, instance_id: str) -> None:
         """It is deleted."""
         self._drop(instance_id)
-        self._kept.pop(instance_id, None)
+        self._attendance.gone(instance_id)
 
     # Use
-
-    @contextlib.contextmanager
-    def session(self, instance_id: str, kind: str) -> Iterator[None]:
-        """Somebody is attached to it for as long as the block lasts."""
-        sessions = self._sessions.setdefault(instance_id, Counter())
-        sessions[kind] += 1
-        try:
-            yield
-        finally:
-            sessions[kind] -= 1
-            if not +sessions:
-                self._sessions.pop(instance_id, None)
-            self._touch(instance_id, f"a session has just ended: {kind}")
 
     def keep(self, text: str, seconds: float) -> Instance:
         """It counts as used now, and for so many seconds more; an earlier keep-alive ends.
@@ -131,23 +113,17 @@ class Idleness:
                 f"{instance.name} has no rule for idleness: it is not stopped when it is idle.",
                 hint=f"`sublet update --idle 30m {instance.name}` gives it one.",
             )
-        self._touch(instance.id, "it was kept alive")
-        if seconds:
-            self._kept[instance.id] = self._now() + seconds
-            self._store.set(instance.id, time.time() + seconds)
-        else:
-            self._kept.pop(instance.id, None)
-            self._store.forget(instance.id)
+        self._attendance.keep(instance.id, seconds)
         return instance
 
     def report(self, instance: Instance) -> Report | None:
         """How it stands; None where it has no rule, or does not run."""
         watched, rule = self._watched.get(instance.id), instance.spec.idle
-        if watched is None or rule is None:
+        if watched is None or rule is None or instance.state not in LIVE:
             return None
-        because = dict.fromkeys((*watched.standing.because, *self._others(instance, watched)))
+        because = dict.fromkeys((*watched.standing.because, *self._others(instance)))
         shift = time.time() - self._now()
-        since, kept = watched.standing.since, self._left(instance.id)
+        since, kept = watched.standing.since, self._attendance.left(instance.id)
         return Report(
             rule=rule,
             since=self._now() + shift if because else since + shift,
@@ -168,8 +144,8 @@ class Idleness:
             if instance is None or instance.spec.idle is None:
                 return
             limit = await self._limit(instance)
-            others = self._others(instance, watched)
-            watched.touched = ""
+            others = self._others(instance)
+            self._attendance.looked(instance.id)
             watched.standing = idle.following(watched.standing, self._read(instance), limit, others)
             if idle.due(instance.spec.idle, watched.standing):
                 name = f"idle {instance.spec.idle.action} of {instance.name}"
@@ -189,25 +165,17 @@ class Idleness:
         instance = self._instances.parts.store.get(instance_id)
         return instance if instance is not None and instance.state in LIVE else None
 
-    def _others(self, instance: Instance, watched: _Watched) -> list[str]:
+    def _others(self, instance: Instance) -> list[str]:
         """Why it counts as used beyond what is measured."""
-        found = [watched.touched] if watched.touched else []
-        sessions = dict(self._sessions.get(instance.id, {}))
+        seen = {}
         if not instance.spec.vm and instance.pid:
-            sessions["ssh"] = sessions.get("ssh", 0) or activity.ssh_connections(instance.pid)
-        if kinds := [kind for kind, count in sorted(sessions.items()) if count]:
-            found.append(f"somebody is attached: {', '.join(kinds)}")
-        if left := self._left(instance.id):
-            found.append(f"it is kept alive for {format_age(left)} more")
+            seen["ssh"] = activity.ssh_connections(instance.pid)
+        found = self._attendance.because(instance.id, seen)
         if instance.state is State.PAUSED:
             found.append("it is paused")
         if action := self._lifecycle.locks.action(instance.id):
             found.append(f"something is done with it: {action}")
         return found
-
-    def _left(self, instance_id: str) -> float:
-        """Seconds that it is kept alive for."""
-        return max(0.0, self._kept.get(instance_id, 0.0) - self._now())
 
     def _measure(self, instance: Instance) -> Reading:
         parts = self._instances.parts
@@ -238,11 +206,7 @@ class Idleness:
             if current is not None:  # once more, after a window
                 self._lifecycle.tell("idle-failed", current, error=str(error))
                 self.up(current)
-                self._touch(current.id, f"{rule.action} failed: {error}")
-
-    def _touch(self, instance_id: str, why: str) -> None:
-        if watched := self._watched.get(instance_id):
-            watched.touched = why
+                self._attendance.touch(current.id, f"{rule.action} failed: {error}")
 
     def _drop(self, instance_id: str) -> None:
         watched = self._watched.pop(instance_id, None)

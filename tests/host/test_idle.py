@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 from clilab import refused
 from conftest import BASE, Sublet, eventually
+from vmhost import IMAGE
+
+from sublet.sdk import Client
 
 BURN = "(while :; do :; done) & echo $! >/burner; wait; exec sleep 600"
 
@@ -60,6 +64,26 @@ def test_a_session_counts_as_use(sublet: Sublet) -> None:
     session.communicate("", timeout=30)
     stopped(sublet, "seen")
     logs.communicate(timeout=30)
+
+
+def test_an_ssh_session_counts_as_use(sublet: Sublet, vm: Sublet) -> None:
+    sublet.ok("run", "-d", "--name", "seen", "--idle", "2s", BASE, "sleep", "600")
+    attendance = Client(str(sublet.run_dir / "sublet.sock")).attend("seen")  # as `sublet ssh` does
+    next(attendance)
+    vm.ok("run", "-d", "--name", "sshd", "--idle", "2s", IMAGE, "nc", "-l", "-p", "22")
+    with socket.socket() as client:
+        eventually(lambda: _connects(client, vm), "it listens")
+        time.sleep(3)
+        for host, name in ((sublet, "seen"), (vm, "sshd")):
+            assert busy(host, name) == ["somebody is attached: ssh"]
+            assert state(host, name) == "running"
+    del attendance
+    stopped(sublet, "seen")
+    stopped(vm, "sshd")
+
+
+def _connects(client: socket.socket, vm: Sublet) -> bool:
+    return client.connect_ex((vm.json("inspect", "sshd")["address"], 22)) in (0, errno.EISCONN)
 
 
 def test_a_keepalive_counts_as_use(sublet: Sublet) -> None:

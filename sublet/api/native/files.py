@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -60,10 +60,13 @@ async def _joined(
 
 
 async def _sent(
-    source: AbstractAsyncContextManager[Sender], media: str = "application/x-tar"
+    source: AbstractAsyncContextManager[Sender],
+    session: AbstractContextManager[None],
+    media: str = "application/x-tar",
 ) -> Streamed:
-    """The response, once the first bytes are there."""
+    """The response, once the first bytes are there. `session` lasts until the last."""
     async with AsyncExitStack() as stack:
+        stack.enter_context(session)
         courier = await stack.enter_async_context(source)
         stream = courier.stream()
         first = await anext(stream, b"")
@@ -76,23 +79,28 @@ def router(verbs: Verbs) -> APIRouter:
     routes = APIRouter(prefix="/v1/instances", tags=["files"])
     files = verbs.files
 
+    def copying(name: str) -> AbstractContextManager[None]:
+        return verbs.idleness.session(verbs.instances.get(name).id, "copy")
+
     @routes.get("/{name}/archive")
     async def read_archive(name: str, path: str, follow: bool = False) -> StreamingResponse:
-        return await _sent(files.read(name, path, follow=follow))
+        return await _sent(files.read(name, path, follow=follow), copying(name))
 
     @routes.put("/{name}/archive")
     async def write_archive(
         name: str, path: str, request: Request, archived: bool = False, keep: bool = False
     ) -> dict[str, Any]:
         try:
-            done = await files.write(name, path, request.stream(), archived=archived, keep=keep)
+            stream = request.stream()
+            with copying(name):
+                done = await files.write(name, path, stream, archived=archived, keep=keep)
         except ClientDisconnect:
             raise Cancelled("The client went away before the end of its archive.") from None
         return asdict(done)
 
     @routes.get("/{name}/export")
     async def export_instance(name: str) -> StreamingResponse:
-        return await _sent(files.export(name))
+        return await _sent(files.export(name), copying(name))
 
     @routes.post("/{name}/commit", dependencies=[Depends(only_known(Wish))])
     async def commit_instance(name: str, body: Wish, request: Request) -> StreamingResponse:
@@ -103,6 +111,6 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.get("/{name}/changes")
     async def changed_files(name: str) -> StreamingResponse:
-        return await _sent(files.changes(name), "application/x-ndjson")
+        return await _sent(files.changes(name), copying(name), "application/x-ndjson")
 
     return routes
