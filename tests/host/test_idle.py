@@ -70,7 +70,7 @@ def test_an_ssh_session_counts_as_use(sublet: Sublet, vm: Sublet) -> None:
     sublet.ok("run", "-d", "--name", "seen", "--idle", "2s", BASE, "sleep", "600")
     attendance = Client(str(sublet.run_dir / "sublet.sock")).attend("seen")  # as `sublet ssh` does
     next(attendance)
-    vm.ok("run", "-d", "--name", "sshd", "--idle", "2s", IMAGE, "nc", "-l", "-p", "22")
+    vm.ok("run", "-d", "--name", "sshd", "--idle", "2s", IMAGE, "nc", "-l", "-p", "22", "-e", "cat")
     with socket.socket() as client:
         eventually(lambda: _connects(client, vm), "it listens")
         time.sleep(3)

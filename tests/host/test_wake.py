@@ -8,11 +8,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from clilab import refused
-from conftest import Sublet, eventually
+from conftest import Sublet, ended, eventually
 from imagelab import free_port
 from netlab import World
 from vmhost import IMAGE, SMALL, count, daemon
@@ -198,6 +199,18 @@ def test_it_wakes_by_the_next_daemon_where_one_was_killed(own: Sublet, outside: 
     own.ok("daemon", "--stop")
     own.ok("ps")
     assert ask(port)
+
+
+def test_a_daemon_that_dies_while_it_wakes_is_made_good(own: Sublet) -> None:
+    port = asleep(own, "web")
+    own.ok("daemon", "--stop")
+    frail = replace(own, extra={**own.extra, "SUBLET_FAULT": "start/root:before"})
+    dying = frail.daemon_pid()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, port)
+        eventually(lambda: ended(dying), "the daemon has died")
+        own.ok("ps")  # the next daemon
+        assert answer.result(60)
 
 
 def test_what_is_refused(vm: Sublet) -> None:
