@@ -7,7 +7,8 @@ import re
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.mounts import normal
 
-_SFTP = re.compile(r"sftp:(?://)?(?:[\w.][\w.-]*@)?[A-Za-z0-9\[][\w.:\]-]*[:/]\S*")
+_USER, _HOST = r"(?:[\w.][\w.-]*@)?", r"[A-Za-z0-9][\w.-]*"
+_SFTP = re.compile(rf"sftp:(?://({_USER}{_HOST})(?::(\d{{1,5}}))?/\S+|({_USER}{_HOST}):\S+)")
 _REMOTE = re.compile(r"(?:s3|b2|azure|gs|swift|rest):\S+")
 _PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]*@")
 
@@ -33,3 +34,13 @@ def check_repository(text: str) -> str:
 def is_local(repository: str) -> bool:
     """Whether a repository is a directory of this host."""
     return repository.startswith("/")
+
+
+def sftp_host(repository: str) -> list[str]:
+    """What ssh(1) is to be told of where an SFTP repository is, as restic's manual has it:
+    `sftp:USER@HOST:/PATH` or `sftp://USER@HOST:PORT//PATH`; nothing for any other."""
+    match = _SFTP.fullmatch(repository)
+    if not match:
+        return []
+    port = ["-p", match[2]] if match[2] else []
+    return [*port, match[1] or match[3]]

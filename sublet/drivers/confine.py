@@ -57,12 +57,12 @@ def caged(
     options = ["--unshare-pid", "--unshare-ipc", "--die-with-parent", "--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib64"):
         options += ["--ro-bind-try", f"/{name}", f"/{name}"]
-    for inside, outside in directories.items():
-        options += ["--bind", outside, inside]
     if network:
         for name in ("/etc", "/run/systemd/resolve", os.path.expanduser("~/.ssh")):
             options += ["--ro-bind-try", name, name]
         options += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
+    for inside, outside in directories.items():
+        options += ["--bind", outside, inside]
     options += ["--cap-drop", "ALL"]
     for name in COPYING:
         options += ["--cap-add", f"CAP_{name}"]

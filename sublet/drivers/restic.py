@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from sublet.domain.errors import (
     ProcessFailed,
     RepositoryUnavailable,
 )
-from sublet.domain.repositories import is_local
+from sublet.domain.repositories import is_local, sftp_host
 from sublet.drivers import files, run
 from sublet.drivers.confine import caged
 
@@ -38,6 +39,8 @@ LOCK_PATIENCE, LOCK_PAUSE = 120.0, 1.0
 
 _FOREVER = 30 * 86400.0
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CLOSED = ("unable to open", "unable to start", "create repository", "Fatal: Stat")
+_PRESENT = ("config file already exists", "already initialized")
 _ABSENT = ("unable to open config file", "Is there a repository at the following location")
 
 
@@ -61,12 +64,13 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """How repositories are opened: the files with their password and with credentials, and where
-    restic may keep what it fetched."""
+    """How repositories are opened: the files with their password and with credentials, where
+    restic may keep what it fetched, and a directory that may hold a `config` of ssh(1)."""
 
     password: Path
     credentials: Path
     cache: Path
+    ssh: Path
 
 
 class Repository:
@@ -88,7 +92,13 @@ class Repository:
         }
 
     def _argv(self, *args: str) -> list[str]:
-        return ["restic", "--json", *(["--no-cache"] if is_local(self.address) else []), *args]
+        options = ["--no-cache"] if is_local(self.address) else []
+        if host := sftp_host(self.address):
+            config = self._account.ssh / "config"
+            own = ["-F", str(config)] if config.exists() else []
+            command = ["ssh", "-o", "BatchMode=yes", *own, *host, "-s", "sftp"]
+            options += ["-o", f"sftp.command={shlex.join(command)}"]
+        return ["restic", "--json", *options, *args]
 
     async def _run(self, *args: str, **options: Any) -> run.Result:
         """One command, again while somebody else has the repository locked. Raises."""
@@ -131,7 +141,7 @@ class Repository:
             raise NoSuchBackup("The repository has no such snapshot any more.")
         if any(text in said for text in _ABSENT):
             raise RepositoryUnavailable(f"There is no repository at {self.address} yet.")
-        if "unable to open" in said or "Fatal: Stat" in said:
+        if any(text in said for text in _CLOSED):
             raise RepositoryUnavailable(f"{self.address} cannot be opened: {_why(said)}.")
         try:
             raise run.failure(["restic", action], result)
@@ -167,7 +177,8 @@ class Repository:
         """Whether it was made now; False where there is one."""
         argv = self._argv("init")
         result = await run.run(argv, check=False, env=self._env(), timeout=600, grace=GRACE)
-        if result.code and "already" not in result.stderr:
+        there = any(text in result.stderr for text in _PRESENT)
+        if result.code and not there:
             self._fail("init", result)
         return result.code == 0
 
@@ -242,6 +253,8 @@ class Repository:
             account.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             places["/cache"] = str(account.cache)
             env["RESTIC_CACHE_DIR"] = "/cache"
+            if account.ssh.is_dir():
+                places[str(account.ssh)] = str(account.ssh)
         argv = caged(argv, places, network=not is_local(self.address))
         result = await run.run(argv, check=False, env=env, timeout=_FOREVER, grace=GRACE)
         if result.code:
@@ -289,8 +302,9 @@ def _locked(result: run.Result) -> bool:
 
 def _why(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    text = next((line for line in lines if line.startswith("Fatal:")), lines[-1] if lines else "?")
-    return text.removeprefix("Fatal:").strip().rstrip(".")
+    ssh = [line.partition(": ")[2] for line in lines if line.startswith("subprocess ssh: ")]
+    fatal = [line.partition(": ")[2] for line in lines if line.startswith("Fatal: ")]
+    return (ssh[-1:] or fatal or lines[-1:] or ["it said nothing"])[0].rstrip(".")
 
 
 def _status(line: str) -> Done | None:

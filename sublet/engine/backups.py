@@ -65,7 +65,10 @@ class Backups:
         """How it is opened."""
         root = self.parts.config.root
         password = self.parts.config.password_file
-        return Repository(address, Account(password, root / "backup.env", root / "backup-cache"))
+        return Repository(
+            address,
+            Account(password, root / "backup.env", root / "backup-cache", root / "backup.ssh"),
+        )
 
     async def every(self, instance: str = "", repository: str = "") -> list[Backup]:
         """The backups in a repository, and those on their way to it, the newest first; an

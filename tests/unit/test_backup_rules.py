@@ -19,7 +19,7 @@ from sublet.domain.backup import (
 )
 from sublet.domain.errors import BackupFailed, InvalidArgument
 from sublet.domain.mounts import Mount, MountType
-from sublet.domain.repositories import check_repository
+from sublet.domain.repositories import check_repository, sftp_host
 from sublet.domain.spec import InstanceSpec, Isolation
 from sublet.domain.volumes import Volume
 from sublet.engine import staging
@@ -71,6 +71,13 @@ def test_repositories(text: str) -> None:
 def test_no_repositories(text: str) -> None:
     with pytest.raises(InvalidArgument):
         check_repository(text)
+
+
+def test_what_ssh_is_told() -> None:
+    assert sftp_host("sftp:backup@nas:/srv") == ["backup@nas"]
+    assert sftp_host("sftp://backup@nas:2222//srv") == ["-p", "2222", "backup@nas"]
+    assert sftp_host("sftp://nas/srv") == ["nas"]
+    assert sftp_host("/srv/backups") == sftp_host("s3:https://nas/x") == []
 
 
 def test_where_paths_are() -> None:
