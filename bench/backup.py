@@ -61,7 +61,7 @@ def run(lab: Lab) -> Findings:
         timings = sample(sampled, min(lab.rounds, 9), warm_up=1)
         told = [e for e in client.events() if e["type"] == "backup.copied"]
     finally:
-        box.remove(force=True, volumes=True)
+        box.remove(force=True)
     pauses = [float(event["detail"]["paused_ms"]) for event in told][1:]
     found = rows("backup", timings)
     longest = f"longest {max(pauses):.1f} ms"

@@ -18,6 +18,7 @@ from dataclasses import replace
 from sublet.domain.backup import Backup, inside
 from sublet.domain.errors import (
     BackupIncomplete,
+    Busy,
     InvalidArgument,
     NoSuchBackup,
     NoSuchInstance,
@@ -276,7 +277,10 @@ class Backups:
 
     async def remove(self, text: str, repository: str = "") -> None:
         """Delete a backup. What it took in the repository, `prune` gives back."""
-        await self._remove([await self.get(text, repository)])
+        backup = await self.get(text, repository)
+        if backup.id in self._busy:
+            raise Busy(f"The backup {backup.id} is being made.")
+        await self._remove([backup])
 
     async def _remove(self, backups: Sequence[Backup]) -> None:
         for address in {backup.repository for backup in backups}:
@@ -300,8 +304,9 @@ class Backups:
         going = superfluous(everything, keep)
         if not dry:
             await self._remove(going)
-            if everything:
-                await self.repository(address).prune()
+            there = self.repository(address)
+            if there.made or not is_local(address):
+                await there.prune()
         return going
 
     async def thin(self, instance_id: str, keep: Keep) -> None:
