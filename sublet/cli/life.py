@@ -22,6 +22,9 @@ DETACH_KEYS = click.option(
     "--detach-keys", metavar="KEYS", help="Keys that detach; ctrl-p,ctrl-q without it."
 )
 TIME = click.option("-t", "--time", "timeout", metavar="TIME", help="Kill after this, such as 10s.")
+NO_WAIT = click.option(
+    "--no-wait", is_flag=True, help="Fail if spot instances would have to make room."
+)
 CONDITIONS = ("stopped", "running", "healthy", "removed")
 
 
@@ -38,7 +41,7 @@ def create(image: str, command: tuple[str, ...], **options: Any) -> int:
 @NAMES
 @click.option("-a", "--attach", "attached", is_flag=True, help="Show what it writes.")
 @click.option("-i", "--interactive", is_flag=True, help="With -a: pass standard input on.")
-@click.option("--no-wait", is_flag=True, help="Fail if spot instances would have to make room.")
+@NO_WAIT
 @DETACH_KEYS
 def start(
     names: tuple[str, ...],
@@ -132,9 +135,12 @@ def hibernate(names: tuple[str, ...]) -> int:
 
 @click.command()
 @NAMES
-def wake(names: tuple[str, ...]) -> int:
+@NO_WAIT
+def wake(names: tuple[str, ...], no_wait: bool) -> int:
     """Let hibernated VMs go on where they were; `start` does so, too."""
-    return each_named(names, Client().wake)
+    client = Client()
+    with Progress() as progress:
+        return each_named(names, lambda name: client.wake(name, progress, wait=not no_wait))
 
 
 @click.command()

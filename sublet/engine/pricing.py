@@ -54,6 +54,7 @@ class Pricing:
         if self.factor != quoted(self._exact):
             self.factor = quoted(self._exact)
             self._store.add_quote(Quote(self._now(), self.factor, self._used()))
+            self._store.forget_quotes(self._now() - KEPT_FOR)
             for observer in self.observers:
                 observer()
         return self._exact != self._target

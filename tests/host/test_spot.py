@@ -75,6 +75,17 @@ def test_a_foreground_run_waits_too(host: Sublet) -> None:
     assert states(host) == {}
 
 
+def test_a_start_waits_too(host: Sublet) -> None:
+    host.ok("create", "--name", "od", "-m", "2g", IMAGE, *LOOP)
+    spot(host, "all", memory="2g")
+    refused_at_once = host("start", "--no-wait", "od")
+    assert (refused_at_once.code, states(host)["all"]) == (1, "running")
+    outcome = host("start", "od")
+    assert (outcome.code, outcome.out) == (0, "od\n")
+    assert "1 spot instance: all" in outcome.err
+    assert states(host) == {"od": "running"}
+
+
 def test_who_is_told_what(host: Sublet) -> None:
     script = "trap 'echo signalled' USR1; trap 'exit 3' TERM; while :; do sleep 0.05; done"
     flags = ("--notice-signal", "USR1", "--notice-exec", "echo told > /told; exit 4")

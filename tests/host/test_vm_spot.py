@@ -55,6 +55,20 @@ def test_it_sleeps_through_a_reclaim_and_goes_on(host: Sublet) -> None:
     host.ok("host", "undrain")
 
 
+def test_waking_takes_the_room_of_spot(host: Sublet) -> None:
+    memory = host.json("host", "--json")["free"]["memory"] // (1 << 20)
+    host.ok("run", "-d", "--name", "box", *SMALL, IMAGE, *COUNT)
+    before = count(host, "box")
+    host.ok("hibernate", "box")
+    host.ok("run", "-d", "--name", "cheap", "--spot", "-m", f"{memory - 8}m", IMAGE, *COUNT)
+    assert host("wake", "--no-wait", "box").code == 1
+    outcome = host("wake", "box")
+    assert (outcome.code, "cheap" in outcome.err) == (0, True)
+    assert count(host, "box") >= before
+    assert host("inspect", "cheap").code == 1
+    host.ok("rm", "-f", "box")
+
+
 def test_where_its_memory_cannot_be_kept_it_is_stopped(host: Sublet) -> None:
     host.ok("run", "-d", "--name", "box", *SMALL, *FLAGS, IMAGE, *COUNT)
     count(host, "box")

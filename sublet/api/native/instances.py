@@ -108,8 +108,17 @@ def router(verbs: Verbs) -> APIRouter:
         return Response(status_code=204)
 
     @routes.post("/{name}/wake", status_code=204)
-    async def wake_instance(name: str) -> Response:
-        await instances.wake(name)
+    async def wake_instance(
+        name: str, request: Request, wait: bool = True, follow: bool = False
+    ) -> Response:
+        if follow:
+
+            async def work(report: Report) -> dict[str, Any]:
+                await instances.wake(name, wait=wait, report=report)
+                return render.instance(instances.get(name))
+
+            return respond(request, verbs.operations, "start", work)
+        await instances.wake(name, wait=wait)
         return Response(status_code=204)
 
     @routes.post("/{name}/rename", status_code=204)

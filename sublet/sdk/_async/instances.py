@@ -138,9 +138,15 @@ class AsyncInstanceVerbs(AsyncCalls):
         """Keep the memory of a running VM on disk and end it; `wake` lets it go on."""
         await self.call("POST", f"/v1/instances/{quote(name)}/hibernate")
 
-    async def wake(self, name: str) -> None:
+    async def wake(self, name: str, progress: Progress = silent, *, wait: bool = True) -> None:
         """Let a hibernated VM go on where it was."""
-        await self.call("POST", f"/v1/instances/{quote(name)}/wake")
+        target = f"/v1/instances/{quote(name)}/wake"
+        try:
+            await self.call("POST", target, wait=False)
+        except InsufficientCapacity:
+            if not wait:
+                raise
+            await self._operate(f"{target}?follow=true", None, progress)
 
     async def keepalive(self, name: str, seconds: float = 0.0) -> None:
         """Let an instance with a rule for idleness count as used now, and for `seconds` more."""

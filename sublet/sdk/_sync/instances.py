@@ -137,9 +137,15 @@ class InstanceVerbs(Calls):
         """Keep the memory of a running VM on disk and end it; `wake` lets it go on."""
         self.call("POST", f"/v1/instances/{quote(name)}/hibernate")
 
-    def wake(self, name: str) -> None:
+    def wake(self, name: str, progress: Progress = silent, *, wait: bool = True) -> None:
         """Let a hibernated VM go on where it was."""
-        self.call("POST", f"/v1/instances/{quote(name)}/wake")
+        target = f"/v1/instances/{quote(name)}/wake"
+        try:
+            self.call("POST", target, wait=False)
+        except InsufficientCapacity:
+            if not wait:
+                raise
+            self._operate(f"{target}?follow=true", None, progress)
 
     def keepalive(self, name: str, seconds: float = 0.0) -> None:
         """Let an instance with a rule for idleness count as used now, and for `seconds` more."""
