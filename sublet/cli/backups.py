@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from sublet.cli.common import FORCE, JSON, ago, each_named
-from sublet.cli.completing import instance_names
+from sublet.cli.completing import backup_ids, instance_names
 from sublet.cli.output import Progress, confirmed, print_json, print_table
 from sublet.cli.snapshots import Creating
 from sublet.domain.errors import NoSuchBackup
@@ -66,7 +66,7 @@ def _row(row: dict[str, Any]) -> list[str]:
 
 
 @backup.command()
-@click.argument("names", nargs=-1, required=True, metavar="BACKUP...")
+@click.argument("names", nargs=-1, required=True, metavar="BACKUP...", shell_complete=backup_ids)
 @REPO
 @click.option("-f", "--force", is_flag=True, help="What is not there is fine.")
 def rm(names: tuple[str, ...], repository: str, force: bool) -> int:
@@ -138,7 +138,7 @@ backup.add_command(ls)
 
 
 @click.command()
-@click.argument("name", metavar="BACKUP")
+@click.argument("name", metavar="BACKUP", shell_complete=backup_ids)
 @REPO
 @click.option("--as", "new_name", default="", metavar="NAME", help="Name of the new instance.")
 @click.option("--size", default="", metavar="SIZE", help="Its vCPUs and GiB, such as 2x4.")

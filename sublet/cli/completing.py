@@ -46,6 +46,15 @@ def schedule_names(_: click.Context, __: click.Parameter, typed: str) -> list[st
     return _starting(lambda: Client(socket_path()).schedules(), typed)
 
 
+def backup_ids(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Ids of backups that begin so."""
+    try:
+        rows = Client(socket_path()).backups()
+    except SubletError:
+        return []
+    return [row["id"] for row in rows if row["id"].startswith(typed)]
+
+
 def _starting(listed: Callable[[], list[dict[str, Any]]], typed: str) -> list[str]:
     try:
         return [row["name"] for row in listed() if row["name"].startswith(typed)]

@@ -55,7 +55,8 @@ def test_every_committed_row(shop: Sublet, action: str, tmp_path: Path) -> None:
         eventually(lambda: len(events(shop, "backup.copied", name)) == 2, "its files are copied")
         after = committed(told)
         eventually(lambda: len(events(shop, "backup.completed", name)) == 2, "the backup", NOTICE)
-        assert other.wait(NOTICE + 30) == 0  # who needed the room has it
+        _, said = other.communicate(timeout=NOTICE + 30)
+        assert other.returncode == 0, said  # who needed the room has it
     finally:
         ended(writer)
     shop.ok("rm", "-f", "other")

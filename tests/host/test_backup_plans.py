@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,6 +54,10 @@ def rows(sublet: Sublet, name: str) -> list[dict[str, Any]]:
 
 def done(sublet: Sublet, name: str) -> int:
     return len(events(sublet, "backup.completed", name))
+
+
+def complete_within(sublet: Sublet, name: str, seconds: float) -> None:
+    eventually(lambda: [r["complete"] for r in rows(sublet, name)] == [True], "a backup", seconds)
 
 
 def complete(sublet: Sublet, name: str, count: int = 1) -> None:
@@ -123,6 +128,19 @@ def test_what_does_not_fit_is_sent_afterwards(hasty: Sublet, action: str) -> Non
     assert (host.home / "back").read_bytes()[-(1 << 20) :] == data
     assert states(host)[copy] == "running"
     host.clean()
+
+
+@pytest.mark.slow
+def test_every_minute(host: Sublet) -> None:
+    """It goes by the rows and the clock: the death of the daemon changes nothing."""
+    run(host, "regular", "--backup", "every=1m", "--backup-keep", "last=1")
+    begun = time.time()
+    host.kill_daemon()
+    complete_within(host, "regular", 75)
+    assert time.time() - begun > 55
+    first = rows(host, "regular")[0]["id"]
+    eventually(lambda: [r["id"] for r in rows(host, "regular")] not in ([first], []), "next", 80)
+    eventually(lambda: len(rows(host, "regular")) == 1, "the one before is gone")
 
 
 def test_refusals(host: Sublet) -> None:
