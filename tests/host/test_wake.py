@@ -29,7 +29,7 @@ SERVE = ("sh", "-c", f"{SCRIPT} exec httpd -f -p 80 -h /www")
 class Outside(World):
     """Another machine, which knows this one alone."""
 
-    host, address = "203.0.113.1", "203.0.113.2"
+    host, address = "198.18.7.1", "198.18.7.2"
 
 
 @pytest.fixture
