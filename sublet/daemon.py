@@ -152,6 +152,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     plans = BackupPlans(backups)
     lifecycle.observers.append(plans)
     market.observers.append(plans)
+    lifecycle.updated.append(plans.updated)
     verbs = Verbs(
         config=config,
         instances=instances,

@@ -199,6 +199,8 @@ def rename(name: str, new: str) -> None:
 @click.option("--idle", metavar="TIME", help="Stop it after so long without use; 0: never.")
 @click.option("--budget", metavar="AMOUNT/PERIOD", help="What it may cost: 5/month, or none.")
 @click.option("--idle-action", metavar="ACTION", help="With it: stop, hibernate or terminate.")
+@click.option("--backup", multiple=True, metavar="WHEN", help="on-stop,every=6h, or none.")
+@click.option("--backup-keep", default="", metavar="RULES", help="last=24,daily=7,weekly=4.")
 @click.option("--wake/--no-wake", default=None, help="A connection to a port starts it again.")
 def update(names: tuple[str, ...], **change: Any) -> int:
     """Change limits, restart policy, time to live, or what is done when it is idle. Running

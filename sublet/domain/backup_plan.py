@@ -21,6 +21,11 @@ class BackupPlan:
     every: float = 0.0
     keep: Keep = field(default_factory=Keep)
 
+    @property
+    def moments(self) -> bool:
+        """Whether it names any."""
+        return bool(self.on_notice or self.on_stop or self.every)
+
 
 LAST_SECONDS = 3.0
 """What of a notice no backup uses."""
@@ -35,7 +40,7 @@ def check_plan(plan: BackupPlan, *, remove: bool = False) -> None:
         raise InvalidArgument(
             "--rm deletes what --backup on-stop is to copy.", hint="Leave one of them out."
         )
-    if not (plan.on_notice or plan.on_stop or plan.every):
+    if not plan.moments:
         raise InvalidArgument("The backup plan names no moment.", hint=_HINT)
     if plan.every and not LEAST_PERIOD <= plan.every < float("inf"):
         raise InvalidArgument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from sublet.domain.backup_plan import BackupPlan
 from sublet.domain.budget import Budget
 from sublet.domain.capacity import Amount, admit
 from sublet.domain.errors import InvalidArgument, WrongState
@@ -21,7 +22,8 @@ from sublet.domain.units import format_bytes
 @dataclass(frozen=True, slots=True)
 class Change:
     """New values; None leaves the old one. `ttl` in seconds from creation, 0: none any more;
-    `idle_after` in seconds, 0: no rule any more; `budget` of 0 dollars: none any more."""
+    `idle_after` in seconds, 0: no rule any more; `budget` of 0 dollars: none any more; so is a
+    `backup` plan that names no moment."""
 
     cpus: float | None = None
     memory: int | None = None
@@ -33,6 +35,7 @@ class Change:
     idle_after: float | None = None
     idle_action: Action | None = None
     wake: bool | None = None
+    backup: BackupPlan | None = None
 
 
 def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
@@ -44,11 +47,13 @@ def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
         given["idle"] = _idle(spec.idle, change)
     if change.budget is not None:
         given["budget"] = change.budget if change.budget.amount else None
+    if change.backup is not None:
+        given["backup"] = change.backup if change.backup.moments else None
     if not given:
         raise InvalidArgument(
             "There is nothing to update.",
-            hint="Give --cpus, --memory, --disk, --pids-limit, --restart, --ttl, --idle, --budget "
-            "or --wake.",
+            hint="Give --cpus, --memory, --disk, --pids-limit, --restart, --ttl, --idle, --budget, "
+            "--backup or --wake.",
         )
     for name in ("cpus", "memory", "disk"):
         if given.get(name) == 0:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from sublet.domain.backup_plan import BackupPlan, cut, due
 from sublet.domain.errors import SubletError
-from sublet.domain.instance import Instance
+from sublet.domain.instance import LIVE, Instance
 from sublet.domain.notice import Notice
 from sublet.drivers import clock
 from sublet.engine.backups import Backups
@@ -52,6 +52,11 @@ class BackupPlans:
         if plan and plan.every:
             work = self._regularly(instance, plan)
             self._regular[instance.id] = self._start(instance.id, work)
+
+    def updated(self, instance: Instance) -> None:
+        """What was asked of it has changed."""
+        if instance.state in LIVE:
+            self.up(instance)
 
     def ended(self, instance: Instance) -> None:
         """It has stopped: what was cut off is completed, and what the plan asks for is done."""

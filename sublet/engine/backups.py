@@ -218,7 +218,8 @@ class Backups:
         stage, manifest = self.staging.stage(backup.id), self.staging.manifest(backup)
         repository = self.repository(backup.repository)
         if is_local(backup.repository) or not self._parent("", backup.repository):
-            await repository.prepare()
+            async with self.lifecycle.locks.hold("repository", "its making"):
+                await repository.prepare()
         await self._reindex(repository)
         async with stage.shown([piece.place for piece in manifest.pieces]):
             paths = self.staging.paths(stage, manifest)

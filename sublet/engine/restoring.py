@@ -16,6 +16,7 @@ from pathlib import Path
 from sublet.domain.backup import Backup, Manifest, Piece, published, reaches, restored
 from sublet.domain.errors import (
     BackupFailed,
+    InsufficientCapacity,
     NameInUse,
     NoSuchImage,
     SubletError,
@@ -24,7 +25,7 @@ from sublet.domain.errors import (
 from sublet.domain.image import Image
 from sublet.domain.instance import Instance, State
 from sublet.domain.machine import DEFAULT_DISK
-from sublet.domain.size import Size, check_disk
+from sublet.domain.size import check_disk
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.subnets import FIRST_ID
 from sublet.domain.volumes import Volume
@@ -95,12 +96,22 @@ class Restores:
         stage = self._backups.staging.stage(stage_name)
         try:
             plan = await self._plan(manifest, stage, name or manifest.name, size, vm, report)
-            await self._fetch(backup, plan, report)
             running = manifest.running if start is None else start
+            if running:
+                self._admit(plan.spec)
+            await self._fetch(backup, plan, report)
             return await self._make(plan, backup, running=running)
         finally:
             await self.lifecycle.anyway(stage.remove())
             self._backups.release(stage_name)
+
+    def _admit(self, spec: InstanceSpec) -> None:
+        """Raises InsufficientCapacity before much is fetched."""
+        try:
+            self.instances.market.admit_now(spec)
+        except InsufficientCapacity as error:
+            error.hint = "`sublet restore --no-start` restores it without starting it."
+            raise
 
     async def _manifest(self, backup: Backup, *, trust: bool) -> Manifest:
         repository = self._backups.repository(backup.repository)
@@ -136,7 +147,7 @@ class Restores:
         taken = {(port.host_port, port.protocol) for row in rows for port in row.spec.ports}
         spec = replace(spec, ports=published(spec.ports, taken))
         if size:
-            wanted = Size.parse(size)
+            wanted = self.parts.config.size_of(size)
             spec = replace(spec, cpus=wanted.cpus, memory=wanted.memory)
         return _Plan(manifest, spec, image, volumes, stage)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sublet.domain.backup_plan import parse_plan
+from sublet.domain.backup_plan import BackupPlan, parse_plan
 from sublet.domain.budget import parse_budget
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.mounts import parse_long_mount, parse_mount, parse_tmpfs
@@ -51,8 +51,11 @@ def parsed(
     return found
 
 
-def plan_of(texts: Sequence[str], keep: str) -> dict[str, Any]:
-    """A backup plan, as the API takes it. Raises InvalidArgument."""
+def plan_of(texts: Sequence[str], keep: str, *, none: bool = False) -> dict[str, Any]:
+    """A backup plan, as the API takes it; with `none` one without any moment, where no `texts` name
+    one. Raises InvalidArgument."""
+    if none and not texts and not keep:
+        return asdict(BackupPlan())
     if not texts:
         raise InvalidArgument(
             "There is a --backup-keep, but no --backup.", hint="Add --backup every=6h."

@@ -91,6 +91,11 @@ def test_at_every_stop(host: Sublet) -> None:
         host.ok("stop", "tidy")
         eventually(lambda count=count: done(host, "tidy") == count, "it is backed up")
         host.ok("start", "tidy")
+    host.ok("update", "tidy", "--backup", "none")
+    host.ok("stop", "tidy")
+    host.ok("start", "tidy")
+    assert host.json("inspect", "tidy")["backup"] is None
+    host.ok("update", "tidy", "--backup", "on-stop", "--backup-keep", "last=1")
     host.ok("restart", "tidy")  # no stop that anybody meant
     complete(host, "tidy")  # and the one before is gone
     assert len(events(host, "backup.started", "tidy")) == 2

@@ -14,8 +14,10 @@ from sublet.domain.backup_plan import (
     due,
     parse_plan,
 )
+from sublet.domain.change import Change, changed
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.retention import Keep
+from sublet.domain.spec import InstanceSpec
 
 MOMENTS = st.floats(0, 4e9)
 
@@ -60,3 +62,13 @@ def test_the_end_of_a_notice(given_at: float, seconds: float) -> None:
     assert given_at + seconds - end <= LAST_SECONDS
     if seconds >= 40:
         assert given_at + seconds - end == pytest.approx(LAST_SECONDS, abs=1e-3)
+
+
+def test_a_plan_may_change() -> None:
+    plan = BackupPlan(on_stop=True)
+    spec = changed(InstanceSpec("small", cpus=1, memory=1 << 29), Change(backup=plan))
+    assert spec.backup == plan
+    assert changed(spec, Change(ttl=5.0)).backup == plan
+    assert changed(spec, Change(backup=BackupPlan())).backup is None
+    with pytest.raises(InvalidArgument):
+        changed(spec, Change(backup=BackupPlan(every=1.0)))

@@ -177,10 +177,12 @@ class AsyncInstanceVerbs(AsyncCalls):
         idle_action: str | None = None,
         budget: str | None = None,
         wake: bool | None = None,
+        backup: Sequence[str] = (),
+        backup_keep: str = "",
     ) -> dict[str, Any]:
         """Change an instance's limits (those of a running one at once), restart policy, time to
-        live, rule for idleness, budget or whether a connection wakes it, written as for `run`, 0
-        for none any more; its `ps` entry, with `warnings` of what must wait."""
+        live, rule for idleness, budget, backup plan or whether a connection wakes it, written as
+        for `run`, 0 or none for none any more; its `ps` entry, with `warnings`."""
         change: dict[str, Any] = {}
         if cpus is not None:
             change["cpus"] = parse_cpus(str(cpus))
@@ -200,6 +202,10 @@ class AsyncInstanceVerbs(AsyncCalls):
             from sublet.sdk._parsed import budget_of
 
             change["budget"] = budget_of(budget)
+        if backup or backup_keep:
+            from sublet.sdk._parsed import plan_of
+
+            change["backup"] = plan_of(() if "none" in backup else backup, backup_keep, none=True)
         if wake is not None:
             change["wake"] = wake
         if restart is not None:
