@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.names import validate_name
+from sublet.domain.names import validate_name, validate_new_name
 from sublet.domain.restart import RestartPolicy
 from sublet.domain.spec import InstanceSpec, check_spec
 from sublet.domain.timers import Timer
@@ -19,6 +19,12 @@ GRACE = 60.0
 CORRECTION = 3 * 3600.0
 """Seconds by which a clock may be set back without anything running twice; set back by more, it
 was wrong before, and the new time counts (as Debian's cron has it, cron(8))."""
+
+LONGEST = 366 * 86400.0
+"""Seconds that a run may last, or be put off, at most."""
+
+HISTORY = 100
+"""Runs of a schedule that are remembered."""
 
 LABEL = "schedule"
 """The label of a schedule's instances; its value is the schedule's name."""
@@ -122,7 +128,7 @@ def decide(schedule: Schedule, now: float) -> Decision:
         handled = now
     due = timer.latest(handled, now)
     if due is None:
-        return Decision(None, None, handled, _begin(schedule, timer.next(max(handled, now))))
+        return Decision(None, None, handled, _begin(schedule, timer.next(handled)))
     begin = _begin(schedule, due) or due
     before = timer.latest(handled, math.nextafter(due, 0))
     if begin > now:  # put off; the ones before it are missed all the same
@@ -163,6 +169,7 @@ def meeting(overlap: Overlap, open_runs: list[Run]) -> Overlap | None:
 def check_schedule(schedule: Schedule, now: float) -> None:
     """Raises InvalidArgument where a part of it is malformed, or parts contradict each other."""
     validate_name(schedule.name, "a schedule")
+    validate_new_name(schedule.name)
     schedule.timer.check(now)
     if bool(schedule.start) == (schedule.spec is not None):
         raise InvalidArgument(
@@ -170,11 +177,15 @@ def check_schedule(schedule: Schedule, now: float) -> None:
             hint="Write `-- IMAGE COMMAND`, or --start INSTANCE.",
         )
     for name in ("limit", "jitter"):
-        if not 0 <= getattr(schedule, name) < math.inf:
-            raise InvalidArgument(f"{getattr(schedule, name)} is no number of seconds.")
-    if not 0 <= schedule.keep <= 1000:
+        if not 0 <= getattr(schedule, name) <= LONGEST:
+            raise InvalidArgument(
+                f"A {name} of {getattr(schedule, name)} seconds cannot be kept to.",
+                hint="Give a year at most, such as 90s or 2h.",
+            )
+    if not 0 <= schedule.keep < HISTORY:
         raise InvalidArgument(
-            f"{schedule.keep} instances cannot be kept.", hint="Give --keep from 0 to 1000."
+            f"{schedule.keep} instances cannot be kept.",
+            hint=f"Give --keep from 0 to {HISTORY - 1}.",
         )
     if schedule.spec is not None:
         _check_spec(schedule.spec)
@@ -186,6 +197,8 @@ def _check_spec(spec: InstanceSpec) -> None:
         "--name": (spec.name, "Each run gets a name of its own, after the schedule's."),
         "--user-data": (spec.user_data, "`sublet create` it with that, and use --start."),
         "--restart": (spec.restart != RestartPolicy(), "The schedule starts it again."),
+        "--wake": (spec.wake, "The schedule starts it again."),
+        "--persistent": (spec.spot and spec.spot.persistent, "The schedule starts it again."),
     }
     for flag, (given, hint) in refused.items():
         if given:

@@ -6,15 +6,16 @@ that does not exist comes right after the gap, one that occurs twice comes once.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.moments import zone
 from sublet.domain.units import parse_duration
 
 ALIASES = {
@@ -28,6 +29,9 @@ ALIASES = {
 }
 
 _WINDOWS = (3600.0, 86400.0, 32 * 86400.0, 366 * 86400.0)
+_LAST = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
+"""Nothing comes later: calendars and the kernel's clocks have an end."""
+
 _HINT = 'Write "0 2 * * *", @daily, "every 6h" or "at 2026-12-01T08:00".'
 _WORDS = re.compile(r"(every|at)\s+(.+)")
 
@@ -43,18 +47,13 @@ class Timer:
 
     def check(self, now: float) -> None:
         """Raises InvalidArgument where the text or the zone is none, or no time is to come."""
-        try:
-            ZoneInfo(self.zone)
-        except (ValueError, OSError, KeyError):
-            raise InvalidArgument(
-                f"There is no time zone '{self.zone}'.", hint="Write Europe/Berlin or UTC."
-            ) from None
+        zone(self.zone)
         if len(self.text) > 200 or self.next(now) is None:
             raise InvalidArgument(f"'{self.text}' never comes.", hint=_HINT)
 
     def next(self, after: float) -> float | None:
         """The first time after `after`; None where there is none. Raises InvalidArgument."""
-        return next(self._times(after), None)
+        return _next(self, after)
 
     def following(self, after: float, count: int) -> list[float]:
         """The next `count` times after `after`, fewer where there are no more."""
@@ -63,6 +62,9 @@ class Timer:
 
     def latest(self, after: float, now: float) -> float | None:
         """The last time after `after` and not after `now`; None where there is none."""
+        first = self.next(after)
+        if first is None or first > now:
+            return None
         for window in (*_WINDOWS, now - after):
             start = max(after, now - window)
             found = None
@@ -79,13 +81,12 @@ class Timer:
         if words is None:
             return self._cron(after)
         if words[1] == "at":
-            return iter([time for time in [self._at(words[2])] if time > after])
+            return iter([time for time in [self._at(words[2])] if after < time <= _LAST])
         return self._every(_period(words[2]), after)
 
     def _every(self, period: float, after: float) -> Iterator[float]:
-        number = max(1, int((after - self.anchor) // period))
-        while True:
-            time = self.anchor + number * period
+        number = (after - self.anchor) // period
+        while (time := self.anchor + number * period) <= _LAST:
             if time > after:
                 yield time
             number += 1
@@ -93,7 +94,7 @@ class Timer:
     def _at(self, text: str) -> float:
         try:
             found = datetime.fromisoformat(text.strip())
-            zoned = found if found.tzinfo else found.replace(tzinfo=ZoneInfo(self.zone))
+            zoned = found if found.tzinfo else found.replace(tzinfo=zone(self.zone))
             return zoned.timestamp()
         except (ValueError, OverflowError):
             raise InvalidArgument(f"'{text}' is no point in time.", hint=_HINT) from None
@@ -103,13 +104,20 @@ class Timer:
         try:
             if len(expression.split()) != 5:
                 raise CronSimError("five fields are wanted: minute, hour, day, month, weekday")
-            begin = datetime.fromtimestamp(after, UTC).astimezone(ZoneInfo(self.zone))
+            begin = datetime.fromtimestamp(after, UTC).astimezone(zone(self.zone))
             found = CronSim(expression, begin)
         except (CronSimError, OverflowError, ValueError) as error:
             raise InvalidArgument(
                 f"'{self.text}' is no time to run at: {error}.", hint=_HINT
             ) from None
         return (time for time in (moment.timestamp() for moment in found) if time > after)
+
+
+@functools.lru_cache(1000)
+def _next(timer: Timer, after: float) -> float | None:
+    """Kept, because a search for a rare time, such as a fifth Friday of February, takes
+    milliseconds, and every schedule is looked at whenever one is due."""
+    return next(timer._times(after), None)
 
 
 def _period(text: str) -> float:

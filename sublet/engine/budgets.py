@@ -24,6 +24,7 @@ from sublet.drivers.store.budgets import BudgetStore
 from sublet.engine.instances import Instances
 from sublet.engine.ledger import Ledger
 from sublet.engine.meter import Meter
+from sublet.engine.tasks import first
 
 log = logging.getLogger(__name__)
 
@@ -147,17 +148,8 @@ class Budgets:
             standings = self._look()
             now = self._meter.now().wall
             following = budget.next_look(standings, now)
-            await self._wait(following and max(following, now + LEAST), now)
-
-    async def _wait(self, following: float | None, now: float) -> None:
-        moment, news = self._until(following, now), self._news.wait()
-        waits: list[asyncio.Future[Any]] = [*map(asyncio.ensure_future, (moment, news))]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            following = following and max(following, now + LEAST)
+            await first(self._until(following, now), self._news.wait())
 
     def _look(self) -> list[Standing]:
         """See how the budgets stand of all that runs, and do what is due; how they stand."""

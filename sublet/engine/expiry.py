@@ -16,6 +16,7 @@ from sublet.domain.errors import NoSuchInstance, SubletError
 from sublet.domain.event import Event
 from sublet.drivers import clock
 from sublet.engine.instances import Instances
+from sublet.engine.tasks import first
 
 log = logging.getLogger(__name__)
 
@@ -49,19 +50,8 @@ class Expiry:
                 if not all(done):
                     again = self._now() + RETRY
                     following = min(following or again, again)
-                await self._wait(following, news)
-
-    async def _wait(self, following: float, news: asyncio.Queue[Event]) -> None:
-        """Until the next one is due (0: never), or there may be an earlier one."""
-        waits = [asyncio.ensure_future(_told(news))]
-        if following:
-            waits.append(asyncio.ensure_future(self._until(following)))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+                due_again = [self._until(following)] if following else []
+                await first(_told(news), *due_again)
 
     async def _expire(self, instance_id: str) -> bool:
         """Delete one; whether it is gone."""

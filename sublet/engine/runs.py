@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from sublet.domain.capacity import HOLDING
 from sublet.domain.errors import NoSuchInstance, SubletError, unexpected
-from sublet.domain.instance import HELD, Instance, State
+from sublet.domain.instance import Instance, State
 from sublet.domain.schedules import LABEL, OPEN, Outcome, Overlap, Run, Schedule
 from sublet.drivers import clock
 from sublet.drivers.store.schedules import ScheduleStore
+from sublet.engine import ending
 from sublet.engine.instances import Instances
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Runs:
     def recover(self, schedule: Schedule) -> None:
         """Go on with what another daemon began."""
         for run in self._store.open(schedule.id):
-            if run.outcome is Outcome.RUNNING:
+            if run.outcome is Outcome.RUNNING and run.id not in self._tasks:
                 self._start(schedule, run, self._resume(schedule, run))
         if not self._store.open(schedule.id):
             return
@@ -67,8 +69,10 @@ class Runs:
             if task := self._tasks.pop(run.id, None):
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        for run in self._store.open(schedule.id):  # as the tasks have left them
             if schedule.start and run.outcome is Outcome.RUNNING:
                 await self._stop(run)
+            self._put(replace(run, outcome=Outcome.STOPPED, ended=self._now()))
         if not schedule.start:
             for run in self._store.runs(schedule.id):
                 await self._remove(schedule, run)
@@ -102,7 +106,7 @@ class Runs:
     async def _perform(self, schedule: Schedule, run: Run) -> Run:
         if schedule.start:
             instance = self._instances.get(schedule.start)
-            if instance.state in HELD | {State.PENDING}:
+            if instance.state in HOLDING:
                 text = f"{instance.name} ran already"
                 return replace(run, outcome=Outcome.SKIPPED, reason=text)
             run = self._put(replace(run, instance=instance.id, name=instance.name))
@@ -119,13 +123,18 @@ class Runs:
     async def _resume(self, schedule: Schedule, run: Run) -> Run:
         """Go on with a run that another daemon began."""
         instance = self._instance(schedule, run)
-        if instance is None:
+        if instance is None and run.instance:
+            return replace(run, outcome=Outcome.EXITED, reason="its instance has been deleted")
+        if instance is None or not (instance.state in HOLDING or instance.started >= run.began):
             text = "the daemon ended during its start"
             return replace(run, outcome=Outcome.FAILED, reason=text)
-        run = self._put(replace(run, instance=instance.id))
-        if instance.state in HELD | {State.PENDING}:
+        run = self._put(replace(run, instance=instance.id, name=instance.name))
+        if instance.state in HOLDING:
             return await self._follow(schedule, run)
-        return replace(run, outcome=Outcome.EXITED, exit_code=instance.exit_code)
+        asleep = instance.state is State.HIBERNATED
+        code = None if asleep else ending.exit_code(instance)
+        done = self._ended_as(run, Outcome.EXITED, code, "")
+        return done if asleep else replace(done, ended=max(run.began, instance.finished))
 
     def _instance(self, schedule: Schedule, run: Run) -> Instance | None:
         """The instance of a run: by its name where a crash came before its id was noted."""
@@ -137,6 +146,8 @@ class Runs:
 
     async def _follow(self, schedule: Schedule, run: Run) -> Run:
         """Until the instance has ended, sleeps, or its time is up."""
+        if run.id in self._replaced:  # before there was anything to stop
+            await self._stop(run)
         waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._ended(run.instance))]
         if schedule.limit:
             waits.append(asyncio.ensure_future(self._until(run.began + schedule.limit)))
@@ -151,10 +162,17 @@ class Runs:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+        return self._ended_as(run, outcome, code, reason)
+
+    def _ended_as(self, run: Run, outcome: Outcome, code: int | None, reason: str) -> Run:
+        """The run with what its instance tells of its end."""
+        instance = self._parts.store.get(run.instance)
         if code is None:
             outcome, reason = Outcome.STOPPED, reason or "it was hibernated"
         elif run.id in self._replaced:
             outcome, reason = Outcome.REPLACED, "the next run's time had come"
+        elif instance is not None and not instance.wanted:
+            outcome, reason = Outcome.STOPPED, reason or "it was stopped"
         cost = self._cost(run.instance, run.began)
         return replace(run, outcome=outcome, reason=reason, exit_code=code, cost=cost)
 
@@ -175,10 +193,9 @@ class Runs:
                 end.cancel()
 
     def _end(self, schedule: Schedule, run: Run) -> None:
-        run = self._put(replace(run, ended=self._now()))
+        run = self._put(replace(run, ended=run.ended or self._now()))
         self._tasks.pop(run.id, None)
         self._replaced.discard(run.id)
-        self._store.forget(schedule.id)
         self._tell(schedule, run)
         self._advance(schedule)
 

@@ -25,11 +25,15 @@ from sublet.drivers import clock
 from sublet.drivers.store.schedules import ScheduleStore
 from sublet.engine.instances import Instances
 from sublet.engine.runs import Runs
+from sublet.engine.tasks import first
 
 log = logging.getLogger(__name__)
 
 NEXT = 5
 """How many of the times to come are shown."""
+
+RETRY = 60.0
+"""Seconds after which a schedule that could not be decided on is looked at again."""
 
 Until = Callable[[float | None, float], Awaitable[None]]
 
@@ -65,7 +69,7 @@ class Schedules:
 
     def last(self, schedule: Schedule) -> Run | None:
         """The newest run."""
-        return next(iter(self.store.runs(schedule.id)), None)
+        return self.store.last(schedule.id)
 
     # Changing
 
@@ -77,8 +81,8 @@ class Schedules:
         """
         now = self._now()
         if schedule.spec is not None:
-            spec = schedule.spec.with_defaults(self._instances.parts.config.default_size)
-            schedule = replace(schedule, spec=spec)
+            size = self._instances.parts.config.size_of(schedule.spec.size_name)
+            schedule = replace(schedule, spec=schedule.spec.with_defaults(size))
         if schedule.start:
             schedule = replace(schedule, start=self._instances.get(schedule.start).id)
         schedule = replace(schedule, id=secrets.token_hex(6), created=now, handled=now)
@@ -125,7 +129,10 @@ class Schedules:
                 f"A run of {schedule.name} goes on.",
                 hint=f"Wait for its end, or `sublet schedule rm -f {schedule.name}`.",
             )
+        self.store.update(replace(schedule, enabled=False))
         await self._runs.clear(schedule)
+        while self.store.open(schedule.id):  # somebody has begun one by hand meanwhile
+            await self._runs.clear(schedule)
         self.store.delete(schedule.id)
         self._tell("removed", schedule)
 
@@ -142,19 +149,8 @@ class Schedules:
         while True:
             self._changed.clear()
             wakes = [self._look(schedule) for schedule in self.store.every() if schedule.enabled]
-            await self._wait(min((wake for wake in wakes if wake is not None), default=None))
-
-    async def _wait(self, wake: float | None) -> None:
-        waits = [
-            asyncio.ensure_future(self._changed.wait()),
-            asyncio.ensure_future(self._until(wake, self._now())),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            wake = min((wake for wake in wakes if wake is not None), default=None)
+            await first(self._changed.wait(), self._until(wake, self._now()))
 
     def _look(self, schedule: Schedule) -> float | None:
         """Begin what is due of one schedule; when to look again. A broken one stops no other."""
@@ -164,6 +160,9 @@ class Schedules:
         except SubletError as error:
             log.error("schedule %s: %s", schedule.name, error)
             return None
+        except Exception:  # a full disk, say; every schedule of the host hangs on this task
+            log.exception("schedule %s could not be decided on", schedule.name)
+            return self._now() + RETRY
         return decision.wake
 
     def _carry_out(self, schedule: Schedule, decision: Decision) -> None:

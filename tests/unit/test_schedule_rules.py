@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from test_timers import YEAR, ZONES, at
 
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.notice import Action
 from sublet.domain.restart import RestartPolicy
 from sublet.domain.schedules import (
     CORRECTION,
@@ -25,6 +26,7 @@ from sublet.domain.schedules import (
     upcoming,
 )
 from sublet.domain.spec import InstanceSpec
+from sublet.domain.spot import Spot
 
 BEGIN = at("2026-01-01T00:00:00+00:00")
 DAY = 86400.0
@@ -149,7 +151,10 @@ def test_runs_that_meet(overlap: Overlap) -> None:
         {"name": "a/b"},
         {"when": "x"},
         {"timezone": "Mars"},
+        {"name": "0123456789ab"},
         {"limit": -1.0},
+        {"limit": 1e300},
+        {"keep": 100},
         {"limit": float("nan")},
         {"jitter": float("inf")},
         {"keep": -1},
@@ -157,6 +162,10 @@ def test_runs_that_meet(overlap: Overlap) -> None:
         {"spec": InstanceSpec("i", cpus=1, memory=1 << 30)},
         {"start": "", "spec": InstanceSpec("i", cpus=1, memory=1 << 30, name="x")},
         {"start": "", "spec": InstanceSpec("i", cpus=1, memory=1 << 30, pids_limit=0)},
+        {
+            "start": "",
+            "spec": InstanceSpec("i", cpus=1, memory=1 << 30, spot=Spot(None, Action.STOP, True)),
+        },
         {
             "start": "",
             "spec": InstanceSpec("i", cpus=1, memory=1 << 30, restart=RestartPolicy("always")),

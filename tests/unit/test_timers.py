@@ -117,11 +117,30 @@ def test_a_long_absence_costs_no_time() -> None:
         "at 2020-01-01T00:00",
         "99 * * * *",
         "* * * * *" + " " * 300,
+        "every 99999999999d",
+        "every " + "9" * 180 + "d",
+        "at 9999-12-31T23:59:59-12:00",
+        "0 0 31 2,4,6,9,11 *",
     ],
 )
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(InvalidArgument):
         Timer(text).check(datetime(2026, 11, 28, tzinfo=UTC).timestamp())
+
+
+def test_nothing_comes_after_the_end_of_calendars() -> None:
+    assert len(Timer("every 1000000d", anchor=0.0).following(1.8e9, 5)) == 2
+
+
+def test_a_zone_that_is_no_more() -> None:
+    """It was there when the schedule was made."""
+    for text in ("@daily", "at 2027-01-01T00:00"):
+        with pytest.raises(InvalidArgument):
+            Timer(text, "Mars").next(0.0)
+
+
+def test_an_interval_keeps_its_phase_when_the_clock_was_wrong_before() -> None:
+    assert Timer("every 6h", anchor=1e9).next(1e9 - 50_000) == 1e9 - 2 * 21600
 
 
 @pytest.mark.parametrize("zone", ["", "Mars", "../../etc/passwd", "/etc/localtime", "a\0b"])

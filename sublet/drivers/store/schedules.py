@@ -10,15 +10,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from sublet.domain.errors import NameInUse
-from sublet.domain.schedules import OPEN, Missed, Outcome, Overlap, Run, Schedule
+from sublet.domain.schedules import HISTORY, OPEN, Missed, Outcome, Overlap, Run, Schedule
 from sublet.domain.spec import InstanceSpec
 from sublet.drivers.store.database import Database
 
 _SPEC = TypeAdapter(InstanceSpec | None)
 _SCHEDULE = tuple(field.name for field in fields(Schedule))
+_OPEN = "({})".format(", ".join(f"'{outcome}'" for outcome in sorted(OPEN)))
 _RUN = tuple(field.name for field in fields(Run))
-HISTORY = 100
-"""Runs of a schedule that are remembered."""
 
 
 class ScheduleStore:
@@ -48,7 +47,10 @@ class ScheduleStore:
                 "UPDATE schedules SET enabled = :enabled, handled = :handled WHERE id = :id",
                 _row(schedule),
             )
-            return [replace(run, id=self._insert(run)) for run in runs]
+            made = [replace(run, id=self._insert(run)) for run in runs]
+            if made:
+                self._forget(schedule)
+            return made
 
     def delete(self, schedule_id: str) -> None:
         """Delete a schedule with its history."""
@@ -92,13 +94,30 @@ class ScheduleStore:
 
     def open(self, schedule_id: str) -> list[Run]:
         """Those that go on or wait, the oldest first."""
-        return [run for run in self.runs(schedule_id)[::-1] if run.outcome in OPEN]
+        rows = self._db.connection.execute(
+            f"SELECT * FROM schedule_runs WHERE schedule = ? AND outcome IN {_OPEN} ORDER BY id",
+            (schedule_id,),
+        )
+        return [_run(row) for row in rows]
 
-    def forget(self, schedule_id: str) -> None:
-        """Delete the oldest runs of those that are over."""
-        over = [run for run in self.runs(schedule_id) if run.outcome not in OPEN]
-        ids = [(run.id,) for run in over[HISTORY:]]
-        self._db.connection.executemany("DELETE FROM schedule_runs WHERE id = ?", ids)
+    def last(self, schedule_id: str) -> Run | None:
+        """The newest run."""
+        row = self._db.connection.execute(
+            "SELECT * FROM schedule_runs WHERE schedule = ? ORDER BY id DESC LIMIT 1",
+            (schedule_id,),
+        ).fetchone()
+        return _run(row) if row else None
+
+    def _forget(self, schedule: Schedule) -> None:
+        """Delete the oldest runs that are over, but none whose instance is still to be deleted:
+        the row is what tells that it is there."""
+        self._db.connection.execute(
+            f"DELETE FROM schedule_runs WHERE schedule = :id AND outcome NOT IN {_OPEN} "
+            "AND (:start != '' OR instance NOT IN (SELECT id FROM instances)) AND id NOT IN ("
+            f"SELECT id FROM schedule_runs WHERE schedule = :id AND outcome NOT IN {_OPEN} "
+            "ORDER BY id DESC LIMIT :history)",
+            {"id": schedule.id, "start": schedule.start, "history": HISTORY},
+        )
 
 
 def _row(schedule: Schedule) -> dict[str, Any]:
