@@ -127,10 +127,11 @@ def ended(charge: Charge, end: float, now: Reading, seen: Reading | None) -> flo
     """Seconds of a segment that ended at the wall clock's `end`, which is known `now`; it went on
     when the meter was last `seen`. Whatever the clock was set to meanwhile, never less than what
     is known for sure, and never more than there was time for."""
-    sure = lasted(charge, seen) if seen and seen.boot == charge.began.boot else 0.0
+    sure, since = 0.0, charge.began
+    if seen and seen.boot == charge.began.boot and seen.monotonic > charge.began.monotonic:
+        sure, since = lasted(charge, seen), seen
+    least = max(sure, charge.priced)  # it went on when its price moved, too
     if charge.began.boot == now.boot:
         most = lasted(charge, now)
-        return min(max(most - (now.wall - end), sure), most)
-    if sure and seen:
-        return sure + max(0.0, end - seen.wall)
-    return max(0.0, end - charge.began.wall)
+        return min(max(most - (now.wall - end), least), most)
+    return max(sure + max(0.0, end - since.wall), least)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -310,6 +310,51 @@ def test_what_ran_before_there_was_a_meter_is_charged_from_now_on(lab: Lab) -> N
     lab.meter.recover()
     lab.clocks.go(3)
     assert lab.charged("a") == [(3, 1)]
+
+
+def test_a_power_cut_right_after_the_price_moved(lab: Lab) -> None:
+    """It ran when its price moved, after the meter's last look: dollars and seconds agree."""
+    lab.add("a", Market.SPOT)
+    lab.start("a")
+    lab.clocks.go(30)
+    lab.meter.look()
+    lab.clocks.go(20)
+    lab.share = 0.5
+    lab.meter.repriced()
+    lab.clocks = Clocks(lab.clocks.wall + 500, 5.0, "second")
+    lab.open()
+    row = lab.store.get("a")
+    assert row
+    lab.stop("a", lab.meter.seen(row))
+    assert lab.charged("a") == [(50, 1)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    spans=st.tuples(st.floats(0, 1e4), st.floats(0, 1e4), st.floats(0, 1e4)),
+    looked=st.booleans(),
+    set_by=st.one_of(st.just(0.0), st.floats(-1e5, 1e5)),
+    rebooted=st.booleans(),
+    priced=st.floats(0, 1),
+)
+def test_an_end_is_charged_for_what_it_ran_as_far_as_anybody_knows(
+    spans: tuple[float, float, float], looked: bool, set_by: float, rebooted: bool, priced: float
+) -> None:
+    """Seen after one span, ended after the next, learnt of after the third; the wall clock was
+    set in between."""
+    before, after, late = spans
+    seen = Reading(1000 + before, 100 + before, "x") if looked else None
+    end = 1000 + before + after
+    monotonic, boot = (3.0, "y") if rebooted else (100 + before + after + late, "x")
+    charge = replace(a_charge(Reading(1000, 100, "x")), priced=priced * before)
+    found = ended(charge, end, Reading(end + late + set_by, monotonic, boot), seen)
+    assert found >= charge.priced - 1e-6
+    if looked:
+        assert found >= before - 1e-6
+    if rebooted or not set_by:
+        assert found == pytest.approx(before + after, abs=1e-3)
+    else:
+        assert found <= before + after + late + 1e-3
 
 
 def a_charge(began: Reading) -> Charge:
