@@ -66,6 +66,8 @@ def simulate(
         from sublet.cli.charts import picture_format
 
         picture_format(out)
+    if count is not None and count < 1:
+        raise InvalidArgument(f"{count} requests are none.", hint="Give --count 100.")
     each = Size.parse(host or (ONE if asked else MANY))
     number = 1 if hosts is None else hosts
     with ExitStack() as stack:
@@ -100,7 +102,7 @@ def simulate(
 
 def _opened(path: str) -> Any:
     try:
-        return open(path, encoding="utf-8", newline="")
+        return open(path, encoding="utf-8-sig", newline="")
     except OSError as error:
         raise InvalidArgument(
             f"The trace '{path}' cannot be read: {error.strerror}.",

@@ -59,7 +59,7 @@ class Fleet:
     def _change(self, host: int, more_cpus: float, more_memory: int) -> None:
         cpus, memory = self._cpus, self._memory
         node = self._leaves + host
-        cpus[node] = round(cpus[node] + more_cpus, 6)  # fractions add up to what they should
+        cpus[node] = round(cpus[node] + more_cpus, 9)  # fractions add up to what they should
         memory[node] += more_memory
         while node > 1:
             node >>= 1

@@ -18,8 +18,7 @@ from sublet.domain.placement import Fleet
 from sublet.domain.prices import Prices
 from sublet.domain.size import Size
 from sublet.domain.spec import Market
-
-HOUR = 3600.0
+from sublet.domain.takings import Takings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,8 @@ class Report:
 
 @dataclass(slots=True)
 class _Slice:
-    """An instance. `host` -1: it waits. `since`: when it was placed; `running`: it runs, and what
-    it takes is not another's any more."""
+    """An instance. `host` -1: it waits. `since`: when it was placed, or began to run; `running`: it
+    runs, and what it takes is not another's any more; `noted`: for its bill."""
 
     id: str
     amount: Amount
@@ -72,6 +71,7 @@ class _Slice:
     ran: bool = False
     running: bool = False
     noticed: bool = False
+    noted: float = 0.0
 
 
 class Simulation:
@@ -97,7 +97,8 @@ class Simulation:
         self._waiting: dict[Amount, deque[_Slice]] = {}
         self._deadlines: list[tuple[float, int, _Slice]] = []
         self._sold = dict.fromkeys(Market, Amount())
-        self._rate = dict.fromkeys(Market, 0.0)
+        self._takings = Takings()
+        self._lacking = 0
         self._factor = quoted(target(0.0))
         self._begin: float | None = None
         self._now = self._sampled = self._integral = 0.0
@@ -121,12 +122,14 @@ class Simulation:
             amount = Amount(event.size.cpus, event.size.memory)
             hourly = self._prices.hourly(event.size)
             self._start(_Slice(event.id, amount, hourly, event.market))
+        else:  # its name is in use
+            self.report.refused += 1
 
     def end(self) -> Report:
         """The report, with what is still waiting counted as refused if it never ran."""
         report, span = self.report, self._now - (self._begin or 0.0)
-        queued = [each for queue in self._waiting.values() for each in queue]
-        report.refused += sum(not each.ran for each in queued if each.id in self._slices)
+        report.refused += sum(not each.ran for each in self._slices.values())
+        report.revenue = self._takings.revenue
         now = sum(amount.cpus for amount in self._sold.values())
         report.utilisation = (self._integral / span if span else now) / self.total.cpus
         self._sample()
@@ -149,10 +152,7 @@ class Simulation:
         """Money and use until `time`; the price moves in steps."""
         while self._now < time:
             until = min(time, self._sampled + self._step)
-            spent = (until - self._now) / HOUR
-            for market, rate in self._rate.items():
-                share = self._factor if market is Market.SPOT else 1.0
-                self.report.revenue[market] += rate * share * spent
+            self._takings.go_on(until - self._now, self._factor)
             cpus = sum(amount.cpus for amount in self._sold.values())
             self._integral += cpus * (until - self._now)
             self._now = until
@@ -164,10 +164,8 @@ class Simulation:
 
     def _sample(self) -> None:
         shares = {market: amount.cpus / self.total.cpus for market, amount in self._sold.items()}
-        waiting = sum(map(len, self._waiting.values()))
-        self.report.samples.append(
-            Sample(self._now, shares[Market.ON_DEMAND], shares[Market.SPOT], waiting, self._factor)
-        )
+        on_demand, spot = shares[Market.ON_DEMAND], shares[Market.SPOT]
+        self.report.samples.append(Sample(self._now, on_demand, spot, self._lacking, self._factor))
 
     # Instances
 
@@ -177,7 +175,7 @@ class Simulation:
             self._place(new, host)
             self._run(new)
         elif new.market is Market.SPOT:
-            self._waiting.setdefault(new.amount, deque()).append(new)
+            self._wait(new)
         else:
             host = self._make_room(new)
             if host is None:
@@ -186,6 +184,10 @@ class Simulation:
             self._place(new, host)
             self._at_deadline(new)
         self._slices[new.id] = new
+
+    def _wait(self, one: _Slice) -> None:
+        self._waiting.setdefault(one.amount, deque()).append(one)
+        self._lacking += 1
 
     def _at_deadline(self, one: _Slice) -> None:
         self._count += 1
@@ -202,14 +204,14 @@ class Simulation:
             self._firm.take(host, new.amount)
 
     def _run(self, one: _Slice) -> None:
-        one.running = True
+        one.running, one.since = True, self._now
+        one.noted = self._takings.begin(one.market, one.hourly)
         self._sell(one, 1)
 
     def _sell(self, one: _Slice, sign: int) -> None:
         held = self._sold[one.market]
         more = Amount(sign * one.amount.cpus, sign * one.amount.memory)
         self._sold[one.market] = held + more
-        self._rate[one.market] += sign * one.hourly
 
     def _make_room(self, new: _Slice) -> int | None:
         """Give notice on the first host whose on-demand instances leave room; None: on none. It
@@ -239,9 +241,9 @@ class Simulation:
         """The deadline has come: it waits for room again, unless it has ended meanwhile."""
         if not victim.noticed or victim.host < 0:
             return
-        host = self._leave(victim)
+        host = self._leave(victim, reclaimed=True)
         self.report.reclaims += 1
-        self._waiting.setdefault(victim.amount, deque()).append(victim)
+        self._wait(victim)
         self._fill(host)
 
     def _stop(self, instance_id: str) -> None:
@@ -250,10 +252,11 @@ class Simulation:
             return
         if one.host < 0:  # it waits; who looks at the queue leaves it out
             self.report.refused += not one.ran
+            self._lacking -= 1
             return
         self._fill(self._leave(one))
 
-    def _leave(self, one: _Slice) -> int:
+    def _leave(self, one: _Slice, *, reclaimed: bool = False) -> int:
         """It gives back what it has; the host."""
         host, one.host = one.host, -1
         self._free.give(host, one.amount)
@@ -266,6 +269,8 @@ class Simulation:
             self._firm.give(host, one.amount)
         if one.running:
             self._sell(one, -1)
+            terms = (one.market, one.hourly, one.noted, self._now - one.since, self._factor)
+            self._takings.end(*terms, reclaimed=reclaimed)
         one.running = False
         return host
 
@@ -276,7 +281,10 @@ class Simulation:
             free = self._free.free(host)
             while queue and amount.cpus <= free.cpus and amount.memory <= free.memory:
                 one = queue.popleft()
-                if one.id in self._slices and one.host < 0:
+                if self._slices.get(one.id) is one:  # it has not been stopped meanwhile
+                    self._lacking -= 1
                     self._place(one, host)
                     self._run(one)
                     free = self._free.free(host)
+            if not queue:
+                del self._waiting[amount]

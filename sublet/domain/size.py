@@ -9,7 +9,7 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import GIB, MIB, TIB, check_memory, format_bytes
 
 MINIMUM_CPUS, MINIMUM_DISK = 0.01, 16 * MIB
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)x([0-9]+(?:\.[0-9]+)?)")
+_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)x([0-9]{1,9}(?:\.[0-9]+)?)")
 
 
 def check_disk(count: int) -> int:

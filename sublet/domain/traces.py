@@ -27,6 +27,9 @@ STEADY = {Market.ON_DEMAND: 0.4, Market.SPOT: 0.2}
 BUSY = {Market.ON_DEMAND: 0.35, Market.SPOT: 0.3}
 """The shares that others, which come and go, want at the busiest hour: more than there is."""
 
+LONGEST = 366 * DAY
+"""Seconds that a trace may span: the price moves every minute of it."""
+
 PEAK = 1.6
 """How many more requests come at the busiest time than on average."""
 
@@ -36,17 +39,33 @@ def read(lines: Iterable[str]) -> Iterator[Event]:
     or as RFC 3339; `action` start or stop; the others may be empty for a stop. Raises
     InvalidArgument, naming the line."""
     rows = csv.DictReader(lines, restval="")
+    try:
+        yield from _ordered(rows)
+    except UnicodeDecodeError:
+        raise InvalidArgument("The trace is not text in UTF-8.") from None
+    except csv.Error as error:  # a field without an end, say
+        text = f"Line {rows.line_num + 1} of the trace cannot be read: {error}."
+        raise InvalidArgument(text) from None
+
+
+def _ordered(rows: csv.DictReader[str]) -> Iterator[Event]:
     missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
     if missing:
         raise InvalidArgument(
             f"The trace has no column '{missing[0]}'.", hint=f"Begin it with {','.join(COLUMNS)}."
         )
-    last = -math.inf
+    first, last = math.inf, -math.inf
     for row in rows:
         try:
             event = _event(row)
-        except (ValueError, InvalidArgument) as error:
+        except (ValueError, OverflowError, InvalidArgument) as error:
             raise InvalidArgument(f"Line {rows.line_num} of the trace: {error}") from None
+        first = min(first, event.time)
+        if event.time - first > LONGEST:
+            raise InvalidArgument(
+                f"Line {rows.line_num} of the trace is more than a year after the first.",
+                hint="Write all times in seconds, or all as RFC 3339.",
+            )
         if event.time < last:
             raise InvalidArgument(
                 f"Line {rows.line_num} of the trace is earlier than the one before.",

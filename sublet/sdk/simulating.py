@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,6 +12,9 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.prices import Prices
 from sublet.domain.simulation import Event, Sample, Simulation
 from sublet.domain.size import Size
+
+MOST = 1_000_000
+"""Hosts that a fleet may have: a million take some 100 MB."""
 
 SECONDS_OF_SILENCE = 1.0
 
@@ -31,9 +35,9 @@ def simulate(
     1), `revenue` in dollars by market, `seconds` of this computer's time, `placements_per_second`
     and `decision_us`, microseconds for each request. Raises InvalidArgument.
     """
-    if hosts < 1 or overcommit <= 0:
+    if not 1 <= hosts <= MOST or not 0 < overcommit < math.inf:
         raise InvalidArgument(
-            "A fleet has one host at least, and sells some of it.",
+            f"A fleet has from one host to {MOST:,}, and sells some of them.",
             hint="Give --hosts 100, --overcommit 1.",
         )
     each: Amount = rentable(1, host.memory, host.cpus * overcommit, 0)

@@ -118,6 +118,71 @@ def test_nothing_is_sold_twice(seed: int, hosts: int) -> None:
     assert report.samples[-1].time <= DAY
 
 
+def events() -> st.SearchStrategy[list[tuple[float, str, Size | None, Market]]]:
+    """Few names, so that they come again; sizes that collide, and ends of what never began."""
+    sizes = st.sampled_from([None, SMALL, LARGE, Size.parse("1x6"), Size.parse("0.3x1")])
+    ids, gaps = st.sampled_from("abcdef"), st.sampled_from([0.0, 1.0, 60.0, 119.0, 120.0, 4000.0])
+    return st.lists(st.tuples(gaps, ids, sizes, st.sampled_from(Market)), max_size=60)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=events(), hosts=st.integers(1, 3))
+def test_no_host_is_oversold_whatever_comes(
+    steps: list[tuple[float, str, Size | None, Market]], hosts: int
+) -> None:
+    fleet, each, now = simulation(hosts), Size.parse("4x8"), 0.0
+    asked = 0
+    for gap, name, size, market in steps:
+        now += gap
+        asked += size is not None
+        fleet.take(Event(now, name, size, market))
+        for host in range(hosts):
+            here = [one for one in fleet._slices.values() if one.host == host and one.running]
+            assert sum(one.amount.cpus for one in here) <= each.cpus + 1e-9
+            assert sum(one.amount.memory for one in here) <= each.memory
+    lacking = [one for one in fleet._slices.values() if one.host < 0]
+    report = fleet.end()
+    assert report.samples[-1].waiting == len(lacking)
+    assert report.placed + report.refused == asked
+    assert all(amount >= -1e-9 for amount in report.revenue.values())
+    assert report.utilisation <= 1 + 1e-9
+    for name in "abcdef":
+        fleet.take(Event(now + 1, name))
+    fleet.take(Event(now + 1000, "nobody"))
+    assert all(fleet._free.free(h) == Amount(each.cpus, each.memory) for h in range(hosts))
+
+
+def test_a_name_that_is_used_again() -> None:
+    """The one that waited and was stopped takes no place of another of its name."""
+    fleet = simulation()
+    fleet.take(Event(0.0, "firm", LARGE))
+    for _ in range(2):
+        fleet.take(Event(1.0, "spot", LARGE, Market.SPOT))
+        fleet.take(Event(2.0, "spot"))
+        fleet.take(Event(2.0, "spot", LARGE, Market.SPOT))
+        fleet.take(Event(2.0, "spot", LARGE, Market.SPOT))  # its name is in use
+    fleet.take(Event(3.0, "firm"))
+    fleet.take(Event(4.0, "spot"))
+    fleet.take(Event(5.0, "other", LARGE))
+    report = fleet.end()
+    assert report.placed == 3
+    assert report.samples[-1].on_demand == 1.0
+
+
+def test_revenue_is_what_the_bill_would_say() -> None:
+    fleet, hourly = simulation(), Prices().hourly(LARGE)
+    fleet.take(Event(0.0, "short", LARGE))
+    fleet.take(Event(10.0, "short"))
+    fleet.take(Event(100.0, "spot", LARGE, Market.SPOT))
+    fleet.take(Event(3000.0, "firm", LARGE))
+    fleet.take(Event(3200.0, "spot"))
+    fleet.take(Event(3240.0, "firm"))
+    report = fleet.end()
+    assert report.revenue[Market.ON_DEMAND] == pytest.approx(hourly * (60 + 120) / 3600)
+    assert report.revenue[Market.SPOT] == pytest.approx(0), "it was reclaimed in its first hour"
+    assert report.reclaims == 1
+
+
 def test_a_trace() -> None:
     lines = [
         "time,action,id,size,market",
@@ -141,6 +206,10 @@ def test_a_trace() -> None:
         (["time,action,id,size,market", "0,start,a,1x1,free"], "Line 2"),
         (["time,action,id,size,market", "nan,start,a,1x1,spot"], "Line 2"),
         (["time,action,id,size,market", "5,stop,a,,", "4,stop,a,,"], "earlier"),
+        (["time,action,id,size,market", "5,stop,a,,", "1e18,stop,a,,"], "more than a year"),
+        (["time,action,id,size,market", f"0,start,{'a' * 200_000},1x1,"], "Line 2.*field"),
+        (["time,action,id,size,market", f"0,start,a,1x{'9' * 400},"], "Line 2"),
+        (["time,action,id,size,market", "0001-01-01,start,a,1x1,"], "Line 2"),
     ],
 )
 def test_what_is_no_trace(lines: list[str], said: str) -> None:
@@ -167,6 +236,16 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     }
     plain = run("--host", "896x1200", "--request", "2x2", "--count", "448")
     assert "448 of 448 requests, on 1 host" in plain.stdout
+    foreign = tmp_path / "foreign.csv"
+    foreign.write_text("time,action", encoding="utf-16")
+    for args, said in [
+        (["--trace", str(foreign)], "not text in UTF-8"),
+        (["--request", "2x2", "--count", "-1"], "are none"),
+        (["--trace", "synthetic", "--overcommit", "nan"], "from one host"),
+        (["--trace", "synthetic", "--hosts", "10000000"], "from one host"),
+    ]:
+        refused = run(*args)
+        assert (refused.returncode, said in refused.stderr) == (1, True), refused.stderr
     missing = run("--trace", str(tmp_path / "none.csv"))
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "cannot be read" in missing.stderr
