@@ -22,7 +22,7 @@ from bench.engines import IMAGE
 from bench.host import call
 from bench.lab import Lab
 from sublet.drivers.container.protocol import Tell
-from sublet.drivers.vm import kernels, messages, qemu
+from sublet.drivers.vm import equipment, kernels, messages, qemu
 
 DEADLINE = 60.0
 MAC = "02:00:00:00:00:01"
@@ -75,6 +75,7 @@ class BareMachine:
             memory=self._memory,
             vcpus=1,
             ram=ram,
+            firmware=_open(stack, equipment.firmware()),
             kernel=_open(stack, self._kernel.vmlinuz),
             initramfs=_open(stack, self._kernel.initramfs),
             nics=((_tap(stack), MAC),),
@@ -89,7 +90,8 @@ class BareMachine:
         for word, place in places.items():
             argv = [part.replace(word, str(place.fileno())) for part in argv]
         drives = [drive.fd for drive in hardware.drives]
-        fds = [ram, hardware.kernel, hardware.initramfs, *drives, hardware.nics[0][0]]
+        fds = [ram, hardware.firmware, hardware.kernel, hardware.initramfs]
+        fds += [*drives, hardware.nics[0][0]]
         return agent, argv, [*fds, *(place.fileno() for place in places.values())]
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sublet.domain.errors import WrongState
+from sublet.domain.errors import StartFailed, WrongState
 from sublet.domain.spec import LogConfig
 from sublet.drivers.cgroup import Entrances
-from sublet.drivers.vm import qemu
+from sublet.drivers.vm import equipment, qemu
 from sublet.drivers.vm.mapping import largest
 from sublet.drivers.vm.qemu import Drive, Hardware
 from sublet.drivers.vm.supervisor import Supervision, supervisor_argv
@@ -21,6 +21,7 @@ BOOTS = Hardware(
     memory=256 << 20,
     vcpus=2,
     ram=4,
+    firmware=12,
     kernel=5,
     initramfs=6,
     nics=((7, "02:53:0a:01:00:02"),),
@@ -81,8 +82,8 @@ def test_devices_have_fixed_places() -> None:
 
 def test_disks_are_descriptors() -> None:
     argv = qemu.argv(BOOTS)
-    assert after(argv, "-add-fd") == [f"fd={n},set={n}" for n in (8, 9, 10, 11)]
-    image, _, disk, volume = map(json.loads, after(argv, "-blockdev"))
+    assert after(argv, "-add-fd") == [f"fd={n},set={n}" for n in (12, 8, 9, 10, 11)]
+    _, image, _, disk, volume = map(json.loads, after(argv, "-blockdev"))
     assert image == {
         "driver": "raw",
         "node-name": "image",
@@ -107,11 +108,10 @@ def test_disks_are_descriptors() -> None:
 
 def test_a_disk_image_lies_below_what_is_written() -> None:
     image = Drive(8, "image", True, "qcow2", 36864, 4096)
-    argv = qemu.argv(
-        Hardware("tcg", 1 << 28, 1, 4, 5, 6, (), (Drive(9, "disk", format="qcow2", backing=image),))
-    )
-    assert after(argv, "-add-fd") == ["fd=9,set=9", "fd=8,set=8"]
-    below, above = map(json.loads, after(argv, "-blockdev"))
+    disk = Drive(9, "disk", format="qcow2", backing=image)
+    argv = qemu.argv(Hardware("tcg", 1 << 28, 1, 4, 12, 5, 6, (), (disk,)))
+    assert after(argv, "-add-fd") == ["fd=12,set=12", "fd=9,set=9", "fd=8,set=8"]
+    _, below, above = map(json.loads, after(argv, "-blockdev"))
     assert (below["node-name"], below["driver"], below["backing"]) == (
         *("disk-backing", "qcow2", None),
     )
@@ -123,19 +123,29 @@ def test_a_disk_image_lies_below_what_is_written() -> None:
 
 
 def test_a_restored_machine_has_no_kernel_to_load() -> None:
-    restored = Hardware("tcg", 1 << 28, 1, 4, -1, -1, (), (), incoming=5)
+    restored = Hardware("tcg", 1 << 28, 1, 4, 12, -1, -1, (), (), incoming=5)
     argv = qemu.argv(restored)
     assert "-kernel" not in argv
     assert after(argv, "-incoming") == ["fd:5"]
-    rebooting = Hardware("tcg", 1 << 28, 1, 4, 6, 7, (), (), incoming=5, reboots=True)
+    (firmware,) = map(json.loads, after(argv, "-blockdev"))
+    assert (firmware["node-name"], firmware["read-only"]) == ("firmware", True)
+    assert ",pflash0=firmware," in after(argv, "-machine")[0], "a restart would find no firmware"
+    rebooting = Hardware("tcg", 1 << 28, 1, 4, 12, 6, 7, (), (), incoming=5, reboots=True)
     argv = qemu.argv(rebooting)
     assert "-no-reboot" not in argv
     assert after(argv, "-kernel") == ["/proc/self/fd/6"]
 
 
+def test_a_host_without_the_firmware(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equipment, "FIRMWARE", (Path("/nowhere/bios"),))
+    with pytest.raises(StartFailed) as failed:
+        equipment.firmware()
+    assert failed.value.hint == "Install the package seabios."
+
+
 @pytest.mark.parametrize(("kind", "cpu"), [("tcg", "max"), ("kvm", "host,migratable=off")])
 def test_acceleration(kind: str, cpu: str) -> None:
-    argv = qemu.argv(Hardware(kind, 1 << 28, 1, 4, 5, 6, (), ()))
+    argv = qemu.argv(Hardware(kind, 1 << 28, 1, 4, 12, 5, 6, (), ()))
     assert after(argv, "-cpu") == [cpu]
     assert after(argv, "-accel")[0].startswith(kind)
 

@@ -14,6 +14,11 @@ from sublet.drivers.vm.messages import Mode
 from sublet.drivers.vm.plan import Disk, MachinePlan
 from sublet.drivers.vm.qemu import FIRST, MOST_DISKS, MOST_NICS, Drive, Hardware
 
+FIRMWARE = tuple(
+    Path("/usr/share", package, "bios-256k.bin") for package in ("seabios", "qemu", "qemu-kvm")
+)
+"""Where distributions have it."""
+
 
 class Passed(ExitStack):
     """Descriptors for QEMU, in the order of their numbers there; its own are closed with it."""
@@ -53,6 +58,7 @@ def equip(plan: MachinePlan, source: Source | None, passed: Passed) -> Hardware:
         memory=plan.size.memory,
         vcpus=plan.shape.vcpus,
         ram=passed.lend(source.memory) if source else _empty(passed),
+        firmware=passed.open(firmware(), read_only=True),
         kernel=passed.open(plan.kernel.vmlinuz, read_only=True) if boots else -1,
         initramfs=passed.open(plan.kernel.initramfs, read_only=True) if boots else -1,
         nics=tuple((passed.lend(tap), mac) for tap, mac in zip(plan.taps, cards, strict=True)),
@@ -66,6 +72,14 @@ def _empty(passed: Passed) -> int:
     """What memory is mapped from that is empty at first: private pages of /dev/zero are the
     process's own, where a hole of a file would first become a page of the file's."""
     return passed.open(Path("/dev/zero"), read_only=False)
+
+
+def firmware() -> Path:
+    """What a PC executes first. Raises StartFailed."""
+    for file in FIRMWARE:
+        if file.exists():
+            return file
+    raise StartFailed("The firmware of VMs is not there.", hint="Install the package seabios.")
 
 
 def _drive(plan: MachinePlan, disk: Disk, passed: Passed) -> Drive:

@@ -44,6 +44,7 @@ _MACHINE = {
     "vmport": "off",
     "hpet": "off",
     "memory-backend": "ram",
+    "pflash0": "firmware",
     "dump-guest-core": "off",
     "suppress-vmdesc": "on",  # what QEMU 7.2 cannot load again
 }
@@ -86,6 +87,7 @@ class Hardware:
     memory: int
     vcpus: int
     ram: int
+    firmware: int
     kernel: int
     initramfs: int
     nics: tuple[tuple[int, str], ...]
@@ -99,6 +101,7 @@ def argv(machine: Hardware) -> list[str]:
     """The command line; @agent@, @console@ and @qmp@ are descriptors of the supervisor's."""
     words = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none"]
     words += sandbox()
+    words += _firmware(machine.firmware)
     words += ["-machine", _options("q35", **_MACHINE)]
     words += [*_acceleration(machine.acceleration), "-smp", _vcpus(machine.vcpus)]
     words += _memory(machine) + _boot(machine)
@@ -115,6 +118,15 @@ def argv(machine: Hardware) -> list[str]:
 
 def _options(first: str, **options: object) -> str:
     return ",".join((first, *(f"{name}={value}" for name, value in options.items())))
+
+
+def _firmware(fd: int) -> list[str]:
+    """A flash memory, which QEMU fills whenever it begins. The ROM that it takes without one it
+    fills only where a machine boots: one that goes on from a memory image has nothing but zeros
+    there, and its CPU would find no instruction when its guest restarts."""
+    file = {"driver": "file", "filename": f"/dev/fdset/{fd}", "locking": "off"}
+    node = {"driver": "raw", "node-name": "firmware", "file": file, "read-only": True}
+    return ["-add-fd", f"fd={fd},set={fd}", "-blockdev", json.dumps(node)]
 
 
 def _acceleration(kind: str) -> list[str]:

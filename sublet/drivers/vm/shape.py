@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Counted up whenever the machine's devices or what the daemon and the guest say to each other
 change: memory images of before do not go on."""
 
