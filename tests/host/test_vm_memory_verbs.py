@@ -145,7 +145,7 @@ def test_woken_after_the_daemon_was_killed(own: Sublet) -> None:
     goes_on(own, "box", before)
     assert waiting.poll() is None
     own.ok("stop", "-t", "0", "box")
-    assert waiting.communicate(timeout=30)[0] == "137\n"
+    assert waiting.communicate(timeout=30)[0] in ("143\n", "137\n"), "whichever comes first"
     own.ok("start", "box")
     count(own, "box")
     own.kill_daemon()
