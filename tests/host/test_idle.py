@@ -14,6 +14,7 @@ from vmhost import IMAGE
 
 from sublet.sdk import Client
 
+RUN = ("run", "-d", "--stop-timeout", "0s")
 BURN = "(while :; do :; done) & echo $! >/burner; wait; exec sleep 600"
 
 
@@ -31,7 +32,7 @@ def stopped(sublet: Sublet, name: str) -> None:
 
 def test_who_does_nothing_is_stopped_and_starts_again(sublet: Sublet) -> None:
     health = ("--health-cmd", "true", "--health-interval", "1s", "--restart", "always")
-    sublet.ok("run", "-d", "--name", "lazy", "--idle", "3s", *health, BASE, "sleep", "600")
+    sublet.ok(*RUN, "--name", "lazy", "--idle", "3s", *health, BASE, "sleep", "600")
     started = time.monotonic()
     found: dict[str, Any] = sublet.json("inspect", "lazy")
     assert found["idle"]["after"] == 3
@@ -47,7 +48,7 @@ def test_who_does_nothing_is_stopped_and_starts_again(sublet: Sublet) -> None:
 
 
 def test_cpu_time_counts_as_use(sublet: Sublet) -> None:
-    sublet.ok("run", "-d", "--name", "hot", "--idle", "2s", BASE, "sh", "-c", BURN)
+    sublet.ok(*RUN, "--name", "hot", "--idle", "2s", BASE, "sh", "-c", BURN)
     eventually(lambda: busy(sublet, "hot"), "busy")
     assert "of a CPU" in busy(sublet, "hot")[0]
     sublet.ok("exec", "hot", "sh", "-c", "kill $(cat /burner)")
@@ -55,7 +56,7 @@ def test_cpu_time_counts_as_use(sublet: Sublet) -> None:
 
 
 def test_a_session_counts_as_use(sublet: Sublet) -> None:
-    sublet.ok("run", "-d", "--name", "seen", "--idle", "2s", BASE, "sleep", "600")
+    sublet.ok(*RUN, "--name", "seen", "--idle", "2s", BASE, "sleep", "600")
     session = sublet.spawn("exec", "-i", "seen", "cat", stdin=-1)
     logs = sublet.spawn("logs", "-f", "seen")
     eventually(lambda: busy(sublet, "seen") == ["somebody is attached: exec"], "attached")
@@ -67,10 +68,10 @@ def test_a_session_counts_as_use(sublet: Sublet) -> None:
 
 
 def test_an_ssh_session_counts_as_use(sublet: Sublet, vm: Sublet) -> None:
-    sublet.ok("run", "-d", "--name", "seen", "--idle", "2s", BASE, "sleep", "600")
+    sublet.ok(*RUN, "--name", "seen", "--idle", "2s", BASE, "sleep", "600")
     attendance = Client(str(sublet.run_dir / "sublet.sock")).attend("seen")  # as `sublet ssh` does
     next(attendance)
-    vm.ok("run", "-d", "--name", "sshd", "--idle", "2s", IMAGE, "nc", "-l", "-p", "22", "-e", "cat")
+    vm.ok(*RUN, "--name", "sshd", "--idle", "2s", IMAGE, "nc", "-l", "-p", "22", "-e", "cat")
     with socket.socket() as client:
         eventually(lambda: _connects(client, vm), "it listens")
         time.sleep(3)
@@ -87,7 +88,7 @@ def _connects(client: socket.socket, vm: Sublet) -> bool:
 
 
 def test_a_keepalive_counts_as_use(sublet: Sublet) -> None:
-    sublet.ok("run", "-d", "--name", "kept", "--idle", "2s", BASE, "sleep", "600")
+    sublet.ok(*RUN, "--name", "kept", "--idle", "2s", BASE, "sleep", "600")
     sublet.ok("keepalive", "--for", "1h", "kept")
     assert busy(sublet, "kept")[-1].startswith("it is kept alive for")
     time.sleep(3)
@@ -97,7 +98,7 @@ def test_a_keepalive_counts_as_use(sublet: Sublet) -> None:
 
 
 def test_traffic_counts_as_use(sublet: Sublet) -> None:
-    sublet.ok("run", "-d", "--name", "web", "--idle", "2s", "-p", "8099:80", BASE, "sleep", "600")
+    sublet.ok(*RUN, "--name", "web", "--idle", "2s", "-p", "8099:80", BASE, "sleep", "600")
     address = sublet.json("inspect", "web")["address"]
     until = time.monotonic() + 4
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -110,12 +111,12 @@ def test_traffic_counts_as_use(sublet: Sublet) -> None:
 
 def test_terminate_takes_it_away(sublet: Sublet) -> None:
     flags = ("--idle", "1s", "--idle-action", "terminate")
-    sublet.ok("run", "-d", "--name", "brief", *flags, BASE, "sleep", "600")
+    sublet.ok(*RUN, "--name", "brief", *flags, BASE, "sleep", "600")
     eventually(lambda: not sublet.json("ps", "-a", "--json"), "gone")
 
 
 def test_a_rule_is_given_and_taken(sublet: Sublet) -> None:
-    sublet.ok("run", "-d", "--name", "later", BASE, "sleep", "600")
+    sublet.ok(*RUN, "--name", "later", BASE, "sleep", "600")
     refused(sublet, "keepalive", "later", code=1, says="no rule for idleness")
     refused(sublet, "update", "--idle-action", "stop", "later", code=1, says="no rule")
     sublet.ok("update", "--idle", "1h", "later")
@@ -141,7 +142,7 @@ def test_what_is_refused(sublet: Sublet, flags: tuple[str, ...], says: str) -> N
 
 
 def test_a_killed_daemon_begins_the_window_again(own: Sublet) -> None:
-    own.ok("run", "-d", "--name", "on", "--idle", "4s", BASE, "sleep", "600")
+    own.ok(*RUN, "--name", "on", "--idle", "4s", BASE, "sleep", "600")
     time.sleep(2.5)
     own.kill_daemon()
     began = time.monotonic()

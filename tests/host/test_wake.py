@@ -18,6 +18,7 @@ from imagelab import free_port
 from netlab import World
 from vmhost import IMAGE, SMALL, count, daemon
 
+RUN = ("run", "-d", "--stop-timeout", "0s")
 SCRIPT = (
     "mkdir -p /www/cgi-bin; cd /www/cgi-bin; "
     "printf '#!/bin/sh\\necho; echo from $REMOTE_ADDR' >me; chmod +x me; "
@@ -59,7 +60,7 @@ def events(sublet: Sublet, name: str, event: str) -> list[dict[str, str]]:
 def asleep(sublet: Sublet, name: str, *flags: str, command: tuple[str, ...] = SERVE) -> int:
     """A container that serves a port, stopped; the port."""
     port = free_port()
-    sublet.ok("run", "-d", "--name", name, "--wake", "-p", f"{port}:80", *flags, IMAGE, *command)
+    sublet.ok(*RUN, "--name", name, "--wake", "-p", f"{port}:80", *flags, IMAGE, *command)
     sublet.ok("stop", name)
     assert sublet.json("inspect", name)["wake"]["asleep"]
     return port
@@ -91,7 +92,7 @@ def seen(client: socket.socket) -> str:
 def test_who_is_idle_sleeps_and_wakes_for_another_machine(vm: Sublet, outside: Outside) -> None:
     port = free_port()
     flags = ("--idle", "2s", "--wake", "-p", f"{port}:80")
-    vm.ok("run", "-d", "--name", "web", *flags, IMAGE, *SERVE)
+    vm.ok(*RUN, "--name", "web", *flags, IMAGE, *SERVE)
     eventually(lambda: state(vm, "web") == "stopped", "idle")
     began = time.monotonic()
     assert ask(port, outside.host, outside.socket()) == outside.address
@@ -113,7 +114,7 @@ def test_another_instance_wakes_it(vm: Sublet, outside: Outside) -> None:
 
 def test_a_datagram_wakes_it(vm: Sublet, outside: Outside) -> None:
     port = free_port()
-    vm.ok("run", "-d", "--name", "dns", "--wake", "-p", f"{port}:53/udp", IMAGE, "sleep", "600")
+    vm.ok(*RUN, "--name", "dns", "--wake", "-p", f"{port}:53/udp", IMAGE, "sleep", "600")
     vm.ok("stop", "-t", "0", "dns")
     with outside.socket(socket.SOCK_DGRAM) as client:
         client.sendto(b"?", (outside.host, port))
@@ -149,6 +150,17 @@ def _free(port: int) -> bool:
     return True
 
 
+def test_a_port_of_loopback_alone_wakes_for_the_host_alone(vm: Sublet, outside: Outside) -> None:
+    port = free_port()
+    publish = f"127.0.0.1:{port}:80"
+    vm.ok(*RUN, "--name", "own", "--wake", "-p", publish, IMAGE, *SERVE)
+    vm.ok("stop", "own")
+    with pytest.raises(ConnectionRefusedError):
+        ask(port, outside.host, outside.socket())
+    assert vm.json("inspect", "own")["wake"]["asleep"]
+    assert ask(port)
+
+
 def test_many_that_come_at_once_wake_it_once(vm: Sublet) -> None:
     port = asleep(vm, "web")
     with ThreadPoolExecutor(30) as pool:
@@ -160,7 +172,7 @@ def test_many_that_come_at_once_wake_it_once(vm: Sublet) -> None:
 def test_without_room_it_stays_asleep_until_there_is_some(vm: Sublet) -> None:
     port = asleep(vm, "web")
     free = vm.json("host", "--json")["free"]["memory"]
-    vm.ok("run", "-d", "--name", "big", "-m", str(free - (1 << 20)), IMAGE, "sleep", "600")
+    vm.ok(*RUN, "--name", "big", "-m", str(free - (1 << 20)), IMAGE, "sleep", "600")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(ask, port)
         eventually(lambda: events(vm, "web", "wake-failed"), "a failure")
@@ -223,7 +235,7 @@ def test_a_vm_that_hibernates_when_idle_answers_slowly_once(vm: Sublet, outside:
     script = "(i=0; while :; do i=$((i+1)); echo $i >/dev/shm/count; sleep 1; done) & "
     flags = ("--idle", "4s", "--idle-action", "hibernate", "--wake", "-p", f"{port}:80")
     serve = ("sh", "-c", f"{script}{SCRIPT} exec httpd -f -p 80 -h /www")
-    vm.ok("run", "-d", "--name", "box", *SMALL, *flags, IMAGE, *serve)
+    vm.ok(*RUN, "--name", "box", *SMALL, *flags, IMAGE, *serve)
     eventually(lambda: serves(port), "it serves")
     with outside.socket() as pooled:  # a connection that stays while it sleeps
         pooled.settimeout(40)

@@ -60,6 +60,7 @@ flush table inet {table}
 add rule inet {table} early meta nfproto ipv4 meta l4proto . th dport @asleep \
 fib daddr type local goto knock
 add rule inet {table} early ip daddr . meta l4proto . th dport @asleep_at goto knock
+add rule inet {table} knock iifname != lo ip daddr 127.0.0.0/8 drop
 add rule inet {table} knock iifname @internal drop
 add rule inet {table} knock iifname . ip daddr @gateways drop
 add rule inet {table} knock tcp flags & (syn | psh) == 0 drop
