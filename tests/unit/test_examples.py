@@ -21,7 +21,7 @@ def test_the_two_databases_differ_in_version_alone() -> None:
 
 @pytest.mark.parametrize(
     "script", ["examples/postgres-15/entrypoint", "examples/postgres-15/make-cluster",
-               "scripts/setup", "scripts/lock",
+               "examples/dev-machine/entrypoint", "scripts/setup", "scripts/lock",
                "examples/three-servers/files/entrypoint", "examples/three-servers/mail/entrypoint",
                "examples/three-servers/mail/configure", "examples/three-servers/client/use"],
 )  # fmt: skip
