@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from sublet.domain.capacity import HOLDING
-from sublet.domain.errors import NoSuchInstance, SubletError, unexpected
+from sublet.domain.errors import InsufficientCapacity, NoSuchInstance, SubletError, unexpected
 from sublet.domain.instance import Instance, State
 from sublet.domain.schedules import LABEL, OPEN, Outcome, Overlap, Run, Schedule
 from sublet.drivers import clock
 from sublet.drivers.store.schedules import ScheduleStore
 from sublet.engine import ending
 from sublet.engine.instances import Instances
+from sublet.engine.restarts import AT_ONCE
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Runs:
         self._now, self._until = now, until
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._replaced: set[int] = set()
+        self._starts = asyncio.Semaphore(AT_ONCE)
 
     def begin(self, schedule: Schedule, run: Run) -> None:
         """Begin a run whose row is there: at once, or after the one that goes on, which is ended
@@ -110,15 +112,26 @@ class Runs:
                 text = f"{instance.name} ran already"
                 return replace(run, outcome=Outcome.SKIPPED, reason=text)
             run = self._put(replace(run, instance=instance.id, name=instance.name))
-            await self._instances.start(instance.id)
+            name = instance.id
+            await self._launch(lambda wait: self._instances.start(name, wait=wait))
             return await self._follow(schedule, run)
         spec = schedule.spec
         assert spec is not None
         run = self._put(replace(run, name=f"{schedule.name[:50]}-{run.id}"))
         await self._instances.images.ensure(spec.image)
         labels = {**spec.labels, LABEL: schedule.name}
-        instance, _ = await self._instances.run(replace(spec, name=run.name, labels=labels))
+        whole = replace(spec, name=run.name, labels=labels)
+        instance = await self._launch(lambda wait: self._instances.run(whole, wait=wait))
         return await self._follow(schedule, self._put(replace(run, instance=instance.id)))
+
+    async def _launch(self, start: Callable[[bool], Awaitable[tuple[Instance, Any]]]) -> Instance:
+        """Start one, a few at once so that the daemon answers meanwhile. One that has to wait for
+        the room of spot instances keeps nobody waiting."""
+        try:
+            async with self._starts:
+                return (await start(False))[0]
+        except InsufficientCapacity:
+            return (await start(True))[0]
 
     async def _resume(self, schedule: Schedule, run: Run) -> Run:
         """Go on with a run that another daemon began."""

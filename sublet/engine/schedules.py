@@ -80,6 +80,7 @@ class Schedules:
         on this host (the caller fetches it).
         """
         now = self._now()
+        schedule = replace(schedule, when=" ".join(schedule.when.split()))
         if schedule.spec is not None:
             size = self._instances.parts.config.size_of(schedule.spec.size_name)
             schedule = replace(schedule, spec=schedule.spec.with_defaults(size))

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from sublet.domain.config import Config
-from sublet.domain.errors import NoSuchInstance
+from sublet.domain.errors import InsufficientCapacity, NoSuchInstance
 from sublet.domain.instance import Instance, State
 from sublet.domain.schedules import HISTORY, LABEL, Outcome, Overlap, Run, Schedule
 from sublet.domain.spec import InstanceSpec
@@ -38,7 +38,8 @@ class Lab:
         self.now, self.held = NOW, asyncio.Event()
         self.held.set()
         self.made: list[str] = []
-        self._count = 0
+        self._count = self.waited = 0
+        self.full = False
         self.up()
 
     def up(self) -> None:
@@ -98,14 +99,18 @@ class Lab:
     async def _ensure(self, image: str) -> None:
         await self.held.wait()
 
-    async def run(self, spec: InstanceSpec) -> tuple[Instance, None]:
+    async def run(self, spec: InstanceSpec, *, wait: bool) -> tuple[Instance, None]:
+        if self.full and not wait:
+            raise InsufficientCapacity("There is no room.")
+        self.waited += wait
         row = self.add(spec.name, State.RUNNING, started=self.now, wanted=True)
         self.made.append(row.name)
         return row, None
 
-    async def start(self, text: str) -> None:
+    async def start(self, text: str, *, wait: bool) -> tuple[Instance, None]:
         row = self._get(text)
         self.rows.update(replace(row, state=State.RUNNING, started=self.now, wanted=True))
+        return self._get(text), None
 
     async def stop(self, text: str) -> None:
         row = self._get(text)
@@ -232,6 +237,18 @@ async def test_a_rule_that_is_removed_begins_no_run(lab: Lab) -> None:
     await removing
     await lab.settle()
     assert (lab.rows.all(), lab.store.every(), lab.store.runs(rule.id)) == ([], [], [])
+
+
+async def test_a_run_waits_for_room_where_there_is_none(lab: Lab) -> None:
+    lab.create()
+    lab.full = True
+    lab.schedules.run("s")
+    await lab.settle()
+    assert (lab.outcomes(), lab.waited) == (["running"], 1)
+
+
+async def test_a_time_is_one_line(lab: Lab) -> None:
+    assert lab.create(" 0\n0 *\x1f* *\t").when == "0 0 * * *"
 
 
 async def test_a_full_disk_ends_no_watch(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
