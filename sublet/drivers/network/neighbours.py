@@ -30,9 +30,9 @@ _NET = Path("/sys/class/net")
 class Neighbours:
     """What is done about others' rules, by one daemon."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, nft: Nft) -> None:
         self._identity = identity
-        self._nft = Nft()
+        self._nft = nft
         self._foreign: set[str] | None = None
         self._docker = ""
 

@@ -26,7 +26,7 @@ from sublet.drivers.network.identity import Identity, Plan, veth
 from sublet.drivers.network.knocks import Knocks
 from sublet.drivers.network.listening import Caller, Listeners
 from sublet.drivers.network.neighbours import Neighbours
-from sublet.drivers.network.nft import NoSuchRule
+from sublet.drivers.network.nft import Nft, NoSuchRule
 from sublet.drivers.network.publish import Publisher
 from sublet.drivers.network.table import Table
 from sublet.drivers.network.threads import finish
@@ -55,11 +55,12 @@ class Network:
         self._region = region
         self._networks = tuple(networks)
         self._plan: Plan | None = None
-        self._table = Table(self.identity)
+        nft = Nft()
+        self._table = Table(self.identity, nft)
         self._unplugger = Unplugger(self.identity.group)
         self._forwarders = Forwarders(self.identity.bridge)
         self._names = Names(config.run / "dns")
-        self._neighbours = Neighbours(self.identity)
+        self._neighbours = Neighbours(self.identity, nft)
         self._listeners: Listeners | None = None
         self.watch = Watch()
         self.knocks = Knocks(self.identity.knocks)

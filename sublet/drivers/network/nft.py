@@ -14,7 +14,10 @@ _JSON = 1 << 4
 
 class Nft:
     """A libnftables context. Calls block (0.1 ms; a refused one 12 ms) and may come from
-    any thread."""
+    any thread.
+
+    It keeps half a megabyte for each table that the host has, whoever made it: a daemon needs one.
+    """
 
     def __init__(self) -> None:
         try:

@@ -15,9 +15,9 @@ from sublet.drivers.network.rules import Element
 class Table:
     """All calls block, 0.1 ms an element, and may come from any thread."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, nft: Nft) -> None:
         self._identity = identity
-        self._nft = Nft()
+        self._nft = nft
         self._elements: dict[str, set[Element]] = {}
         self._by_key: dict[tuple[str, str, str], Element] = {}
         self._lock = threading.Lock()
