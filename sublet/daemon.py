@@ -84,7 +84,24 @@ SUBNET, REGION = "subnet", "region"
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon has its own."""
+    """uvicorn without its signal handlers: the daemon has its own, which call `end`."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Have `serve` return."""
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        """uvicorn's wakes ten times a second to see whether it shall end, which is most of what
+        an idle daemon costs. This one is told, and wakes for the date in the answers."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._ending.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -260,7 +277,7 @@ async def serve(config: Config) -> None:
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+        loop.add_signal_handler(number, server.end)
     with listen(config) as listener:
         log.info("serving %s", config.socket)
         await server.serve(sockets=[listener])
