@@ -150,7 +150,9 @@ def duration(seconds: float) -> str:
 
 
 @cost.command("what-if")
-@click.option("--size", required=True, metavar="CPUSxGIB", help="Such as 2x8.")
+@click.option(
+    "--size", required=True, metavar="SIZE", help="Such as 2x8, or one of `sublet sizes`."
+)
 @click.option("--hours", default=24.0, metavar="N", help="Used so many hours a day.")
 @click.option("--days", default=31.0, metavar="N", help="On so many days of a month.")
 @click.option("--spot", is_flag=True, help="As a spot instance.")

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from sublet.cli import run as running
+from sublet.cli.billing import dollars
 from sublet.cli.commands import ONLY_HELP, with_flags
 from sublet.cli.common import JSON, JSON_ALWAYS, each_named, print_found
 from sublet.cli.completing import instance_names, schedule_names
@@ -175,7 +176,7 @@ def _history(run: dict[str, Any], zone: str) -> list[str]:
         run["outcome"],
         "-" if run["exit_code"] is None else str(run["exit_code"]),
         "-" if run["duration"] is None else _span(run["duration"]),
-        f"${run['cost']:.6f}",
+        dollars(run["cost"]),
         run["instance_name"] or "-",
         one_line(run["reason"] or ""),
     ]

@@ -63,10 +63,11 @@ class Bills:
         return reference_prices.parse(text, path)
 
     def what_if(
-        self, size: Size, hours: float, days: float, *, spot: bool = False, ec2: bool = False
+        self, size_name: str, hours: float, days: float, *, spot: bool = False, ec2: bool = False
     ) -> Plan:
-        """What a size would cost in a month, here or at reference prices. Raises
-        InvalidArgument."""
+        """What a size, such as 2x8 or one that has a name, would cost in a month, here or at
+        reference prices. Raises InvalidArgument."""
+        size = self._config.size_of(size_name)
         if ec2:
             return self._elsewhere(size, hours, days, spot)
         price, factor = self._config.prices.hourly(size), self._factor()

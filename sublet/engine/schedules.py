@@ -95,8 +95,14 @@ class Schedules:
         return schedule
 
     def pause(self, text: str) -> None:
-        """Let no run begin until `resume`; one that goes on does so."""
-        self._enable(self.get(text), False)
+        """Let no run begin until `resume`, nor one that waits; one that goes on does so."""
+        schedule = self.get(text)
+        self._enable(schedule, False)
+        now, reason = self._now(), "the schedule was paused"
+        for run in self.store.open(schedule.id):
+            if run.outcome is Outcome.QUEUED:
+                done = replace(run, outcome=Outcome.SKIPPED, began=now, ended=now, reason=reason)
+                self.store.put_run(done)
 
     def resume(self, text: str) -> None:
         """Let runs begin again. Those that would have begun meanwhile do not count as missed."""

@@ -157,6 +157,8 @@ def test_what_if_and_the_users_own_prices(billed: Sublet) -> None:
     assert all({"price", "amount", "saving"} <= row.keys() for row in rows)
     assert rows[1]["amount"] == pytest.approx(17.74, abs=0.01)
     assert "t3.large" in billed.ok(*argv, "--ec2")
+    named = billed.json(*argv[:3], "large", *argv[4:], "--json")
+    assert named[1]["amount"] == rows[1]["amount"]
     assert "25 hours" in billed("cost", "what-if", "--size", "2x8", "--hours", "25").err
     prices = billed.home / "prices.csv"
     billed.ok("daemon", "--stop")

@@ -45,10 +45,11 @@ class Lab:
     def up(self) -> None:
         """As a daemon that comes up, or comes up again."""
         self.tasks, self._ends = Tasks(), {}  # type: ignore[var-annotated]
+        self.events = Events(self.rows)
         parts = SimpleNamespace(
             store=self.rows,
             tasks=self.tasks,
-            events=Events(self.rows),
+            events=self.events,
             config=Config(),
         )
         verbs = SimpleNamespace(
@@ -237,6 +238,40 @@ async def test_a_rule_that_is_removed_begins_no_run(lab: Lab) -> None:
     await removing
     await lab.settle()
     assert (lab.rows.all(), lab.store.every(), lab.store.runs(rule.id)) == ([], [], [])
+
+
+async def test_a_pause_ends_the_waiting(lab: Lab) -> None:
+    lab.create(overlap=Overlap.QUEUE)
+    for _ in range(2):
+        lab.schedules.run("s")
+        await lab.settle()
+    lab.schedules.pause("s")
+    lab.ends(lab.made[0])
+    await lab.settle()
+    assert lab.outcomes() == ["skipped", "exited"]
+    assert len(lab.made) == 1
+
+
+async def test_a_machine_that_falls_asleep_is_woken_by_the_next_run(lab: Lab) -> None:
+    box = lab.add("box")
+    rule = lab.create(spec=None, start="box")
+    lab.schedules.run("s")
+    await lab.settle()
+    asleep = replace(lab.rows.get(box.id) or box, state=State.HIBERNATED)
+    lab.rows.update(asleep)
+    lab.events.publish("instance.hibernated", box.id)
+    await lab.settle()
+    (run,) = lab.store.runs(rule.id)
+    assert (run.outcome, run.exit_code, run.reason) == (Outcome.STOPPED, None, "it was hibernated")
+    lab.schedules.run("s")
+    await lab.settle()
+    assert lab.outcomes() == ["running", "stopped"]
+    await lab.down()
+    lab.rows.update(asleep)  # while there is no daemon
+    lab.up()
+    lab.runs.recover(rule)
+    await lab.settle()
+    assert lab.outcomes() == ["stopped", "stopped"]
 
 
 async def test_a_run_waits_for_room_where_there_is_none(lab: Lab) -> None:

@@ -14,7 +14,6 @@ from sublet.api.native.strict import Body
 from sublet.domain.bill import Line
 from sublet.domain.budget import Budget, Period, Standing
 from sublet.domain.moments import moment, zone
-from sublet.domain.size import Size
 from sublet.domain.what_if import Scenario
 from sublet.engine.verbs import Verbs
 
@@ -71,7 +70,7 @@ def router(verbs: Verbs) -> APIRouter:
         spot: bool = False,
         ec2: bool = False,
     ) -> dict[str, Any]:
-        plan = bills.what_if(Size.parse(size), hours, days, spot=spot, ec2=ec2)
+        plan = bills.what_if(size, hours, days, spot=spot, ec2=ec2)
         return {"prices": plan.prices, "scenarios": [_rounded(each) for each in plan.scenarios]}
 
     return routes
