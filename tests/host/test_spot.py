@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from clilab import refused
@@ -251,6 +253,36 @@ def events_offline(host: Sublet, name: str) -> str:
         details = [json.loads(row[0]) for row in database.execute(query)]
     database.close()
     return str(next(detail["time"] for detail in details if detail["name"] == name))
+
+
+@pytest.mark.parametrize(
+    ("point", "action", "state", "last"),
+    [
+        ("end/teardown:before", "stop", "stopped", "instance-stopped-no-capacity"),
+        ("end/row:after", "stop", "stopped", "instance-stopped-no-capacity"),
+        ("end/row:after", "terminate", "gone", "instance-terminated-no-capacity"),
+        ("remove/delete layer:before", "terminate", "gone", "instance-terminated-no-capacity"),
+    ],
+)
+def test_a_daemon_that_dies_at_a_reclaim(
+    host: Sublet, point: str, action: str, state: str, last: str
+) -> None:
+    spot(host, "victim", "--on-reclaim", action)
+    pid = host.daemon_pid()
+    host.ok("daemon", "--stop")
+    frail = replace(host, extra={**host.extra, "SUBLET_FAULT": point})
+    frail("reclaim", "--now", "victim")
+    eventually(lambda: not (host.run_dir / "sublet.sock").exists() or dead(host), "it has died")
+    assert host.daemon_pid() != pid
+    comes(host, "victim", state)
+    eventually(lambda: status(host, "victim")[1] == last, "the request tells why")
+    eventually(lambda: host("audit").code == 0, "the audit is clean", 20)
+
+
+def dead(host: Sublet) -> bool:
+    """Whether nobody answers at the socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(host.run_dir / "sublet.sock")) != 0
 
 
 def test_a_resize_asks_for_room_too(host: Sublet) -> None:
