@@ -14,6 +14,7 @@ import socket
 import sys
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import uvicorn
@@ -81,6 +82,11 @@ log = logging.getLogger("sublet")
 
 SUBNET, REGION = "subnet", "region"
 """The settings that remember which subnet and region of user ids were chosen."""
+
+
+WORKERS = 32
+"""Threads for calls that block, made as they are needed: while memory of VMs is saved, the ends
+of other instances do not wait."""
 
 
 class Server(uvicorn.Server):
@@ -241,6 +247,8 @@ async def serve(config: Config) -> None:
         watcher = asyncio.PidfdChildWatcher()
         watcher.attach_loop(asyncio.get_running_loop())
         asyncio.set_child_watcher(watcher)
+    workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="work")
+    asyncio.get_running_loop().set_default_executor(workers)
     trace.start(config.run)
     verbs, parts = assemble(config)
     await parts.containers.setup()

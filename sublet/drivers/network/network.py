@@ -28,6 +28,7 @@ from sublet.drivers.network.listening import Caller, Listeners
 from sublet.drivers.network.neighbours import Neighbours
 from sublet.drivers.network.nft import Nft, NoSuchRule
 from sublet.drivers.network.publish import Publisher
+from sublet.drivers.network.removals import Removals
 from sublet.drivers.network.table import Table
 from sublet.drivers.network.threads import finish
 from sublet.drivers.network.unplug import Unplugger
@@ -58,6 +59,7 @@ class Network:
         nft = Nft()
         self._table = Table(self.identity, nft)
         self._unplugger = Unplugger(self.identity.group)
+        self._removals = Removals(self._table)
         self._forwarders = Forwarders(self.identity.bridge)
         self._names = Names(config.run / "dns")
         self._neighbours = Neighbours(self.identity, nft)
@@ -244,7 +246,7 @@ class Network:
         if interface is None:
             names = {veth(instance_id), *self._table.cables(instance_id)}
             await self._unplugger.gone(names)
-            await finish(self._table.remove, instance_id, rules.ENDPOINTS)
+            await self._removals.remove(instance_id, rules.ENDPOINTS)
         else:
             name = veth(instance_id, interface)
             await self._unplugger.remove([name])

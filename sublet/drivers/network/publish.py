@@ -13,6 +13,7 @@ from sublet.drivers.network.endpoint import Endpoint
 from sublet.drivers.network.forward import Forwarders
 from sublet.drivers.network.holds import Holds
 from sublet.drivers.network.knocks import Knock
+from sublet.drivers.network.removals import Removals
 from sublet.drivers.network.table import Table
 from sublet.drivers.network.threads import finish
 
@@ -22,6 +23,7 @@ class Publisher:
 
     def __init__(self, table: Table, forwarders: Forwarders) -> None:
         self._table = table
+        self._removals = Removals(table)
         self._forwarders = forwarders
         self._holds = Holds()
 
@@ -53,7 +55,7 @@ class Publisher:
 
     async def unpublish(self, instance_id: str) -> None:
         """The host no longer answers for the instance, nor holds a port for it."""
-        await finish(self._table.remove, instance_id, rules.PORTS + rules.ASLEEP)
+        await self._removals.remove(instance_id, rules.PORTS + rules.ASLEEP)
         self._holds.release(instance_id)
         await self._forwarders.stop(instance_id)
 

@@ -63,6 +63,24 @@ class Table:
             with contextlib.suppress(NoSuchRule):
                 self._nft.run("".join(e.delete(self._identity.table) for e in leaving))
 
+    def remove_all(self, wanted: Iterable[tuple[str, Container[str]]]) -> None:
+        """As `remove`, of several instances: one transaction, where all of it is there."""
+        with self._lock:
+            leaving: list[Element] = []
+            for owner, containers in wanted:
+                mine = [e for e in self._elements.get(owner, ()) if e.container in containers]
+                for element in mine:
+                    self._drop(element)
+                leaving += mine
+            commands = [element.delete(self._identity.table) for element in leaving]
+            try:
+                if commands:
+                    self._nft.run("".join(commands))
+            except NoSuchRule:  # something of it was gone: then one after the other
+                for command in commands:
+                    with contextlib.suppress(NoSuchRule):
+                        self._nft.run(command)
+
     def has(self, owner: str, containers: Container[str]) -> bool:
         """Whether the instance has elements in these maps and sets."""
         return any(e.container in containers for e in self._elements.get(owner, ()))
