@@ -14,7 +14,7 @@ from sublet.cli.output import Progress, print_json
 from sublet.domain import traces
 from sublet.domain.capacity import Amount
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.simulation import Event
+from sublet.domain.simulated import Event
 from sublet.domain.size import Size
 from sublet.domain.spec import Market
 from sublet.domain.units import parse_duration

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sublet.cli import charts
-from sublet.domain.simulation import Sample
+from sublet.domain.simulated import Sample
 
 
 def draw(found: dict[str, Any], samples: Sequence[Sample], path: str) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from sublet.domain.capacity import Amount
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.simulation import Event
+from sublet.domain.simulated import Event
 from sublet.domain.size import Size
 from sublet.domain.spec import Market
 

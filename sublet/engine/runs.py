@@ -13,11 +13,12 @@ from typing import Any
 from sublet.domain.capacity import HOLDING
 from sublet.domain.errors import InsufficientCapacity, NoSuchInstance, SubletError, unexpected
 from sublet.domain.instance import Instance, State
-from sublet.domain.schedules import LABEL, OPEN, Outcome, Overlap, Run, Schedule
+from sublet.domain.schedules import LABEL, Outcome, Overlap, Run, Schedule
 from sublet.drivers import clock
 from sublet.drivers.store.schedules import ScheduleStore
 from sublet.engine import ending
 from sublet.engine.instances import Instances
+from sublet.engine.remains import Remains
 from sublet.engine.restarts import AT_ONCE
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Runs:
     ) -> None:
         self._instances, self._store, self._cost = instances, store, cost
         self._parts = instances.parts
+        self._remains = Remains(instances, store)
         self._now, self._until = now, until
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._replaced: set[int] = set()
@@ -75,9 +77,7 @@ class Runs:
             if schedule.start and run.outcome is Outcome.RUNNING:
                 await self._stop(run)
             self._put(replace(run, outcome=Outcome.STOPPED, ended=self._now()))
-        if not schedule.start:
-            for run in self._store.runs(schedule.id):
-                await self._remove(schedule, run)
+        await self._remains.clear(schedule)
 
     def goes_on(self, run: Run) -> bool:
         """Whether it is in the way of another: a machine that sleeps is not."""
@@ -93,7 +93,7 @@ class Runs:
             except Exception as error:  # whatever it is, the next run must not wait for this one
                 done = self._failed(schedule, run, error)
             self._end(schedule, done)
-            await self._prune(schedule)
+            await self._remains.prune(schedule)
 
         task = self._parts.tasks.start(f"schedule {schedule.name}", whole())
         self._tasks[run.id] = task
@@ -135,7 +135,7 @@ class Runs:
 
     async def _resume(self, schedule: Schedule, run: Run) -> Run:
         """Go on with a run that another daemon began."""
-        instance = self._instance(schedule, run)
+        instance = self._remains.instance(schedule, run)
         if instance is None and run.instance:
             return replace(run, outcome=Outcome.EXITED, reason="its instance has been deleted")
         if instance is None or not (instance.state in HOLDING or instance.started >= run.began):
@@ -148,14 +148,6 @@ class Runs:
         code = None if asleep else ending.exit_code(instance)
         done = self._ended_as(run, Outcome.EXITED, code, "")
         return done if asleep else replace(done, ended=max(run.began, instance.finished))
-
-    def _instance(self, schedule: Schedule, run: Run) -> Instance | None:
-        """The instance of a run: by its name where a crash came before its id was noted."""
-        if found := self._parts.store.get(run.instance):
-            return found
-        named = [row for row in self._parts.store.find(run.name) if row.name == run.name]
-        ours = [row for row in named if row.spec.labels.get(LABEL) == schedule.name]
-        return ours[0] if ours else None
 
     async def _follow(self, schedule: Schedule, run: Run) -> Run:
         """Until the instance has ended, sleeps, or its time is up."""
@@ -227,27 +219,6 @@ class Runs:
     async def _stop(self, run: Run) -> None:
         with contextlib.suppress(NoSuchInstance):
             await self._instances.stop(run.instance or run.name)
-
-    # What runs leave
-
-    async def _prune(self, schedule: Schedule) -> None:
-        """Delete the instances of all but the newest runs that are over."""
-        if schedule.start:
-            return
-        over = [r for r in self._store.runs(schedule.id) if r.outcome not in OPEN and r.instance]
-        for run in over[schedule.keep :]:
-            await self._remove(schedule, run)
-
-    async def _remove(self, schedule: Schedule, run: Run) -> None:
-        instance = self._instance(schedule, run)
-        if instance is None:
-            return
-        try:
-            await self._instances.remove(instance.id, force=True, volumes=True)
-        except NoSuchInstance:
-            return
-        except (SubletError, OSError) as error:
-            log.warning("%s of a schedule could not be removed: %s", instance.name, error)
 
     def _put(self, run: Run) -> Run:
         self._store.put_run(run)

@@ -10,7 +10,8 @@ from typing import Any
 from sublet.domain.capacity import Amount, rentable
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.prices import Prices
-from sublet.domain.simulation import Event, Sample, Simulation
+from sublet.domain.simulated import Event, Sample
+from sublet.domain.simulation import Simulation
 from sublet.domain.size import Size
 
 MOST = 1_000_000

@@ -16,7 +16,8 @@ from sublet.domain.capacity import Amount
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.placement import Fleet
 from sublet.domain.prices import Prices
-from sublet.domain.simulation import Event, Simulation
+from sublet.domain.simulated import Event
+from sublet.domain.simulation import Simulation
 from sublet.domain.size import Size
 from sublet.domain.spec import Market
 from sublet.domain.traces import DAY, read, same, synthetic
