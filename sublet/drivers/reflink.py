@@ -17,9 +17,10 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 from sublet.domain.errors import DiskFull, ProcessFailed
 from sublet.drivers import confine, linux, run, trace
@@ -53,17 +54,30 @@ async def copy_in_use(
     """Copy trees as they are at the same moment of a pause, in which `also` is done as well."""
     start, clock = time.time() - MARGIN, time.time() - time.monotonic()
     with trace.step("first pass"):
-        for source, target in pairs:
-            await _first_pass(source, target)
-        for source, _ in pairs:
-            changed = await _changed(source, start)
-            await asyncio.to_thread(_write_back, source, changed)
+        await _together(_first_pass(source, target) for source, target in pairs)
+        await _together(_written_back(source, start) for source, _ in pairs)
     async with pause():
         await also()
         shift = time.time() - time.monotonic() - clock  # somebody set the clock
-        for source, target in pairs:
-            changed = await _changed(source, start + min(0.0, shift))
-            await asyncio.to_thread(Update(source, target).apply, changed)
+        since = start + min(0.0, shift)
+        await _together(_second_pass(source, target, since) for source, target in pairs)
+
+
+async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it at the same time; the first failure is raised when all have ended."""
+    for outcome in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _written_back(source: Path, since: float) -> None:
+    changed = await _changed(source, since)
+    await asyncio.to_thread(_write_back, source, changed)
+
+
+async def _second_pass(source: Path, target: Path, since: float) -> None:
+    changed = await _changed(source, since)
+    await asyncio.to_thread(Update(source, target).apply, changed)
 
 
 async def _first_pass(source: Path, target: Path) -> None:

@@ -20,6 +20,9 @@ from sublet.drivers import disk, files, limited, linux, mount, packed, run
 from sublet.drivers.descriptors import DIRECTORY, opened
 
 MANIFEST = "manifest.json"
+_TICK = 0.01
+"""Seconds by which a file's times may lag behind the clock: they come from the kernel's tick."""
+
 _LETTING_GO = 30.0
 """Seconds that the kernel may take to free a loop device."""
 
@@ -126,14 +129,11 @@ class Stage:
         """Whether any file has changed since then and has a time from before: restic, which looks
         at that, would not read it again. Whoever may write a file may set its time, never that of
         its last change."""
-        margin = 0.1
-        when = ["-newerct", f"@{since - margin:.6f}", "!", "-newermt", f"@{since + margin:.6f}"]
-        for tree in trees:
-            if tree.exists():
-                argv = ["find", str(tree), "-type", "f", *when, "-print", "-quit"]
-                if (await run.run(argv, check=False)).stdout:
-                    return True
-        return False
+        if not (found := [str(tree) for tree in trees if tree.exists()]):
+            return False
+        when = ["-newerct", f"@{since - _TICK:.6f}", "!", "-newermt", f"@{since + _TICK:.6f}"]
+        argv = ["find", *found, "-type", "f", *when, "-print", "-quit"]
+        return bool((await run.run(argv, check=False)).stdout)
 
     async def remove(self) -> None:
         """Remove all of it. Idempotent."""

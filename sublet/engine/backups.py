@@ -55,6 +55,7 @@ class Backups:
         self.lifecycle, self.parts = snapshots.lifecycle, snapshots.parts
         self.store = store
         self._busy: set[str] = set()
+        self._clearing: set[str] = set()
 
     # Looking
 
@@ -210,9 +211,17 @@ class Backups:
         finally:
             self._busy.discard(backup.id)
         self.store.put(sent)
-        await self.lifecycle.anyway(self.staging.stage(backup.id).remove())
+        self._clearing.add(backup.id)
+        self.parts.tasks.start(f"stage {backup.id}", self._clear(backup.id))
         self._tell("completed", sent, size=str(sent.size))
         return sent
+
+    async def _clear(self, backup_id: str) -> None:
+        """Remove the stage of a backup that is complete; nobody waits for that."""
+        try:
+            await self.staging.stage(backup_id).remove()
+        finally:
+            self._clearing.discard(backup_id)
 
     async def _transfer(self, backup: Backup, progress: Callable[[Done], None]) -> Backup:
         stage, manifest = self.staging.stage(backup.id), self.staging.manifest(backup)
@@ -346,7 +355,7 @@ class Backups:
         """Stages that belong to no backup, and rows of backups that were never put together."""
         rows = self.store.every()
         place = self.staging.stage("").directory
-        staged = {row.id for row in rows if row.staged} | self._busy
+        staged = {row.id for row in rows if row.staged} | self._busy | self._clearing
         broken = {row.id for row in rows if not (row.staged or row.complete)} - self._busy
         strays = set(files.entries(place)) - staged
         return [Leftover("backup", str(place / name)) for name in sorted(strays | broken)]

@@ -256,10 +256,6 @@ def test_a_strangers_repository(idle: Sublet, tmp_path: Path) -> None:
     attempt(4, "should be")
     manifest["pieces"] = [{"place": "../../..", "kind": "files"}]
     attempt(5, "not what this Sublet writes")
-    manifest["spec"]["memory"] = "x"
-    attempt(6, "manifest")
-    manifest = {"version": 1}
-    attempt(7, "manifest")
     assert kept in idle.ok("backups", "--repo", str(repository), "-q")
     shutil.rmtree(repository)
 
@@ -267,7 +263,7 @@ def test_a_strangers_repository(idle: Sublet, tmp_path: Path) -> None:
 # What is cut off
 
 
-def slow_backup(sublet: Sublet, name: str, size: str = "300m") -> subprocess.Popen[str]:
+def slow_backup(sublet: Sublet, name: str, size: str = "200m") -> subprocess.Popen[str]:
     """A backup that takes some seconds, under way."""
     sublet.ok("run", "-d", "--name", name, "-v", "/data", BASE, "sleep", "inf")
     sublet.ok("exec", name, "sh", "-c", f"head -c {size} /dev/urandom > /data/a")
@@ -293,7 +289,7 @@ def test_cancelled_and_gone_on_with(idle: Sublet) -> None:
     assert list((idle.root / "backups/locks").iterdir()) == []
     assert idle.json("audit", "--json") == []
     backup(idle, "cancelled")
-    assert stored(idle) - before < 340 << 20, "what had arrived was sent again"
+    assert stored(idle) - before < 230 << 20, "what had arrived was sent again"
     idle.ok("rm", "-f", "-v", "cancelled")
 
 
@@ -307,7 +303,7 @@ def backup_of_nothing(sublet: Sublet) -> str:
 
 def test_a_daemon_that_is_killed_goes_on(own: Sublet) -> None:
     backup_of_nothing(own)
-    command = slow_backup(own, "survivor", "200m")
+    command = slow_backup(own, "survivor", "150m")
     own.kill_daemon()
     command.communicate(timeout=60)
     eventually(lambda: not processes("restic"), "restic dies with it")
