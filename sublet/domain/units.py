@@ -13,6 +13,8 @@ _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECAS
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd])")
 _DURATION = re.compile(rf"(?:{_SPAN.pattern}){{1,5}}")
+_LAST = 253402300799.0
+"""9999-12-31T23:59:59Z, in seconds since the epoch."""
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
@@ -78,8 +80,9 @@ def format_age(seconds: float) -> str:
 
 
 def rfc3339(seconds: float) -> str:
-    """Seconds since the epoch as RFC 3339 in UTC, to the millisecond."""
+    """Seconds since the epoch as RFC 3339 in UTC, to the millisecond; what is later than its last
+    year as that one's end."""
     from datetime import UTC, datetime  # here: `run` has no use for it
 
-    stamp = datetime.fromtimestamp(seconds, UTC)
+    stamp = datetime.fromtimestamp(min(seconds, _LAST), UTC)
     return stamp.strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03d}Z"

@@ -158,12 +158,16 @@ def syncfs(fd: int) -> None:
     _check(_libc.syncfs(fd), "syncfs")
 
 
+_NEVER = 2.0**40
+"""Seconds since the epoch: in 35,000 years."""
+
+
 def timerfd(moment: float, *, or_set: bool = False) -> int:
     """timerfd_create(2), timerfd_settime(2): a descriptor that can be read from when the wall
     clock has come to `moment`, seconds since the epoch and more than 0; with `or_set` also when
     the clock was set (TFD_TIMER_CANCEL_ON_SET)."""
     fd = _check(_libc.timerfd_create(_CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK), "timerfd")
-    seconds, rest = divmod(moment, 1)
+    seconds, rest = divmod(min(moment, _NEVER), 1)
     value = struct.pack("@llll", 0, 0, int(seconds), int(rest * 1e9))
     try:
         flags = _TFD_TIMER_ABSTIME | (_TFD_TIMER_CANCEL_ON_SET if or_set else 0)

@@ -131,3 +131,10 @@ async def test_the_wall_clock_is_waited_for() -> None:
     await asyncio.wait_for(clock.until(0.0), 10)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(clock.until(time.time() + 1000), 0.01)
+
+
+@pytest.mark.parametrize("moment", [1e12, 1e19, 1e300])
+async def test_what_is_too_far_for_a_clock_never_comes(moment: float) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await clock.until(moment)

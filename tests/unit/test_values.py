@@ -92,6 +92,7 @@ def test_formats() -> None:
     assert units.format_age(86400) == "1 day"
     assert units.rfc3339(0) == "1970-01-01T00:00:00.000Z"
     assert units.rfc3339(1.5) == "1970-01-01T00:00:01.500Z"
+    assert units.rfc3339(1e300) == "9999-12-31T23:59:59.000Z"
 
 
 @given(st.integers(1, 1000), st.integers(1, 1000))
