@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+AGAIN = 10.0
+"""Seconds after which what failed, and is to go on for ever, is begun again."""
 
 
 class Tasks:
@@ -15,12 +18,26 @@ class Tasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.again = AGAIN
 
     def start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._reap)
         return task
+
+    def keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        """Start what goes on for ever, and again, after a while, where it fails: a disk may be
+        full for a day."""
+        return self.start(name, self._kept(name, work))
+
+    async def _kept(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                return await work()
+            except Exception:
+                log.exception("%s failed, and is begun again in %g s", name, self.again)
+            await asyncio.sleep(self.again)
 
     def _reap(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

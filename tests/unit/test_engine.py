@@ -44,6 +44,23 @@ def test_entrypoint_and_command_combine_as_docker_does(
     assert plan.arguments(instance, config) == expected
 
 
+async def test_what_goes_on_for_ever_is_begun_again_where_it_fails() -> None:
+    tasks, begun, twice = Tasks(), [], asyncio.Event()
+    tasks.again = 0.0
+
+    async def work() -> None:
+        begun.append(1)
+        if len(begun) == 1:
+            raise OSError("The disk is full.")
+        twice.set()
+        await asyncio.Event().wait()
+
+    task = tasks.keep("work", work)
+    await asyncio.wait_for(twice.wait(), 10)
+    await tasks.close()
+    assert (len(begun), task.cancelled()) == (2, True)
+
+
 def test_nothing_to_run_is_an_error() -> None:
     with pytest.raises(InvalidArgument, match="no command"):
         plan.arguments(an_instance(), ImageConfig())
