@@ -9,6 +9,7 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.mounts import MountType, normal
 from sublet.domain.networks import Mode
 from sublet.domain.ports import Port
+from sublet.domain.retention import Keep, kept
 from sublet.domain.spec import InstanceSpec, Isolation
 from sublet.domain.volumes import Volume, renamed
 
@@ -139,9 +140,19 @@ def located(path: str, volumes: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """Where a path of an instance is kept: the destination of the innermost volume that it lies in
     (of pairs of destination and place), else the layer; and the path in there, relative."""
     best, place = "", "layer"
-    for destination, kept in volumes:
+    for destination, held in volumes:
         if (path == destination or path.startswith(f"{destination}/")) and len(destination) > len(
             best
         ):
-            best, place = destination, kept
+            best, place = destination, held
     return place, path.removeprefix(best).strip("/")
+
+
+def superfluous(backups: Sequence[Backup], keep: Keep) -> list[Backup]:
+    """Of each instance's complete backups those that `keep` does not keep."""
+    found = []
+    for instance in {backup.instance for backup in backups}:
+        own = [b for b in backups if b.instance == instance and b.complete]
+        staying = kept([backup.time for backup in own], keep)
+        found += [backup for index, backup in enumerate(own) if index not in staying]
+    return found

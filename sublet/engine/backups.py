@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sublet.domain.backup import Backup, inside
+from sublet.domain.backup import Backup, inside, superfluous
 from sublet.domain.errors import (
     BackupIncomplete,
     Busy,
@@ -28,12 +28,13 @@ from sublet.domain.instance import Instance
 from sublet.domain.leftover import Leftover
 from sublet.domain.names import is_id
 from sublet.domain.repositories import check_repository, is_local
-from sublet.domain.retention import Keep, kept
+from sublet.domain.retention import Keep
 from sublet.domain.units import format_bytes
 from sublet.drivers import files, mount
-from sublet.drivers.restic import Account, Done, Kept, Repository
+from sublet.drivers.restic import Account, Done, Repository
 from sublet.drivers.stage import Stage
 from sublet.drivers.store.backups import BackupStore
+from sublet.engine import backup_records as records
 from sublet.engine.snapshots import Snapshots
 from sublet.engine.staging import Staging
 
@@ -97,7 +98,7 @@ class Backups:
         repository = self.repository(address)
         if is_local(address) and not repository.made:
             return []
-        found = [_backup(kept, address) for kept in await repository.snapshots()]
+        found = [records.of_tags(kept, address) for kept in await repository.snapshots()]
         return [backup for backup in found if is_id(backup.id)]
 
     async def get(self, text: str, repository: str = "") -> Backup:
@@ -163,7 +164,7 @@ class Backups:
             self.store.put(backup)
         except BaseException as error:
             await self.lifecycle.anyway(self._drop(backup))
-            self._tell("failed", backup, reason=_why(error))
+            self._tell("failed", backup, reason=records.why(error))
             raise
         finally:
             self._busy.discard(backup.id)
@@ -230,17 +231,22 @@ class Backups:
             async with self.lifecycle.locks.hold("repository", "its making"):
                 await repository.prepare()
         await self._reindex(repository)
+        tags = records.tags
         async with stage.shown([piece.place for piece in manifest.pieces]):
             paths = self.staging.paths(stage, manifest)
             backup = replace(backup, size=await self.staging.size(stage, paths))
             parent = await self._usable(stage, [piece.place for piece in manifest.pieces])
             try:
                 snapshot = await repository.backup(
-                    stage.directory, paths, tags=_tags(backup), parent=parent, report=progress
+                    stage.directory,
+                    paths,
+                    tags=tags(backup),
+                    parent=parent,
+                    report=progress,
                 )
             except NoSuchBackup:  # somebody has removed it
                 snapshot = await repository.backup(
-                    stage.directory, paths, tags=_tags(backup), parent="", report=progress
+                    stage.directory, paths, tags=tags(backup), parent="", report=progress
                 )
         return replace(backup, snapshot=snapshot, complete=True, staged=False, missing="")
 
@@ -259,9 +265,9 @@ class Backups:
         self.parts.store.set_setting(f"reindex {backup.repository}", "1")
         if not keep:
             await self._drop(backup)
-            self._tell("failed", backup, reason=_why(error))
+            self._tell("failed", backup, reason=records.why(error))
             return
-        backup = replace(backup, missing=_missing(done), reason=_why(error))
+        backup = replace(backup, missing=records.missing(done), reason=records.why(error))
         self.store.put(backup)
         what = "incomplete" if isinstance(error, asyncio.CancelledError) else "failed"
         self._tell(what, backup, missing=backup.missing, reason=backup.reason)
@@ -369,52 +375,3 @@ class Backups:
         for row in self.store.every():
             if row.staged and row.id not in self._busy:
                 mount.unmount_below(self.staging.stage(row.id).directory)
-
-
-def superfluous(backups: Sequence[Backup], keep: Keep) -> list[Backup]:
-    """Of each instance's complete backups those that `keep` does not keep."""
-    found = []
-    for instance in {backup.instance for backup in backups}:
-        own = [b for b in backups if b.instance == instance and b.complete]
-        staying = kept([backup.time for backup in own], keep)
-        found += [backup for index, backup in enumerate(own) if index not in staying]
-    return found
-
-
-def _tags(backup: Backup) -> dict[str, str]:
-    return {
-        "sublet": "1",
-        "id": backup.id,
-        "instance": backup.instance,
-        "name": backup.name,
-        "time": f"{backup.time:.6f}",
-        "size": str(backup.size),
-    }
-
-
-def _backup(found: Kept, address: str) -> Backup:
-    """What a repository says of a backup; whoever has its password may have written that."""
-    tags = found.tags
-    try:
-        when, size = float(tags.get("time", "")), int(tags.get("size", ""))
-    except ValueError:
-        when, size = 0.0, 0
-    names = (tags.get("id", ""), tags.get("instance", ""), tags.get("name", ""))
-    backup_id, instance, name = (text if text.isprintable() else "" for text in names)
-    return Backup(
-        backup_id, address, instance, name, when, size, snapshot=found.snapshot, complete=True
-    )
-
-
-def _missing(done: Done) -> str:
-    if not done.total_bytes:
-        return "all of it"
-    left, total = done.total_bytes - done.bytes, done.total_bytes
-    some = f"{done.total_files - done.files} of {done.total_files} files"
-    return f"{format_bytes(max(0, left))} of {format_bytes(total)} ({some})"
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, asyncio.CancelledError):
-        return "it was cut off"
-    return error.message if isinstance(error, SubletError) else repr(error)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublet.domain.backup import (
+    Backup,
     Manifest,
     Piece,
     check_manifest,
@@ -16,12 +17,16 @@ from sublet.domain.backup import (
     located,
     reaches,
     restored,
+    superfluous,
 )
 from sublet.domain.errors import BackupFailed, InvalidArgument
 from sublet.domain.mounts import Mount, MountType
 from sublet.domain.repositories import check_repository, sftp_host
+from sublet.domain.retention import Keep
 from sublet.domain.spec import InstanceSpec, Isolation
 from sublet.domain.volumes import Volume
+from sublet.drivers.restic import Kept
+from sublet.engine import backup_records as records
 from sublet.engine import staging
 
 SPEC = InstanceSpec("debian:bookworm", name="db", hostname="db", user_data="")
@@ -133,3 +138,26 @@ def test_what_a_restored_one_asks_for() -> None:
     assert spec.mounts == (Mount("pg2", "/data", type=MountType.VOLUME), Mount("/etc", "/x"))
     assert spec.user_data == "#cloud-config"
     assert restored(manifest, "db", vm=False, volumes={}).hostname == "db"
+
+
+@pytest.mark.parametrize("when", ["nan", "inf", "-1", "1e300", "x", ""])
+@pytest.mark.parametrize("size", ["-1", "9" * 30, "9" * 5000, "x"])
+def test_what_strangers_call_a_time(when: str, size: str) -> None:
+    kept = Kept("e9dfe139", {"id": "0011aabbccdd", "name": "\x1b[2J", "time": when, "size": size})
+    found = records.of_tags(kept, "/srv/backups")
+    assert (found.time, found.size, found.name) == (0.0, 0, "")
+
+
+def test_a_backup_is_found_as_it_was_tagged() -> None:
+    backup = Backup("0011aabbccdd", "/srv", "0123456789ab", "db", 1764360000.25, 4096, "e9dfe139")
+    found = records.of_tags(Kept("e9dfe139", records.tags(backup)), "/srv")
+    assert found == replace(backup, complete=True)
+
+
+def test_what_is_superfluous() -> None:
+    def made(number: int, instance: str, *, complete: bool = True) -> Backup:
+        return Backup(f"{number:012x}", "/srv", instance, "db", float(number), complete=complete)
+
+    mine = [made(1, "a"), made(2, "a"), made(3, "a", complete=False)]
+    going = superfluous([*mine, made(4, "b")], Keep(last=1))
+    assert going == [mine[0]]
