@@ -170,7 +170,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     lifecycle.updated += [idleness.updated, wakes.updated]
     snapshots = Snapshots(instances)
     schedule_store = ScheduleStore(database)
-    runs = Runs(instances, schedule_store, meter.cost)
+    runs = Runs(instances, schedule_store, meter.cost_of_starts)
     backups = Backups(snapshots, BackupStore(database))
     plans = BackupPlans(backups)
     lifecycle.observers.append(plans)

@@ -122,6 +122,12 @@ class Meter:
         found = bill.spans(self.charges.of(instance_id), self._read(), set())
         return sum(bill.clipped(span, since, until).amount for span in found)
 
+    def cost_of_starts(self, instance_id: str, since: float) -> float:
+        """Dollars of an instance's starts since a moment; of one before it nothing, though the
+        least that it is charged may last until after it."""
+        found = bill.spans(self.charges.of(instance_id), self._read(), set())
+        return sum(span.amount for span in found if span.start >= since)
+
     def least(self, spec: InstanceSpec) -> float:
         """Dollars that a start costs at least."""
         return meter.MINIMUM / meter.HOUR * self._price(spec)

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 
 class Runs:
-    """What goes on of one daemon's schedules. `cost` tells the dollars that an instance has cost
-    since a time."""
+    """What goes on of one daemon's schedules. `cost` tells the dollars that an instance's starts
+    since a time have cost."""
 
     def __init__(
         self,

@@ -312,6 +312,17 @@ def test_what_ran_before_there_was_a_meter_is_charged_from_now_on(lab: Lab) -> N
     assert lab.charged("a") == [(3, 1)]
 
 
+def test_a_start_does_not_pay_for_the_one_before(lab: Lab) -> None:
+    lab.add("a")
+    for _ in range(2):
+        begin = lab.clocks.wall
+        lab.start("a")
+        lab.clocks.go(10)
+        lab.stop("a")
+    assert lab.meter.cost_of_starts("a", begin) == pytest.approx(60 / 3600)
+    assert lab.meter.cost("a") == pytest.approx(120 / 3600)
+
+
 def test_a_power_cut_right_after_the_price_moved(lab: Lab) -> None:
     """It ran when its price moved, after the meter's last look: dollars and seconds agree."""
     lab.add("a", Market.SPOT)
