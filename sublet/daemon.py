@@ -264,9 +264,9 @@ async def serve(config: Config) -> None:
     parts.tasks.keep("schedules", verbs.schedules.watch)
     parts.tasks.keep("meter", verbs.meter.watch)
     parts.tasks.keep("budgets", verbs.budgets.watch)
-    parts.tasks.start("network guard", verbs.reconciler.guard())
-    parts.tasks.start("pool guard", parts.containers.pool.guard())
-    parts.tasks.start("machine guard", parts.machines.guard())
+    parts.tasks.keep("network guard", verbs.reconciler.guard)
+    parts.tasks.keep("pool guard", parts.containers.pool.guard)
+    parts.tasks.keep("machine guard", parts.machines.guard)
     told = Metadata(verbs.instances.lifecycle.connections, verbs.market.notice)
     told.noticed = verbs.market.notices.read
     await parts.network.listen(metadata.Server(told, parts.tasks).take)

@@ -280,7 +280,7 @@ class SpotMarket:
     def recover(self) -> None:
         """The daemon has come up, and every instance is in a true state."""
         self.notices.recover()
-        self._parts.tasks.start("price", self.pricing.watch())
+        self._parts.tasks.keep("price", self.pricing.watch)
 
 
 def _amount(spec: InstanceSpec) -> Amount:

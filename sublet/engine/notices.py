@@ -161,7 +161,7 @@ class Notices:
         while (row := self._parts.store.get(notice.instance)) and notice.instance in self._open:
             try:
                 await self._take(notice, row)
-            except (SubletError, OSError) as error:
+            except Exception as error:  # a full disk, say: it is tried until it is carried out
                 log.warning("%s was not reclaimed: %s", row.name, error)
                 await asyncio.sleep(RETRY)
 

@@ -26,7 +26,10 @@ from sublet.engine.market import SpotMarket
 from sublet.engine.rehearsal import summary
 from sublet.engine.verbs import Verbs
 
-Seconds = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
+LONGEST = 366 * 86400.0
+"""Seconds of notice that may be asked for at most: a year."""
+
+Seconds = Annotated[float | None, Query(ge=0, le=LONGEST, allow_inf_nan=False)]
 
 
 class Reclaim(Body):
@@ -34,7 +37,7 @@ class Reclaim(Body):
 
     instances: list[str] = Field(default_factory=list)
     all: bool = False
-    notice: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    notice: float | None = Field(default=None, ge=0, le=LONGEST, allow_inf_nan=False)
 
 
 def sold(row: Instance, market: SpotMarket) -> dict[str, Any]:
