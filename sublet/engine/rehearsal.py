@@ -91,12 +91,13 @@ class Rehearsals:
             found = replace(found, signal=spot.notice_signal)
             report(f"{spot.notice_signal} is sent.")
         command = asyncio.ensure_future(reactions.execute(self._lifecycle, row, spot, seconds))
+        begun: set[str] = set()
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(notice.deadline - self._market.now()):
                     while not _over(found, row.spec):
                         event = await queue.get()
-                        if event.instance == row.id:
+                        if event.instance == row.id and follows(event, begun):
                             found = _noted(found, event, notice.given)
                             if line := _line(event):
                                 report(f"{event.time - notice.given:6.2f} s  {line}")
@@ -134,6 +135,15 @@ def last_backup(events: Iterable[Event]) -> float:
         elif event.type == "backup.completed":
             last = max(last, begun.get(backup, 0.0))
     return last
+
+
+def follows(event: Event, begun: set[str]) -> bool:
+    """Whether it may have come of the notice: of a backup only if that began after it. `begun` are
+    those that did; this keeps it."""
+    backup = event.detail.get("backup", "")
+    if event.type == "backup.started":
+        begun.add(backup)
+    return not event.type.startswith("backup.") or backup in begun
 
 
 def _noted(found: Rehearsal, event: Event, begin: float) -> Rehearsal:
