@@ -169,6 +169,8 @@ class SpotRequests:
         if notice is not None:
             back = request.type is Type.PERSISTENT and notice.action is not Action.TERMINATE
             self._put(request, taken(notice.action, notice.reason), wanted=back)
+        elif failed and not row.reason:  # made stopped, as by `restore`
+            self._put(request, Status.PENDING_EVALUATION)
         elif failed:
             if row.id not in self.filling:
                 self._put(request, Status.SYSTEM_ERROR)

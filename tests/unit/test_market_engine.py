@@ -211,6 +211,19 @@ async def test_an_end_of_its_own_withdraws_a_notice(lab: Lab, clock: Clock) -> N
     assert lab.store.get("a") == row, "what it was told before is over"
 
 
+async def test_made_stopped_is_no_failure(lab: Lab) -> None:
+    """As `restore` makes what was stopped when it was backed up."""
+    row = lab.add("a", 1, Spot(on_reclaim=Action.STOP))
+    made = lab.move(row, State.PENDING)
+    lab.move(replace(made, reason="no such program"), State.STOPPED)
+    assert lab.request("a") is Status.SYSTEM_ERROR
+    row = lab.add("b", 1, Spot(on_reclaim=Action.STOP))
+    lab.move(lab.move(row, State.PENDING), State.STOPPED)
+    assert lab.request("b") is Status.PENDING_EVALUATION
+    lab.store.delete("b")
+    assert lab.request("b") is Status.TERMINATED_BY_USER
+
+
 async def test_an_on_demand_start_waits_for_what_it_needs(lab: Lab, clock: Clock) -> None:
     for name in ("a", "b", "c", "d"):
         lab.add(name, 1, Spot())
