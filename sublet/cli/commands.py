@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sublet.cli import elsewhere, flags
+from sublet.cli import completing, elsewhere, flags
 from sublet.cli.main import ENGINE_ERROR
 
 COMMANDS = {
@@ -152,6 +152,7 @@ def with_flags(table: tuple[flags.Flag, ...]) -> Callable[[F], F]:
                 kind = {"is_flag": True}
             elif flag.kind == "list":
                 kind["multiple"] = True
+            kind["shell_complete"] = completing.FLAGS.get(flag.key)
             function = click.option(*flag.names, flag.key, help=flag.help, **kind)(function)
         return function
 

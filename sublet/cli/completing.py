@@ -11,6 +11,8 @@ from sublet.domain.errors import SubletError
 from sublet.sdk import Client
 from sublet.sdk._launch import socket_path
 
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
+
 
 def instance_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
     """Names of instances that begin so; ids, when none does."""
@@ -55,8 +57,40 @@ def backup_ids(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
     return [row["id"] for row in rows if row["id"].startswith(typed)]
 
 
+def request_ids(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Ids of spot requests that begin so, and names of their instances."""
+    try:
+        rows = Client(socket_path()).spot_requests()
+    except SubletError:
+        return []
+    found = [row["name"] for row in rows] + [row["id"] for row in rows]
+    return [text for text in dict.fromkeys(found) if text.startswith(typed)]
+
+
+def size_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Names of sizes that begin so."""
+    return _starting(lambda: Client(socket_path()).sizes(), typed)
+
+
+def one_of(*words: str) -> Completion:
+    """Of these words those that begin so."""
+    return lambda _, __, typed: [word for word in words if word.startswith(typed)]
+
+
 def _starting(listed: Callable[[], list[dict[str, Any]]], typed: str) -> list[str]:
     try:
         return [row["name"] for row in listed() if row["name"].startswith(typed)]
     except SubletError:
         return []
+
+
+ACTIONS = ("stop", "hibernate", "terminate")
+FLAGS: dict[str, Completion] = {
+    "size": size_names,
+    "network": network_names,
+    "idle_action": one_of(*ACTIONS),
+    "on_reclaim": one_of(*ACTIONS),
+    "backup": one_of("on-notice", "on-stop", "every="),
+    "restart": one_of("no", "on-failure", "always", "unless-stopped"),
+    "pull": one_of("missing", "always", "never"),
+}

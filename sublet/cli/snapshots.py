@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sublet.cli.common import JSON, JSON_ALWAYS, ago, each_named, print_found
 from sublet.cli.completing import instance_names
@@ -23,6 +24,11 @@ class Creating(click.Group):
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["create", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Its commands, and what `create` may have for its first word."""
+        names = self.commands["create"].params[0].shell_complete(ctx, incomplete)
+        return [*super().shell_complete(ctx, incomplete), *names]
 
 
 @click.group(cls=Creating)

@@ -135,11 +135,20 @@ def test_events_are_filtered_and_none_is_lost(sublet: Sublet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"), [("sublet stop bo", "box"), ("sublet run deb", BASE)]
+    ("words", "expected"),
+    [
+        ("sublet stop bo", "box"),
+        ("sublet run deb", BASE),
+        ("sublet backup bo", "box"),
+        ("sublet run --on-reclaim hi", "hibernate"),
+        ("sublet create --size me", "medium"),
+        ("sublet spot cancel bo", "box"),
+    ],
 )
 def test_completion_knows_the_names(sublet: Sublet, words: str, expected: str) -> None:
-    sublet.ok("create", "--name", "box", BASE, "true")
-    typed = {"COMP_WORDS": words, "COMP_CWORD": "2", "_SUBLET_COMPLETE": "bash_complete"}
+    sublet.ok("create", "--name", "box", "--spot", BASE, "true")
+    last = str(len(words.split()) - 1)
+    typed = {"COMP_WORDS": words, "COMP_CWORD": last, "_SUBLET_COMPLETE": "bash_complete"}
     done = subprocess.run([SUBLET], env={**sublet.env, **typed}, capture_output=True, text=True)
     assert expected in [line.partition(",")[2] for line in done.stdout.splitlines()]
 
