@@ -141,7 +141,9 @@ backup.add_command(ls)
 @click.argument("name", metavar="BACKUP", shell_complete=backup_ids)
 @REPO
 @click.option("--as", "new_name", default="", metavar="NAME", help="Name of the new instance.")
-@click.option("--size", default="", metavar="SIZE", help="Its vCPUs and GiB, such as 2x4.")
+@click.option(
+    "--size", default="", metavar="SIZE", help="vCPUs x GiB, such as 2x4, or a name of `sizes`."
+)
 @click.option("--vm", is_flag=True, help="Make a VM of a container.")
 @click.option("--start/--no-start", default=None, help="Start it; without: if it ran then.")
 @click.option("--trust", is_flag=True, help="Let it mount of this host what it asks for.")

@@ -33,8 +33,10 @@ def kinds(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
     shell_complete=kinds,
     help="A line for each instance (as without it), day, market or label=KEY.",
 )
-@click.option("--since", default="", metavar="TIME", help="2026-11-01, RFC 3339, or 30d: ago.")
-@click.option("--until", default="", metavar="TIME", help="Up to this time.")
+@click.option(
+    "--since", default="", metavar="TIME", help="From 2026-11-01, an RFC 3339 time, or 30d ago."
+)
+@click.option("--until", default="", metavar="TIME", help="Up to such a time; now without it.")
 @click.option("--tz", default="UTC", metavar="ZONE", help="Time zone of days; UTC without it.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
 @click.option("--out", "--png", "out", default="", metavar="FILE", help="Draw it: .png or .svg.")
@@ -153,8 +155,12 @@ def duration(seconds: float) -> str:
 @click.option(
     "--size", required=True, metavar="SIZE", help="Such as 2x8, or one of `sublet sizes`."
 )
-@click.option("--hours", default=24.0, metavar="N", help="Used so many hours a day.")
-@click.option("--days", default=31.0, metavar="N", help="On so many days of a month.")
+@click.option(
+    "--hours", default=24.0, show_default=True, metavar="N", help="Used so many hours a day."
+)
+@click.option(
+    "--days", default=31.0, show_default=True, metavar="N", help="On so many days of a month."
+)
 @click.option("--spot", is_flag=True, help="As a spot instance.")
 @click.option("--ec2", is_flag=True, help="At EC2's prices, not at this host's.")
 @JSON

@@ -196,8 +196,10 @@ def rename(name: str, new: str) -> None:
 @click.option("--pids-limit", type=int, metavar="N", help="Number of processes and threads.")
 @click.option("--restart", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped.")
 @click.option("--ttl", metavar="TIME", help="Delete it at this age, such as 2h; 0: never.")
-@click.option("--idle", metavar="TIME", help="Stop it after so long without use; 0: never.")
-@click.option("--budget", metavar="AMOUNT/PERIOD", help="What it may cost: 5/month, or none.")
+@click.option("--idle", metavar="TIME", help="Stop it after so long without use: 30m; 0: never.")
+@click.option(
+    "--budget", metavar="AMOUNT/PERIOD", help="Dollars that it may cost: 5/month; or none."
+)
 @click.option("--idle-action", metavar="ACTION", help="With it: stop, hibernate or terminate.")
 @click.option("--backup", multiple=True, metavar="WHEN", help="on-stop,every=6h, or none.")
 @click.option("--backup-keep", default="", metavar="RULES", help="last=24,daily=7,weekly=4.")

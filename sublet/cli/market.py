@@ -7,16 +7,24 @@ from typing import Any
 import click
 
 from sublet.cli.common import JSON, JSON_ALWAYS, ago, each_named, print_found
-from sublet.cli.completing import instance_names
+from sublet.cli.completing import instance_names, request_ids
 from sublet.cli.instances import NAME
 from sublet.cli.output import Progress, print_json, print_table
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import format_bytes, parse_duration
 from sublet.sdk import Client
 
-REQUESTS = click.argument("names", nargs=-1, required=True, metavar="REQUEST|INSTANCE...")
+REQUESTS = click.argument(
+    "names",
+    nargs=-1,
+    required=True,
+    metavar="REQUEST|INSTANCE...",
+    shell_complete=request_ids,
+)
 NOW = click.option("--now", is_flag=True, help="Without notice.")
-NOTICE = click.option("--notice", metavar="TIME", help="Notice of this, such as 10s.")
+NOTICE = click.option(
+    "--notice", metavar="TIME", help="Length of the notice, such as 10s; without it, the host's."
+)
 
 
 @click.command()
@@ -42,8 +50,16 @@ def dollars(amount: float) -> str:
 
 
 @click.command()
-@click.option("--since", default="24h", show_default=True, metavar="TIME", help="How far back.")
-@click.option("--size", default="1x1", show_default=True, metavar="SIZE", help="Of this size.")
+@click.option(
+    "--since",
+    default="24h",
+    show_default=True,
+    metavar="TIME",
+    help="How far back, such as 30m or 7d.",
+)
+@click.option(
+    "--size", default="1x1", show_default=True, metavar="SIZE", help="Price of this size."
+)
 @click.option("--out", default="", metavar="FILE", help="Draw a picture: .png or .svg.")
 @JSON
 def market(since: str, size: str, out: str, as_json: bool) -> None:
@@ -139,7 +155,12 @@ def print_notices(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 @click.command()
 @NAME
-@click.option("--notice", default="", metavar="TIME", help="As long as this, such as 10s.")
+@click.option(
+    "--notice",
+    default="",
+    metavar="TIME",
+    help="Length of the notice, such as 10s; without it, the host's.",
+)
 @JSON
 def rehearse(name: str, notice: str, as_json: bool) -> None:
     """Give an instance notice that nothing comes of, and report what it did: whether it reacted,

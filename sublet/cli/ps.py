@@ -76,8 +76,10 @@ def state_text(row: dict[str, Any]) -> str:
 
 def port_text(port: dict[str, Any]) -> str:
     """A published port as `ps` shows it."""
-    outer = f"{port['host_ip']}:{port['host_port']}"
-    return f"{outer}->{port['container_port']}/{port['protocol']}"
+    inner = f"{port['container_port']}/{port['protocol']}"
+    if not port["host_port"]:  # its start chooses one
+        return inner
+    return f"{port['host_ip']}:{port['host_port']}->{inner}"
 
 
 COMMANDS = {"ps": ps}

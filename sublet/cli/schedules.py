@@ -37,7 +37,7 @@ def schedule() -> None:
 @click.argument("name", metavar="NAME")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[-- IMAGE [COMMAND...]]")
 @click.option("--cron", metavar="WHEN", help='"0 2 * * *", @monthly, "every 6h" or "at TIME".')
-@click.option("--tz", metavar="ZONE", help="Time zone, such as Europe/Berlin; this host's.")
+@click.option("--tz", metavar="ZONE", help="Such as Europe/Berlin; without it, this shell's.")
 @click.option("--for", "limit", metavar="TIME", help="Stop a run after this, such as 2h.")
 @click.option(
     "--missed",
@@ -53,7 +53,7 @@ def schedule() -> None:
     show_default=True,
     help="When the run before goes on.",
 )
-@click.option("--jitter", metavar="TIME", help="Put each run off by up to this.")
+@click.option("--jitter", metavar="TIME", help="Put each run off by up to this, such as 10m.")
 @click.option(
     "--keep",
     type=int,

@@ -28,14 +28,20 @@ EACH = 10
 
 @click.command()
 @click.option("--host", metavar="CPUSxGIB", help=f"Size of a host; {ONE}, in a fleet {MANY}.")
-@click.option("--hosts", type=int, metavar="N", help="So many of them; 1.")
+@click.option("--hosts", type=int, metavar="N", help="So many of them; 1 without it.")
 @click.option("--request", "asked", metavar="CPUSxGIB", help="Ask for this, --count times.")
 @click.option("--count", type=int, metavar="N", help="Number of requests.")
 @click.option("--spot", is_flag=True, help="With --request: ask for spot.")
 @click.option("--trace", metavar="FILE", help="Replay a CSV file, or `synthetic`: a day made up.")
-@click.option("--seed", default=1, show_default=True, metavar="N", help="Of what is made up.")
-@click.option("--overcommit", default=1.0, show_default=True, metavar="N", help="Of vCPUs.")
-@click.option("--notice", default="120s", show_default=True, metavar="TIME", help="Of reclaims.")
+@click.option(
+    "--seed", default=1, show_default=True, metavar="N", help="Another one makes up another day."
+)
+@click.option(
+    "--overcommit", default=1.0, show_default=True, metavar="N", help="Sell each vCPU so often."
+)
+@click.option(
+    "--notice", default="120s", show_default=True, metavar="TIME", help="Before a reclaim."
+)
 @click.option("--out", default="", metavar="FILE", help="Draw it into a file, .png or .svg.")
 @JSON
 def simulate(

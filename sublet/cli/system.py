@@ -14,7 +14,7 @@ import sublet
 from sublet.cli.common import JSON
 from sublet.cli.output import print_json, print_table
 from sublet.domain.errors import DaemonUnavailable
-from sublet.domain.units import format_bytes
+from sublet.domain.units import format_bytes, format_cpus
 from sublet.sdk import Client
 from sublet.sdk._launch import socket_path
 
@@ -33,7 +33,9 @@ def host(context: click.Context, as_json: bool) -> None:
 
 @host.command()
 @click.option("--now", is_flag=True, help="Reclaim spot instances without notice.")
-@click.option("--notice", metavar="TIME", help="Give them notice of this, such as 10s.")
+@click.option(
+    "--notice", metavar="TIME", help="Length of their notice, such as 10s; without it, the host's."
+)
 @JSON
 def drain(now: bool, notice: str | None, as_json: bool) -> None:
     """Let the host start nothing more, and reclaim all spot instances; print their ids."""
@@ -93,7 +95,7 @@ def _bar(data: dict[str, Any], what: str) -> str:
 
 
 def _amount(amount: dict[str, Any]) -> str:
-    return f"{amount['cpus']:g} vCPUs, {format_bytes(amount['memory'])}"
+    return f"{format_cpus(amount['cpus'])}, {format_bytes(amount['memory'])}"
 
 
 @click.command()

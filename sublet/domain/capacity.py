@@ -9,7 +9,7 @@ from sublet.domain.errors import InsufficientCapacity
 from sublet.domain.instance import HELD, Instance, State
 from sublet.domain.size import Size
 from sublet.domain.spec import Market
-from sublet.domain.units import format_bytes
+from sublet.domain.units import format_bytes, format_cpus
 
 HOLDING = HELD | {State.PENDING}
 """States in which an instance holds its size."""
@@ -58,5 +58,5 @@ def admit(size: Size, free: Amount) -> None:
         )
     if size.cpus > free.cpus + ROUNDING:
         raise InsufficientCapacity(
-            f"The host has {max(0.0, free.cpus):g} vCPUs free, {size.cpus:g} are asked for."
+            f"The host has {format_cpus(max(0.0, free.cpus))} free, {size.cpus:g} asked for."
         )

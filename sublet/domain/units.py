@@ -69,6 +69,11 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def format_cpus(cpus: float) -> str:
+    """`1 vCPU`, `0.5 vCPUs`."""
+    return f"{cpus:g} vCPU{'' if cpus == 1 else 's'}"
+
+
 def format_age(seconds: float) -> str:
     """A span of time in its largest unit: `5 seconds`, `3 hours`."""
     for name, length in (("day", 86400), ("hour", 3600), ("minute", 60)):

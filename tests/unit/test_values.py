@@ -90,6 +90,15 @@ def test_formats() -> None:
     assert units.format_age(1) == "1 second"
     assert units.format_age(7200) == "2 hours"
     assert units.format_age(86400) == "1 day"
+
+
+def test_one_vcpu_is_one() -> None:
+    assert [units.format_cpus(n) for n in (0, 0.5, 1, 2)] == [
+        "0 vCPUs",
+        "0.5 vCPUs",
+        "1 vCPU",
+        "2 vCPUs",
+    ]
     assert units.rfc3339(0) == "1970-01-01T00:00:00.000Z"
     assert units.rfc3339(1.5) == "1970-01-01T00:00:01.500Z"
     assert units.rfc3339(1e300) == "9999-12-31T23:59:59.000Z"
