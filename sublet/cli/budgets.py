@@ -11,6 +11,7 @@ from sublet.cli.common import JSON, each_named
 from sublet.cli.completing import instance_names
 from sublet.cli.output import one_line, print_json, print_table
 from sublet.domain.errors import NoSuchBudget
+from sublet.domain.units import format_dollars
 from sublet.sdk import Client
 
 SUBJECT = "INSTANCE|label=KEY=VALUE"
@@ -47,7 +48,7 @@ def ls(as_json: bool) -> None:
 
 
 def _row(row: dict[str, Any]) -> list[str]:
-    budget, spent = f"${row['amount']:g}/{row['period']}", dollars(row["spent"])
+    budget, spent = f"{format_dollars(row['amount'])}/{row['period']}", dollars(row["spent"])
     times = [_minute(row["renews"]), _minute(row["reaches"])]
     return [one_line(row["name"]), budget, spent, f"{row['share']:.0%}", row["state"], *times]
 
@@ -58,7 +59,7 @@ def _minute(moment: str | None) -> str:
 
 def used(row: dict[str, Any]) -> str:
     """What is spent of it, in words."""
-    return f"{dollars(row['spent'])} of ${row['amount']:g}/{row['period']} spent"
+    return f"{dollars(row['spent'])} of {format_dollars(row['amount'])}/{row['period']} spent"
 
 
 @budget.command()

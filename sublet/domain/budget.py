@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.units import rfc3339
+from sublet.domain.units import format_dollars, rfc3339
 
 WARNED_AT = 0.8
 """The share of a budget at which a warning is due."""
@@ -44,7 +44,7 @@ class Budget:
     period: Period = Period.MONTH
 
     def __str__(self) -> str:
-        return f"${self.amount:g}/{self.period}"
+        return f"{format_dollars(self.amount)}/{self.period}"
 
 
 NONE = Budget(0.0)
@@ -86,7 +86,8 @@ def check_budget(budget: Budget | None) -> None:
     """Raises InvalidArgument unless something can be bought with it."""
     if budget is not None and not 0 < budget.amount < math.inf:
         raise InvalidArgument(
-            f"A budget of {budget.amount:g} dollars buys nothing.", hint="Write 5/month, or none."
+            f"A budget of {format_dollars(budget.amount)} buys nothing.",
+            hint="Write 5/month, or none.",
         )
 
 

@@ -74,6 +74,11 @@ def format_cpus(cpus: float) -> str:
     return f"{cpus:g} vCPU{'' if cpus == 1 else 's'}"
 
 
+def format_dollars(amount: float) -> str:
+    """An amount to the last digit that it was given with: `$5`, `$0.00001`, `$1234567.5`."""
+    return "$" + f"{amount:.10f}".rstrip("0").rstrip(".")
+
+
 def format_age(seconds: float) -> str:
     """A span of time in its largest unit: `5 seconds`, `3 hours`."""
     for name, length in (("day", 86400), ("hour", 3600), ("minute", 60)):

@@ -92,6 +92,17 @@ def test_formats() -> None:
     assert units.format_age(86400) == "1 day"
 
 
+def test_dollars_have_no_exponent() -> None:
+    given = (5, 0.5, 0.00001, 1234567.5, 100)
+    assert [units.format_dollars(n) for n in given] == [
+        "$5",
+        "$0.5",
+        "$0.00001",
+        "$1234567.5",
+        "$100",
+    ]
+
+
 def test_one_vcpu_is_one() -> None:
     assert [units.format_cpus(n) for n in (0, 0.5, 1, 2)] == [
         "0 vCPUs",
