@@ -37,5 +37,5 @@ def moment(text: str, now: float, place: tzinfo = UTC) -> float:
     except InvalidArgument:
         raise InvalidArgument(
             f"'{text}' is no point in time.",
-            hint="Write 2026-11-24T15:00:00Z, seconds since the epoch, or an age such as 10m.",
+            hint="Write 2026-11-24, 2026-11-24T15:00:00Z, or an age such as 10m.",
         ) from None

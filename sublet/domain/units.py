@@ -89,6 +89,14 @@ def format_age(seconds: float) -> str:
     return f"{count} second{'s' if count != 1 else ''}"
 
 
+def format_left(seconds: float) -> str:
+    """A span of time that is yet to pass, rounded: `2 hours`, and `90 minutes`, not `1 hour`."""
+    for name, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 1.99 * length:
+            return f"{round(seconds / length)} {name}s"
+    return format_age(seconds)
+
+
 def rfc3339(seconds: float) -> str:
     """Seconds since the epoch as RFC 3339 in UTC, to the millisecond; what is later than its last
     year as that one's end."""

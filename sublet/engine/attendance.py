@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping
 
-from sublet.domain.units import format_age
+from sublet.domain.units import format_left
 from sublet.drivers.store.keepalives import KeepaliveStore
 
 
@@ -63,7 +63,7 @@ class Attendance:
         if kinds := [kind for kind, count in sorted(sessions.items()) if count]:
             found.append(f"somebody is attached: {', '.join(kinds)}")
         if left := self.left(instance_id):
-            found.append(f"it is kept alive for {format_age(left)} more")
+            found.append(f"it is kept alive for {format_left(left)} more")
         return found
 
     def looked(self, instance_id: str) -> None:

@@ -92,6 +92,17 @@ def test_formats() -> None:
     assert units.format_age(86400) == "1 day"
 
 
+def test_what_is_left_is_not_said_to_be_half_of_it() -> None:
+    given = (7199.9, 5400, 119.9, 45, 1)
+    assert [units.format_left(n) for n in given] == [
+        "2 hours",
+        "90 minutes",
+        "2 minutes",
+        "45 seconds",
+        "1 second",
+    ]
+
+
 def test_dollars_have_no_exponent() -> None:
     given = (5, 0.5, 0.00001, 1234567.5, 100)
     assert [units.format_dollars(n) for n in given] == [
