@@ -52,7 +52,8 @@ class Size:
             check_disk(self.disk)
 
     def __str__(self) -> str:
-        return f"{self.cpus:g}x{self.memory / GIB:.4g}"
+        gib = self.memory / GIB
+        return f"{self.cpus:g}x{gib:.4g}" if gib < 1000 else f"{self.cpus:g}x{gib:.0f}"
 
     @classmethod
     def parse(cls, text: str) -> Size:

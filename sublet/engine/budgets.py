@@ -18,7 +18,7 @@ from sublet.domain.errors import BudgetExhausted, InvalidArgument, NoSuchBudget,
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.meter import Charge
 from sublet.domain.spec import InstanceSpec
-from sublet.domain.units import rfc3339
+from sublet.domain.units import format_dollars, rfc3339
 from sublet.drivers import clock
 from sublet.drivers.store.budgets import BudgetStore
 from sublet.engine.instances import Instances
@@ -210,7 +210,8 @@ def _instance(subject: str) -> str:
 
 def _exhausted(standing: Standing, name: str, least: float) -> BudgetExhausted:
     label = standing.subject.startswith("label=")
-    amount = f"{max(2 * standing.budget.amount, standing.spent + 60 * least):.2g}"
+    enough = max(2 * standing.budget.amount, standing.spent + 60 * least)
+    amount = format_dollars(float(f"{enough:.2g}"))[1:]
     subject = standing.subject if label else name
     text = standing.sentence()
     if standing.level is not Level.EXHAUSTED:

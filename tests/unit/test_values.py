@@ -135,6 +135,7 @@ def test_sizes_survive_their_text(cpus: int, gib: int) -> None:
 
 def test_small_sizes() -> None:
     assert str(Size.parse("0.05x0.03")) == "0.05x0.03"
+    assert str(Size.parse("896x32768")) == "896x32768", "no exponent"
     assert Size(1, MINIMUM_MEMORY).memory == MINIMUM_MEMORY
     for bad in ("0x1", "1x0", "1", "x", "1x", "-1x1", "1x1x1", "1*1", "1x1m"):
         with pytest.raises(InvalidArgument):
