@@ -240,12 +240,15 @@ class CommandNotFound(SubletError):
 
 
 class CommandNotExecutable(SubletError):
-    """The command exists in the image but cannot be executed."""
+    """The command exists in the image but cannot be executed, or not in that working directory."""
 
     code = "command-not-executable"
     status = 400
     exit_code = 126
-    default_hint = "Make it executable in the image (`chmod +x`), or name its interpreter first."
+    default_hint = (
+        "Make it executable in the image (`chmod +x`), or name its interpreter first. A working "
+        "directory has to be there, and the user has to be let in."
+    )
 
 
 class NoSuchUser(SubletError):
