@@ -49,7 +49,10 @@ class Timer:
         """Raises InvalidArgument where the text or the zone is none, or no time is to come."""
         zone(self.zone)
         if len(self.text) > 200 or self.next(now) is None:
-            raise InvalidArgument(f"'{self.text}' never comes.", hint=_HINT)
+            past = self.text.strip().startswith("at ")
+            raise InvalidArgument(
+                f"'{self.text}' {'is past' if past else 'never comes'}.", hint=_HINT
+            )
 
     def next(self, after: float) -> float | None:
         """The first time after `after`; None where there is none. Raises InvalidArgument."""

@@ -147,7 +147,7 @@ def test_runs_and_rules_outlive_the_daemon(own: Sublet) -> None:
     ("args", "said"),
     [
         (["--cron", "99 * * * *", "--", BASE], "no time to run at"),
-        (["--cron", "at 2020-01-01T00:00", "--", BASE], "never comes"),
+        (["--cron", "at 2020-01-01T00:00", "--", BASE], "is past"),
         (["--cron", "@daily", "--tz", "Mars", "--", BASE], "no time zone"),
         (["--cron", "@daily"], "runs an image or starts"),
         (["--", BASE], "--cron"),
