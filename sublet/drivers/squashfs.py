@@ -159,7 +159,7 @@ async def pack_output(producer: Source, output: Path, *, offset: int) -> None:
             os.close(writer)
 
     producing = asyncio.ensure_future(produce())
-    packing = asyncio.ensure_future(_pack(reader, output, offset))
+    packing = asyncio.ensure_future(_pack(reader, output, offset, full=producing.cancel))
     problem: CorruptImage | None = None
     try:
         await asyncio.wait({packing})  # which a cancelled caller does not wait for
@@ -188,9 +188,12 @@ async def cancelling(task: asyncio.Future[T]) -> T:
         raise
 
 
-async def _pack(source: int, output: Path, offset: int) -> None:
+async def _pack(
+    source: int, output: Path, offset: int, full: Callable[[], object] = lambda: None
+) -> None:
     """Filter and pack the plain tar archive read from the descriptor `source`, which is
-    closed; `output` gets the squashfs from `offset` on."""
+    closed; `output` gets the squashfs from `offset` on. `full` is called when there is no room for
+    it: whoever writes need not go on, and may not have begun."""
     plain = output.with_name(output.name + ".plain")
     reader, writer = os.pipe()
     filtering = asyncio.ensure_future(asyncio.to_thread(_filter, source, writer))
@@ -206,10 +209,13 @@ async def _pack(source: int, output: Path, offset: int) -> None:
                 timeout=TIMEOUT,
                 before_exec=limit,
             )
+            no_room = result.code != 0 and _is_full(plain, run.failure(argv, result))
+            if no_room:
+                full()
         finally:
             os.close(reader)
             problem = await asyncio.shield(filtering)
-        if result.code != 0 and _is_full(plain, run.failure(argv, result)):
+        if no_room:
             raise DiskFull("No space left on the host for the image.")
         if problem or result.code != 0:
             raise problem or _unreadable(result)

@@ -216,7 +216,8 @@ async def test_a_pull_of_a_killed_daemon_goes_on(lab: Lab, tmp_path: Path, front
     argv = [sys.executable, "-c", KILLED, str(lab.root), str(lab.run), name]
     daemon = await asyncio.create_subprocess_exec(*argv)
     downloads = lab.root / "downloads"
-    await until(lambda: sum(p.stat().st_size for p in downloads.glob("*/*")) >= 10 << 20)
+    most = (10 << 20) - (64 << 10)  # what it has received and not written yet is lost with it
+    await until(lambda: sum(p.stat().st_size for p in downloads.glob("*/*")) >= most)
     assert holders(downloads)
     daemon.kill()
     await daemon.wait()
