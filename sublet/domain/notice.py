@@ -8,6 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sublet.domain.units import YEAR
+
+LONGEST = YEAR
+"""Seconds of notice that may be asked for at most."""
+
 
 class Action(StrEnum):
     """What becomes of a spot instance at the deadline (EC2's instance interruption behaviour)."""

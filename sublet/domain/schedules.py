@@ -12,6 +12,7 @@ from sublet.domain.names import validate_name, validate_new_name
 from sublet.domain.restart import RestartPolicy
 from sublet.domain.spec import InstanceSpec, check_spec
 from sublet.domain.timers import Timer
+from sublet.domain.units import YEAR
 
 GRACE = 60.0
 """Seconds that a run may be late, because the host was busy, before it counts as missed."""
@@ -20,7 +21,7 @@ CORRECTION = 3 * 3600.0
 """Seconds by which a clock may be set back without anything running twice; set back by more, it
 was wrong before, and the new time counts (as Debian's cron has it, cron(8))."""
 
-LONGEST = 366 * 86400.0
+LONGEST = YEAR
 """Seconds that a run may last, or be put off, at most."""
 
 HISTORY = 100

@@ -14,6 +14,7 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.simulated import Event
 from sublet.domain.size import Size
 from sublet.domain.spec import Market
+from sublet.domain.units import YEAR
 
 COLUMNS = ("time", "action", "id", "size", "market")
 DAY = 86400.0
@@ -27,7 +28,7 @@ STEADY = {Market.ON_DEMAND: 0.4, Market.SPOT: 0.2}
 BUSY = {Market.ON_DEMAND: 0.35, Market.SPOT: 0.3}
 """The shares that others, which come and go, want at the busiest hour: more than there is."""
 
-LONGEST = 366 * DAY
+LONGEST = YEAR
 """Seconds that a trace may span: the price moves every minute of it."""
 
 PEAK = 1.6

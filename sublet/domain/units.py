@@ -8,6 +8,9 @@ from sublet.domain.errors import InvalidArgument
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 MINIMUM_MEMORY = 6 * MIB
+YEAR = 366 * 86400.0
+"""Seconds of the longest one."""
+
 _MEMORY_UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": TIB}
 _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}

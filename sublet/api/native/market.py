@@ -18,16 +18,13 @@ from sublet.domain.catalogue import catalogue
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.instance import Instance
 from sublet.domain.moments import moment
-from sublet.domain.notice import Notice
+from sublet.domain.notice import LONGEST, Notice
 from sublet.domain.size import Size
 from sublet.domain.spot import Request
 from sublet.domain.units import parse_duration
 from sublet.engine.market import SpotMarket
 from sublet.engine.rehearsal import summary
 from sublet.engine.verbs import Verbs
-
-LONGEST = 366 * 86400.0
-"""Seconds of notice that may be asked for at most: a year."""
 
 Seconds = Annotated[float | None, Query(ge=0, le=LONGEST, allow_inf_nan=False)]
 
