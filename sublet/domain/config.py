@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sublet.domain.catalogue import parse_catalogue, resolve
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.prices import Prices
 from sublet.domain.repositories import check_repository
 from sublet.domain.size import Size
+from sublet.domain.size_names import parse_size_names, resolve
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.units import GIB, parse_duration, parse_memory
 
@@ -85,7 +85,7 @@ class Config:
         return self.prices.hourly(spec.size)
 
     def size_of(self, text: str) -> Size:
-        """The size that a name of the catalogue, or 2x4, means; empty: the default one. Raises
+        """The size that a name, or 2x4, means; empty: the default one. Raises
         InvalidArgument."""
         return resolve(text, self.sizes) if text else self.default_size
 
@@ -180,7 +180,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "price_memory": _price,
     "reference_prices": str,
     "price_lag": parse_duration,
-    "sizes": parse_catalogue,
+    "sizes": parse_size_names,
     "pressure": _pressure,
     "metadata_v1": _switch,
 }

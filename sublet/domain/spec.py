@@ -67,7 +67,7 @@ class InstanceSpec:
     what is done when nobody uses it. `wake`: a connection to a published port starts it again.
     `console_size`: rows and columns of the terminal from its
     first moment on, where it has one. `spot`: it may be reclaimed, and
-    its market is that; `size_name`: a name of the catalogue, or 2x4, for what of `cpus` and
+    its market is that; `size_name`: a size's name, or 2x4, for what of `cpus` and
     `memory` is 0. `backup`: when it is backed up by itself.
     """
 

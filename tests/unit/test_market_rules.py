@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublet.domain.capacity import HOLDING, Amount, fits, sold
-from sublet.domain.catalogue import STANDARD, catalogue, parse_catalogue, resolve
 from sublet.domain.config import Config, load
 from sublet.domain.errors import HibernateNeedsVm, InvalidArgument
 from sublet.domain.instance import Instance, State
@@ -27,6 +26,7 @@ from sublet.domain.market import (
 )
 from sublet.domain.notice import Action, Reason
 from sublet.domain.size import Size
+from sublet.domain.size_names import STANDARD, parse_size_names, resolve, size_names
 from sublet.domain.spec import InstanceSpec, Market, check_spec
 from sublet.domain.spot import (
     STATES,
@@ -168,16 +168,16 @@ def test_the_ledger_knows_what_counting_finds(
 
 
 def test_sizes_have_names() -> None:
-    own = parse_catalogue("tiny=0.5x0.25, large=2x6")
+    own = parse_size_names("tiny=0.5x0.25, large=2x6")
     assert resolve("tiny", own) == Size.parse("0.5x0.25")
     assert resolve("large", own) == Size.parse("2x6"), "the owner's goes before"
     assert resolve("large", ()) == resolve("2x8", ()) == Size.parse(STANDARD["large"])
-    assert next(iter(catalogue(own))) == "tiny"
+    assert next(iter(size_names(own))) == "tiny"
     assert load({"sizes": {"dev": "2x4"}}, {}).size_of("dev") == Size.parse("2x4")
     assert Config().size_of("") == Config().default_size
     for wrong in ("tiny", "2x4=1x1", "a/b=1x1", "x=big"):
         with pytest.raises(InvalidArgument):
-            parse_catalogue(wrong)
+            parse_size_names(wrong)
     with pytest.raises(InvalidArgument, match="no size 'huge'"):
         resolve("huge", ())
 

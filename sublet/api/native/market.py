@@ -14,12 +14,12 @@ from pydantic import Field
 from sublet.api.native import render
 from sublet.api.native.streaming import Report, respond
 from sublet.api.native.strict import Body
-from sublet.domain.catalogue import catalogue
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.instance import Instance
 from sublet.domain.moments import moment
 from sublet.domain.notice import LONGEST, Notice
 from sublet.domain.size import Size
+from sublet.domain.size_names import size_names
 from sublet.domain.spot import Request
 from sublet.domain.units import parse_duration
 from sublet.engine.market import SpotMarket
@@ -102,7 +102,7 @@ def router(verbs: Verbs) -> APIRouter:
                 "spot_price": config.prices.hourly(size) * market.factor(),
                 "own": name in own,
             }
-            for name, size in catalogue(config.sizes).items()
+            for name, size in size_names(config.sizes).items()
         ]
 
     @routes.get("/market")

@@ -25,7 +25,7 @@ STANDARD: Mapping[str, str] = MappingProxyType(
 """What the names mean where the host's owner says nothing else: as of EC2's t3 instances."""
 
 
-def parse_catalogue(text: str) -> tuple[tuple[str, Size], ...]:
+def parse_size_names(text: str) -> tuple[tuple[str, Size], ...]:
     """`tiny=0.5x0.25, dev=2x4`: names of the owner's own. Raises InvalidArgument."""
     found: dict[str, Size] = {}
     for item in text.replace(",", " ").split():
@@ -38,7 +38,7 @@ def parse_catalogue(text: str) -> tuple[tuple[str, Size], ...]:
     return tuple(found.items())
 
 
-def catalogue(own: tuple[tuple[str, Size], ...]) -> dict[str, Size]:
+def size_names(own: tuple[tuple[str, Size], ...]) -> dict[str, Size]:
     """All names: the standard ones, and the owner's over them; by size."""
     found = {name: Size.parse(text) for name, text in STANDARD.items()} | dict(own)
     return dict(sorted(found.items(), key=lambda item: (item[1].cpus, item[1].memory, item[0])))
@@ -46,7 +46,7 @@ def catalogue(own: tuple[tuple[str, Size], ...]) -> dict[str, Size]:
 
 def resolve(text: str, own: tuple[tuple[str, Size], ...]) -> Size:
     """The size that a name, or a text such as `2x4`, means. Raises InvalidArgument."""
-    names = catalogue(own)
+    names = size_names(own)
     if text in names:
         return names[text]
     if _means_itself(text):
