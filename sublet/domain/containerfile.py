@@ -9,6 +9,7 @@ buildah. Source: Dockerfile reference, "FROM" and "Understand how ARG and FROM i
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -68,6 +69,17 @@ def substitute(
     if not stages.count:
         raise BuildFailed("The Containerfile has no FROM.", hint="Begin it with FROM IMAGE.")
     return "".join(result)
+
+
+def pairs(text: str, instruction: str) -> dict[str, str]:
+    """All `NAME=value` of one instruction, `LABEL` or `ENV`, as they are written."""
+    found: dict[str, str] = {}
+    for line in _instructions(text):
+        word, _, rest = line.strip().partition(" ")
+        if word.upper() == instruction:
+            written = (part.partition("=") for part in shlex.split(rest.replace("\\\n", " ")))
+            found.update({name: value for name, _, value in written})
+    return found
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:

@@ -13,12 +13,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sublet.domain import containerfile, image_filter
+from sublet.domain import catalog, containerfile, image_filter
+from sublet.domain.catalog import Choice
 from sublet.domain.config import Config
 from sublet.domain.disk_usage import Usage
 from sublet.domain.errors import (
+    BuildFailed,
     InvalidArgument,
     NoSuchImage,
+    PullFailed,
 )
 from sublet.domain.image import Image, ImageConfig
 from sublet.domain.leftover import Leftover
@@ -30,6 +33,7 @@ from sublet.drivers.registry.store import BuildStore
 from sublet.drivers.squashfs import Source
 from sublet.drivers.store import files
 from sublet.drivers.store.images import ImageStore
+from sublet.engine import catalog as packaged
 from sublet.engine.collecting import Collecting, InUse, Pruned, Removed
 from sublet.engine.packing import Packing
 from sublet.engine.registries import Registries
@@ -75,7 +79,8 @@ class Images:
 
     def local(self, text: str) -> Image | None:
         """As `Shelf.local`: the image, if it is here, in microseconds."""
-        return self._shelf.local(text)
+        image = self._shelf.local(text)
+        return None if image and catalog.is_other(text, image.config.labels) else image
 
     def claim(self, text: str) -> Image | None:
         """As `local`, for who makes an instance of the image in the same breath."""
@@ -106,8 +111,30 @@ class Images:
     async def pull(
         self, text: str, *, tls_verify: bool | None = None, report: Report = silent
     ) -> Image:
-        """As `Registries.pull`."""
-        return await self._registries.pull(text, tls_verify, report)
+        """Make an image of the catalogue, if the name is short and there; else as
+        `Registries.pull`. Raises BuildFailed, too."""
+        if choice := catalog.find(text):
+            return await self._from_catalogue(choice, str(Reference.parse(text)), report)
+        try:
+            return await self._registries.pull(text, tls_verify, report)
+        except (NoSuchImage, PullFailed) as error:
+            error.hint = f"{catalog.advice(text)} {error.hint}".strip()
+            raise
+
+    async def _from_catalogue(self, choice: Choice, name: str, report: Report) -> Image:
+        """The image of the catalogue, built here from the suite's packages."""
+        async with self._shelf.alone(f"pull {name}") as waited:
+            if waited and (image := self._store.find(name)):
+                return image
+            report(f"Building {name} of the catalogue, from Debian {choice.suite}")
+            arguments = {catalog.SUITE: choice.suite}
+            place = packaged.directory(choice.entry)
+            try:
+                return await self.build(place, name=name, arguments=arguments, report=report)
+            except (NoSuchImage, PullFailed, BuildFailed) as error:
+                written = Reference.parse(name).qualified
+                error.hint = f"{error.hint} `sublet pull {written}` takes Docker Hub's instead."
+                raise
 
     async def push(
         self, text: str, *, tls_verify: bool | None = None, report: Report = silent
@@ -204,8 +231,7 @@ class Images:
         _check_output(output)
         if is_path(source) and path.is_dir():
             return await self._packing.pack(path, output, report)
-        image = self.local(source) if is_path(source) else self._store.resolve(source)
-        image = image or await self._obtain(source, report)
+        image = self.local(source) or await self._obtain(source, report)
         with self._shelf.using(image.digest):
             await asyncio.to_thread(files.publish, self.files.path(image.digest), output)
         return image

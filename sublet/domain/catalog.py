@@ -1,0 +1,176 @@
+"""The catalogue: images that Sublet can build itself, by the short names that they have elsewhere.
+
+Pure. An entry is a Containerfile in the package (`sublet/catalog/NAME`), which takes the Debian
+suite as an argument: a version is what that suite has. `versions` says which that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from sublet.domain import containerfile
+from sublet.domain.errors import InvalidArgument, NoSuchImage
+from sublet.domain.reference import Reference
+
+LABEL = "io.sublet.catalog"
+"""Of an image that the catalogue's entry of that name made."""
+
+SERVICE, PORT, URL = "io.sublet.service", "io.sublet.port", "io.sublet.url"
+"""What an image says of the service in it; anybody's images may."""
+
+SUITE = "SUITE"
+"""The build argument that chooses the version."""
+
+Versions = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image of the catalogue. `versions`: by suite, the oldest first, what a tag may call the
+    version, the most precise last; nothing where tags name suites alone."""
+
+    name: str
+    summary: str
+    versions: Versions
+
+    def suite_of(self, tag: str) -> str | None:
+        """The suite that a tag means: `15`, `bookworm`, `15-bookworm`, `latest`; `-slim` is as
+        without it. None for what the catalogue does not have."""
+        words = [word for word in tag.split("-") if word != "slim"]
+        suites = [word for word in words if word in self.versions]
+        rest = [word for word in words if word not in self.versions]
+        if len(suites) > 1 or len(rest) > 1:
+            return None
+        wanted = rest[0] if rest else "latest"
+        fitting = [
+            suite
+            for suite in suites or self.versions
+            if wanted == "latest" or wanted in self.versions[suite]
+        ]
+        return fitting[-1] if fitting else None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """By suite, the oldest first, the tag that one would write."""
+        return {suite: names[-1] if names else suite for suite, names in self.versions.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a short name means: an entry, and the suite that has the version."""
+
+    entry: Entry
+    suite: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What an entry's Containerfile says of itself: the service, its port (0: none), the template
+    of its URL, the environment with the credentials."""
+
+    service: str = ""
+    port: int = 0
+    url: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def _pair(bookworm: str, trixie: str) -> Versions:
+    """Both suites with their versions, each also by its major number."""
+    found = {"bookworm": bookworm, "trixie": trixie}
+    return MappingProxyType(
+        {
+            suite: tuple(dict.fromkeys((version.partition(".")[0], version)))
+            for suite, version in found.items()
+        }
+    )
+
+
+_ANY: Versions = MappingProxyType({"bookworm": (), "trixie": ()})
+
+ENTRIES = (
+    Entry("postgres", "PostgreSQL", _pair("15", "17")),
+    Entry("redis", "Redis", _pair("7.0", "8.0")),
+)
+
+_BY_NAME = {entry.name: entry for entry in ENTRIES}
+
+_ABSENT = {
+    ("mongo", "mongodb", "ferretdb"): "Debian has neither MongoDB nor FerretDB, so the catalogue "
+    "has no such database.",
+    ("mysql",): "Debian has no MySQL; what the catalogue has is mariadb.",
+}
+
+
+def entry(name: str) -> Entry:
+    """The entry of this name. Raises NoSuchImage."""
+    if found := _BY_NAME.get(name):
+        return found
+    raise NoSuchImage(
+        f"The catalogue has no '{name}'.",
+        hint=_absent(name) or "`sublet catalog ls` lists what it has.",
+    )
+
+
+def find(text: str) -> Choice | None:
+    """What a short name, one without registry, namespace and digest, means; None where the
+    catalogue does not have it."""
+    known = _known(text)
+    suite = known[0].suite_of(known[1]) if known else None
+    return Choice(known[0], suite) if known and suite else None
+
+
+def advice(text: str) -> str:
+    """What the catalogue has instead of a name that nobody could deliver; empty: nothing."""
+    if known := _known(text):
+        found = known[0]
+        if found.suite_of(known[1]) is None:
+            return f"The catalogue has {found.name} {_listed(found)}."
+    return _absent(text.partition(":")[0])
+
+
+def is_other(text: str, labels: Mapping[str, str]) -> bool:
+    """Whether a name is written out, as `docker.io/library/postgres:15`, and an image with these
+    labels, though it has the name's short form, is the catalogue's: not what is asked for."""
+    return LABEL in labels and "/" in text and "/" not in Reference.parse(text).repository
+
+
+def offer(text: str) -> Offer:
+    """What a Containerfile offers."""
+    labels = containerfile.pairs(text, "LABEL")
+    environment = containerfile.pairs(text, "ENV")
+    used = {key: value for key, value in environment.items() if _is_setting(key, labels)}
+    return Offer(labels.get(SERVICE, ""), int(labels.get(PORT, "0")), labels.get(URL, ""), used)
+
+
+def filled(offered: Offer, host: str) -> str:
+    """The URL with an entry's default credentials; empty where it has none."""
+    values = {**offered.environment, "host": host, "port": str(offered.port)}
+    return offered.url.format_map(values)
+
+
+def _is_setting(key: str, labels: Mapping[str, str]) -> bool:
+    """Whether a variable is for the user: named as the service's settings are."""
+    return "{" + key + "}" in labels.get(URL, "") or key.endswith(("_PASSWORD", "_KEY"))
+
+
+def _known(text: str) -> tuple[Entry, str] | None:
+    """The entry and the tag of a short name."""
+    if "/" in text or "@" in text:
+        return None
+    try:
+        reference = Reference.parse(text)
+    except InvalidArgument:
+        return None
+    found = _BY_NAME.get(reference.repository)
+    return (found, reference.tag) if found else None
+
+
+def _listed(found: Entry) -> str:
+    texts = [f"{tag} ({suite})" if tag != suite else suite for suite, tag in found.tags.items()]
+    return " and ".join(texts)
+
+
+def _absent(name: str) -> str:
+    return next((text for names, text in _ABSENT.items() if name in names), "")
