@@ -48,7 +48,7 @@ RUN = (
     *_PROCESS,
     Flag(("--name",), "text", "Name of the instance.", "NAME"),
     Flag(("-p", "--publish"), "list", "Publish a port.", "[[IP:]HOSTPORT:]PORT[/udp]"),
-    Flag(("-v", "--volume"), "list", "Mount a host path or a volume.", "[HOST|NAME:]PATH[:ro]"),
+    Flag(("-v", "--volume"), "list", "Mount a host path or a volume.", "[HOST|NAME:]PATH[:ro|cow]"),
     Flag(("--size",), "text", "vCPUs x GiB, such as 2x4, or a name of `sizes`.", "SIZE"),
     Flag(("--cpus",), "text", "Number of vCPUs, such as 0.5.", "N"),
     Flag(("-m", "--memory"), "text", "Memory, such as 256m or 2g.", "SIZE"),

@@ -1,4 +1,4 @@
-"""Mounts: host directories (`/host/path:/path/inside[:ro]`), volumes, memory."""
+"""Mounts: host directories (`/host/path:/path/inside[:ro|:cow]`), volumes, memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from sublet.domain.units import parse_memory
 _IGNORED = frozenset({"z", "Z", "cached", "consistent", "delegated"})
 """Options of `-v` for other hosts: SELinux labels, and how soon macOS sees what is written."""
 
-_HINT = "Write /HOST/PATH:/PATH/INSIDE[:ro] or VOLUME:/PATH/INSIDE[:ro,nocopy]."
+_HINT = "Write /HOST/PATH:/PATH/INSIDE[:ro|:cow] or VOLUME:/PATH/INSIDE[:ro,nocopy]."
+_COW = frozenset({"cow", "O"})
+"""Copy-on-write, in our word and in Podman's (podman-run(1), --volume)."""
+
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _MODE = re.compile(r"[0-7]{3,4}")
-_LONG_HINT = "Write type=bind|volume|tmpfs,source=WHAT,target=/PATH/INSIDE[,readonly]."
+_LONG_HINT = "Write type=bind|volume|tmpfs,source=WHAT,target=/PATH/INSIDE[,readonly|,cow]."
 
 
 _SHORT = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
-_KEYS = frozenset("type source target readonly tmpfs-size tmpfs-mode volume-nocopy".split())
+_KEYS = frozenset("type source target readonly cow tmpfs-size tmpfs-mode volume-nocopy".split())
 
 
 class MountType(StrEnum):
@@ -36,7 +39,8 @@ class Mount:
     """What an instance sees at `destination`: a host's directory or file (`source` its path), a
     volume (its name; empty for one without a name), or memory of `size` bytes, 0: half of the
     instance's; `mode` in octal. `nocopy`: an empty volume stays so, and does not get what the
-    image has at `destination`."""
+    image has at `destination`. `cow`: what is written to a host's directory stays the instance's
+    own, and goes with it; the host's directory is as it was."""
 
     source: str
     destination: str
@@ -45,6 +49,7 @@ class Mount:
     size: int = 0
     mode: str = ""
     nocopy: bool = False
+    cow: bool = False
 
 
 def parse_mount(text: str) -> Mount:
@@ -52,7 +57,7 @@ def parse_mount(text: str) -> Mount:
     there is but one path, of a volume without a name."""
     fields = text.split(":")
     options = fields[2].split(",") if len(fields) == 3 else []
-    if len(fields) > 3 or not set(options) <= {"ro", "rw", "nocopy", *_IGNORED}:
+    if len(fields) > 3 or not set(options) <= {"ro", "rw", "nocopy", *_COW, *_IGNORED}:
         raise InvalidArgument(f"'{text}' is not a mount.", hint=_HINT)
     if len(fields) == 1:
         return Mount("", _destination(text, fields[0]), type=MountType.VOLUME)
@@ -61,7 +66,16 @@ def parse_mount(text: str) -> Mount:
         source, kind = validate_volume(source), MountType.VOLUME
     else:
         source, kind = _absolute(text, source), MountType.BIND
-    return Mount(source, destination, "ro" in options, kind, nocopy="nocopy" in options)
+    mount = Mount(
+        source,
+        destination,
+        "ro" in options,
+        kind,
+        nocopy="nocopy" in options,
+        cow=not _COW.isdisjoint(options),
+    )
+    _check_cow(mount)
+    return mount
 
 
 def validate_volume(name: str) -> str:
@@ -107,6 +121,7 @@ def parse_long_mount(text: str) -> Mount:
         size=parse_memory(values.get("tmpfs-size", "0")),
         mode=values.get("tmpfs-mode", ""),
         nocopy=values.get("volume-nocopy", "false") in ("true", "1"),
+        cow=values.get("cow", "false") in ("true", "1"),
     )
     check_mount(mount)
     return mount
@@ -146,9 +161,25 @@ def check_mount(mount: Mount) -> None:
         validate_volume(mount.source)
     elif mount.type is MountType.TMPFS and (mount.source or mount.size < 0):
         raise InvalidArgument(f"'{text}' is no mount of memory.", hint=_LONG_HINT)
+    _check_cow(mount)
     if mount.mode and not _MODE.fullmatch(mount.mode):
         raise InvalidArgument(
             f"'{mount.mode}' is not a directory's mode.", hint="Write it in octal, such as 1777."
+        )
+
+
+def _check_cow(mount: Mount) -> None:
+    if not mount.cow:
+        return
+    if mount.type is not MountType.BIND:
+        raise InvalidArgument(
+            f"'{mount.destination}': only a directory of the host can be mounted copy-on-write.",
+            hint="Write -v /HOST/PATH:/PATH/INSIDE:cow; of volumes and memory leave `cow` out.",
+        )
+    if mount.read_only:
+        raise InvalidArgument(
+            f"'{mount.destination}' cannot be both read-only and copy-on-write.",
+            hint="Leave out `ro` or `cow`.",
         )
 
 

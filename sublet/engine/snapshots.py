@@ -20,6 +20,7 @@ from sublet.domain.ports import Port
 from sublet.domain.snapshots import Snapshot, forked
 from sublet.domain.volumes import Volume, renamed
 from sublet.drivers import copies, disk, files, trace, usage
+from sublet.drivers.container.layer import cow
 from sublet.drivers.copies import Part
 from sublet.drivers.vm import saving
 from sublet.drivers.vm.memory import MemoryImage
@@ -88,7 +89,7 @@ class Snapshots:
         if name:
             validate_name(name, "a snapshot")
         begun()
-        volumes = tuple(part.name for part in self.own_parts(instance)[1:])
+        volumes = tuple(volume.name for volume in self._own(instance))
         snapshot = Snapshot(
             secrets.token_hex(6), name, instance.id, time.time(), volumes=volumes, memory=memory
         )
@@ -123,14 +124,26 @@ class Snapshots:
     # Copying
 
     def own_parts(self, instance: Instance) -> list[Part]:
-        """The layer, and the volumes that are the instance's own."""
+        """The layer first; what it has written to directories that it has copy-on-write; and the
+        volumes that are the instance's own. A limited disk holds the layer and all of those."""
         layer = self.parts.containers.writable.layer(instance.id)
         found = [Part("layer", layer.directory, "upper", layer.disk)]
+        if not layer.image.exists():
+            found += [
+                Part(name, at, "upper", layer.disk)
+                for name, at in self._copies_on_write(instance).items()
+            ]
         for volume in self.lifecycle.volumes.own(instance):
             directory = self.parts.volumes.directory(volume)
             point = self.parts.volumes.mounts / volume.id
             found.append(Part(volume.name, directory, "data", point))
         return found
+
+    def _copies_on_write(self, instance: Instance) -> dict[str, Path]:
+        """Where the parts are that hold what it writes to directories of the host."""
+        holder = self.parts.containers.writable.layer(instance.id).directory
+        places = (cow(holder, mount.destination) for mount in instance.spec.mounts if mount.cow)
+        return {f"cow-{place.name}": place for place in places}
 
     def _memory(self, snapshot: Snapshot) -> MemoryImage:
         """Where the memory is, of a snapshot that has it."""
@@ -183,8 +196,9 @@ class Snapshots:
     def _kept(self, snapshot: Snapshot, instance: Instance) -> list[tuple[Part, Path]]:
         """The parts of a snapshot, each with the directory of the instance's own part."""
         own = {part.name: part for part in self.own_parts(instance)}
-        names = [name for name in ("layer", *snapshot.volumes) if name in own]
         here = self.pool.snapshot(snapshot.id)
+        written = (name for name in self._copies_on_write(instance) if (here / name).exists())
+        names = [name for name in ("layer", *written, *snapshot.volumes) if name in own]
         return [
             (replace(own[name], stored=here / name, point=here / "nowhere"), own[name].stored)
             for name in names
@@ -262,6 +276,7 @@ class Snapshots:
         source was paused."""
         targets = {name: self.parts.volumes.directory(v) for name, v in volumes.items()}
         targets["layer"] = self.parts.containers.writable.layer(fork.id).directory
+        targets |= self._copies_on_write(fork)
         if snapshot is None:
             pairs = [(part, targets[part.name]) for part in self.own_parts(origin)]
             paused = await self.copy(origin, pairs, "fork", memory.directory if memory else None)

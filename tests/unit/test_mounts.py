@@ -51,6 +51,24 @@ def test_malformed_long_mounts(text: str) -> None:
         parse_long_mount(text)
 
 
+def test_copy_on_write() -> None:
+    wanted = Mount("/srv", "/data", cow=True)
+    assert parse_mount("/srv:/data:cow") == wanted
+    assert parse_mount("/srv:/data:O") == wanted
+    assert parse_long_mount("type=bind,source=/srv,target=/data,cow") == wanted
+    check_mounts([wanted])
+    for mount in (
+        Mount("/srv", "/data", True, cow=True),
+        Mount("db", "/data", type=MountType.VOLUME, cow=True),
+        Mount("", "/data", type=MountType.TMPFS, cow=True),
+    ):
+        with pytest.raises(InvalidArgument):
+            check_mounts([mount])
+    for text in ("/srv:/data:cow,ro", "db:/data:cow", "/srv:/data:copy"):
+        with pytest.raises(InvalidArgument):
+            parse_mount(text)
+
+
 def test_memory() -> None:
     assert parse_tmpfs("/t:size=1m,mode=700,ro") == Mount(
         "", "/t", True, MountType.TMPFS, 1 << 20, "700"

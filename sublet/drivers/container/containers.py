@@ -8,6 +8,7 @@ log; layer.py tells where its writable layer is.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -163,7 +164,9 @@ class Containers:
         at = self.places(plan.instance_id)
         with trace.step("root"):
             await self.mount_root(plan.instance_id, lower, plan.uid_base, plan.size.disk)
-        binds = tuple(self._bind(at, n, bind) for n, bind in enumerate(in_order(plan.mounts)))
+        binds = tuple(
+            self._bind(at, n, bind, plan.uid_base) for n, bind in enumerate(in_order(plan.mounts))
+        )
         at.run.mkdir(mode=0o700, exist_ok=True)
         process = self._prepare(at, plan)
         files = tuple(self._file(at, plan, name) for name in plan.files)
@@ -245,12 +248,12 @@ class Containers:
             for number, bind in enumerate(in_order(mounts)):
                 if bind.type is MountType.TMPFS:
                     continue
-                source = self._bind(at, number, bind).source
+                source = self._bind(at, number, bind, uid_base).source
                 directory = os.path.isdir(source)
                 with closing(root.mount_point(bind.destination, directory=directory)) as fd:
                     mount.bind(source, f"/proc/self/fd/{fd}")
 
-    def _bind(self, at: Places, number: int, bind: Mount) -> Mount:
+    def _bind(self, at: Places, number: int, bind: Mount, uid_base: int) -> Mount:
         """The host's directory or file with ids mapped, so that root inside is root outside."""
         if bind.type is MountType.TMPFS:
             return bind
@@ -264,6 +267,9 @@ class Containers:
             target.mkdir(exist_ok=True)
         else:
             target.touch()
+        if bind.cow:
+            self._copy_on_write(at, bind, target, uid_base)
+            return replace(bind, source=str(target))
         try:
             mount.bind_idmapped(
                 bind.source, str(target), str(at.user_namespace), read_only=bind.read_only
@@ -274,6 +280,35 @@ class Containers:
                 hint="Use a directory on ext4, xfs, btrfs or tmpfs.",
             ) from error
         return replace(bind, source=str(target))
+
+    def _copy_on_write(self, at: Places, bind: Mount, target: Path, uid_base: int) -> None:
+        """Show the host's directory at `target`, under what the instance itself writes there."""
+        if not target.is_dir():
+            raise InvalidArgument(
+                f"{bind.source} is a file; only a directory can be mounted copy-on-write.",
+                hint="Mount the directory that holds it.",
+            )
+        lower = target.with_name(f"{target.name}.lower")
+        lower.mkdir(exist_ok=True)
+        layer = self.writable.show_cow(
+            at.layer.shown, bind.destination, Path(bind.source), uid_base
+        )
+        try:
+            mount.bind_idmapped(bind.source, str(lower), str(at.user_namespace), read_only=True)
+            mount.overlay(str(lower), layer / "upper", layer / "work", target)
+        except OSError as error:
+            own = error.errno == errno.ELOOP
+            raise HostUnsupported(
+                f"{bind.source} cannot be mounted copy-on-write: "
+                + ("it holds what Sublet itself writes to." if own else f"{error.strerror}."),
+                hint="Use a directory on ext4, xfs, btrfs or tmpfs"
+                + (
+                    ", or add --disk 10g: what is written has a disk of its own then."
+                    if own
+                    else "; or mount it :ro."
+                ),
+            ) from error
+        mount.unmount(str(lower))  # the overlay keeps a copy of its own
 
     def _prepare(self, at: Places, plan: Plan) -> oci.Process:
         """Make the root safe to mount on, and the process one that the image knows."""

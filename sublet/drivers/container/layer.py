@@ -6,10 +6,14 @@ limited disk as `disk.img`, which is mounted at `RUN/mnt/<id>/disk` while it is 
 Files have the host ids of the instance that the layer was made for. A fork's layer is a copy
 that shares its blocks, so that nothing in it is rewritten: it is shown with ids mapped once more,
 at `RUN/mnt/<id>/layer`.
+
+What it writes to directories of the host that it has copy-on-write lies beside its layer, in
+`cow/<name of the place>/upper`, with the same ids.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +21,9 @@ from pathlib import Path
 from sublet.domain.errors import WrongState
 from sublet.drivers import files, limited, mount, namespaces
 from sublet.drivers.pool import Pool
+
+_NOBODY = 65534
+"""Who owns, inside, what belongs to nobody that an instance knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,18 @@ class Layer:
     @property
     def upper(self) -> Path:
         """The layer itself as the running instance's own ids see it."""
-        return (self.shifted if self.shifted.exists() else self.stored) / "upper"
+        return self.shown / "upper"
+
+    @property
+    def shown(self) -> Path:
+        """What holds `upper` and `work`, with the ids of the running instance."""
+        return self.shifted if self.shifted.exists() else self.stored
+
+
+def cow(holder: Path, destination: str) -> Path:
+    """What holds `upper` and `work` of the copy-on-write mount at `destination`, below what holds
+    those of the instance's layer."""
+    return holder / "cow" / hashlib.sha256(destination.encode()).hexdigest()[:16]
 
 
 class WritableLayers:
@@ -81,13 +99,19 @@ class WritableLayers:
         upper = at.stored / "upper"
         (at.stored / "work").mkdir(mode=0o755, exist_ok=True)
         if not upper.exists():
-            origin = lower.stat()
-            fresh = at.stored / "fresh"
-            fresh.mkdir(mode=0o755, exist_ok=True)
-            os.chmod(fresh, origin.st_mode & 0o7777)
-            os.chown(fresh, uid_base + origin.st_uid, uid_base + origin.st_gid)
-            fresh.rename(upper)  # only with the ids that tell whose it is
+            _begin(upper, lower, uid_base)
         return self._shifted(at, uid_base)
+
+    @staticmethod
+    def show_cow(holder: Path, destination: str, lower: Path, uid_base: int) -> Path:
+        """Make the layer of a copy-on-write mount of the directory `lower`, unless there is one:
+        the directory that has `upper` and `work`. `holder` is what `show` gave."""
+        at = cow(holder, destination)
+        for directory in (at.parent, at, at / "work"):
+            directory.mkdir(mode=0o755, exist_ok=True)
+        if not (at / "upper").exists():
+            _begin(at / "upper", lower, uid_base)
+        return at
 
     @staticmethod
     def _shifted(at: Layer, uid_base: int) -> Path:
@@ -121,3 +145,15 @@ class WritableLayers:
         """Remove the layer. Idempotent."""
         await files.remove(self.layer(instance_id).directory)
         await files.remove(self.directory / instance_id)
+
+
+def _begin(upper: Path, lower: Path, uid_base: int) -> None:
+    """Make an empty upper layer that looks like what it is laid over."""
+    origin = lower.stat()
+    owners = (id if id < namespaces.ID_COUNT else _NOBODY for id in (origin.st_uid, origin.st_gid))
+    uid, gid = owners
+    fresh = upper.with_name("fresh")
+    fresh.mkdir(mode=0o755, exist_ok=True)
+    os.chmod(fresh, origin.st_mode & 0o7777)
+    os.chown(fresh, uid_base + uid, uid_base + gid)
+    fresh.rename(upper)  # only with the ids that tell whose it is
