@@ -9,6 +9,8 @@
  *                                  first STRIP components of names give way to NAME, which may be
  *                                  empty; `keep`: owners are the archive's, not root
  *   compare UPPER LOWER            see copy_diff.c
+ *   fetch PATH, store PATH MODE, stat PATH, list PATH DEPTH, make PATH, remove PATH,
+ *   rename PATH TO                 see copy_paths.c; MODE in octal, or -1
  *   processes                      see copy_top.c
  *
  * The exit code is 0, or 1 with what was wrong on standard error: see copy_say.c. */
@@ -38,10 +40,33 @@ static void prepare(void) {
     signal(SIGPIPE, SIG_DFL);
 }
 
+/* What is done with single files; false where that is not meant. */
+static bool single(const char *verb, int count, char **argv) {
+    if (strcmp(verb, "fetch") == 0 && count == 3)
+        copy_fetch(argv[2]);
+    else if (strcmp(verb, "store") == 0 && count == 4)
+        copy_store(argv[2], argv[3][0] == '-' ? -1 : (int)strtol(argv[3], NULL, 8));
+    else if (strcmp(verb, "stat") == 0 && count == 3)
+        copy_stat(argv[2]);
+    else if (strcmp(verb, "list") == 0 && count == 4)
+        copy_list(argv[2], atoi(argv[3]));
+    else if (strcmp(verb, "make") == 0 && count == 3)
+        copy_make(argv[2]);
+    else if (strcmp(verb, "remove") == 0 && count == 3)
+        copy_remove(argv[2]);
+    else if (strcmp(verb, "rename") == 0 && count == 4)
+        copy_rename(argv[2], argv[3]);
+    else
+        return false;
+    return true;
+}
+
 int copy_main(int count, char **argv) {
     const char *verb = count > 1 ? argv[1] : "", *last = count > 2 ? argv[count - 1] : "";
 
     prepare();
+    if (single(verb, count, argv))
+        return 0;
     if (strcmp(verb, "look") == 0 && count >= 3)
         copy_look(argv[2], count > 3 && strcmp(last, "follow") == 0);
     else if (strcmp(verb, "send") == 0 && count >= 4)

@@ -109,6 +109,14 @@ void copy_root(char *const *own); /* files that are the host's: the image's stan
 void copy_receive(const char *parent, const char *prefix, int strip, bool keep);
 void copy_compare(const char *upper, const char *lower);
 void copy_processes(void); /* copy_top.c */
+/* copy_paths.c */
+void copy_fetch(const char *path);
+void copy_store(const char *path, int mode); /* -1: that of the file that is there, or 0644 */
+void copy_stat(const char *path);
+void copy_list(const char *path, int depth);
+void copy_make(const char *path);
+void copy_remove(const char *path);
+void copy_rename(const char *path, const char *to);
 char **names_in(int directory); /* sorted, ended by NULL; the caller frees names and list */
 
 #endif

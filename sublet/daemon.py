@@ -65,6 +65,7 @@ from sublet.engine.meter import Meter
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
+from sublet.engine.paths import Paths
 from sublet.engine.pressure import Pressure
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.rehearsal import Rehearsals
@@ -187,6 +188,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         waking=wakes,
         images=images,
         files=Files(instances),
+        paths=Paths(instances),
         commits=Commits(instances),
         volumes=lifecycle.volumes,
         snapshots=snapshots,

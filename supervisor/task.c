@@ -159,7 +159,10 @@ void task_signal(const struct task *task, int number) {
         kill(task->process, number);
 }
 
+/* With what it has started, where it leads a group of its own. */
 void task_abandon(struct task *task) {
     task->unwanted = true;
+    if (task->process > 0 && getpgid(task->process) == task->process)
+        kill(-task->process, SIGKILL);
     task_signal(task, SIGKILL);
 }

@@ -24,6 +24,15 @@ def explained(error: OSError, path: str) -> SubletError:
             f"{shown} cannot be replaced: something is mounted there.",
             hint="Copy to another path, or write it from inside with `sublet exec`.",
         )
+    if error.errno == errno.EISDIR:
+        return CopyFailed(
+            f"{shown} is a directory, not a file.", hint="List it, or name a file in it."
+        )
+    if error.errno == errno.E2BIG:
+        return CopyFailed(
+            f"There is too much in {shown} to list.",
+            hint="List a directory in it, or go less deep.",
+        )
     return CopyFailed(f"{shown}: {error.strerror or error}.")
 
 

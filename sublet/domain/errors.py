@@ -459,6 +459,16 @@ class HostUnsupported(SubletError):
     exit_code = 125
 
 
+class TimeoutExceeded(SubletError):
+    """What was asked for took longer than it may; a process that was to be run has been killed
+    then, with all that it had started."""
+
+    code = "timeout-exceeded"
+    status = 408
+    exit_code = 124
+    default_hint = "Give it more time, or look at what it waits for."
+
+
 class Cancelled(SubletError):
     """The operation was cancelled before its end; what it had made is removed."""
 

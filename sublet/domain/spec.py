@@ -148,7 +148,8 @@ class InstanceSpec:
 
 @dataclass(frozen=True, slots=True)
 class ExecSpec:
-    """A further process in a running instance. Empty values: as the instance's own."""
+    """A further process in a running instance. Empty values: as the instance's own. `timeout`:
+    seconds after which it is killed, with what it has started; 0: never."""
 
     command: tuple[str, ...]
     env: tuple[str, ...] = ()
@@ -156,6 +157,7 @@ class ExecSpec:
     working_dir: str = ""
     tty: bool = False
     console_size: tuple[int, int] = (0, 0)
+    timeout: float = 0.0
 
 
 def check_spec(spec: InstanceSpec) -> None:
@@ -247,6 +249,8 @@ def check_exec(spec: ExecSpec) -> None:
     """Raises InvalidArgument where a value of the request is malformed."""
     if not spec.command:
         raise InvalidArgument("There is no command to execute.")
+    if not 0 <= spec.timeout < math.inf:
+        raise InvalidArgument(f"{spec.timeout} is not a number of seconds.")
     _check_process(spec.command, spec)
 
 

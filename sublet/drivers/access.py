@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from sublet.archive.transfer import Received
+from sublet.domain.file_info import FileInfo, Question
 from sublet.drivers.squashfs import Source
 
 
@@ -35,6 +36,16 @@ class Access(Protocol):
     ) -> AbstractAsyncContextManager[Taker]:
         """What is fed lands at `path` as `cp` says, or, with `archive`, in the directory `path`.
         `keep`: owners are those of the archive, not root."""
+
+    def fetching(self, path: str) -> AbstractAsyncContextManager[Sender]:
+        """What the file at `path` holds, links followed."""
+
+    def storing(self, path: str, mode: int) -> AbstractAsyncContextManager[Taker]:
+        """What is fed is all that the file at `path` holds then; it is made if need be, with the
+        directories to it, as root's. `mode`: its permission bits, or KEEP."""
+
+    async def ask(self, question: Question) -> list[FileInfo]:
+        """Do what is asked of a path; what is told of it. Raises NoSuchPath, CopyFailed."""
 
     def exporting(self) -> AbstractAsyncContextManager[Sender]:
         """The whole root as a tar stream, without what is mounted in it."""

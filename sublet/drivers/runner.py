@@ -47,5 +47,8 @@ class Execution(Protocol):
     def signal(self, number: int) -> None:
         """Send a signal to it."""
 
+    async def kill(self) -> None:
+        """Kill it, with all that it has started and has not been orphaned in another session."""
+
     def close(self) -> None:
-        """End it if it still runs."""
+        """End it, and its process group, if it still runs."""

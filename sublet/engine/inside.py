@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from sublet.domain.errors import WrongState
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from sublet.domain.errors import TimeoutExceeded, WrongState
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import Instance
 from sublet.domain.spec import ExecSpec, check_exec
@@ -37,6 +41,20 @@ async def execute(lifecycle: Lifecycle, instance: Instance, spec: ExecSpec) -> E
         return await parts.machines.execute(instance.id, guests.command(process, user))
     base = parts.network.uid_base(instance.slot)
     return await start_process(parts.containers, instance.id, process, user, base)
+
+
+@contextlib.asynccontextmanager
+async def within(execution: Execution, seconds: float) -> AsyncIterator[None]:
+    """What the block waits for takes at most so many seconds (0: any); then the process is killed
+    with all that it has started. Raises TimeoutExceeded."""
+    try:
+        async with asyncio.timeout(seconds or None) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        await execution.kill()
+        raise TimeoutExceeded(f"The command was killed after {seconds:g} s.") from error
 
 
 def attach(lifecycle: Lifecycle, instance: Instance) -> Streams:

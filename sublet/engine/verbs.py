@@ -19,6 +19,7 @@ from sublet.engine.market import SpotMarket
 from sublet.engine.meter import Meter
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
+from sublet.engine.paths import Paths
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.rehearsal import Rehearsals
 from sublet.engine.restoring import Restores
@@ -47,6 +48,7 @@ class Verbs:
     restores: Restores
     networks: Networks
     files: Files
+    paths: Paths
     commits: Commits
     meter: Meter
     bills: Bills

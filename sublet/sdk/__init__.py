@@ -9,10 +9,22 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sublet.sdk._async.client import AsyncClient, AsyncInstance
+    from sublet.sdk._async.sandbox import AsyncSandbox
     from sublet.sdk._sync.comparing import compare
+    from sublet.sdk._sync.sandbox import Sandbox
     from sublet.sdk.outcome import ExecResult
 
-__all__ = ["AsyncClient", "AsyncInstance", "Client", "ExecResult", "Instance", "compare", "run"]
+__all__ = [
+    "AsyncClient",
+    "AsyncInstance",
+    "AsyncSandbox",
+    "Client",
+    "ExecResult",
+    "Instance",
+    "Sandbox",
+    "compare",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +37,14 @@ def __getattr__(name: str) -> Any:
         from sublet.sdk._async import client
 
         return getattr(client, name)
+    if name == "AsyncSandbox":
+        from sublet.sdk._async.sandbox import AsyncSandbox
+
+        return AsyncSandbox
+    if name == "Sandbox":
+        from sublet.sdk._sync.sandbox import Sandbox
+
+        return Sandbox
     if name == "compare":
         from sublet.sdk._sync.comparing import compare
 

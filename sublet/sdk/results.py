@@ -178,11 +178,15 @@ def exec_spec(
     working_dir: str = "",
     tty: bool = False,
     console_size: Sequence[int] = (),
+    timeout: float = 0.0,
 ) -> dict[str, Any]:
-    """A request for a further process, as the API takes it."""
+    """A request for a further process, as the API takes it. After `timeout` seconds, unless that
+    is 0, it is killed with all that it has started."""
     size = {"console_size": list(console_size)} if console_size else {}
+    limit = {"timeout": timeout} if timeout else {}
     return {
         **size,
+        **limit,
         "command": list(command),
         "env": list(environment(env)),
         "user": user,

@@ -19,6 +19,7 @@ from sublet.api.native import (
     instances,
     market,
     networks,
+    paths,
     pruning,
     registries,
     schedules,
@@ -35,8 +36,8 @@ from sublet.engine.verbs import Verbs
 MAXIMUM_BODY = 4 << 20
 """Bytes that a request may carry; files are named by their path, not sent."""
 
-_STREAMED = re.compile(r"/v1/instances/[^/]+/archive")
-"""The one path whose PUT carries files; its route takes them piece by piece, and keeps none."""
+_STREAMED = re.compile(r"/v1/instances/[^/]+/(archive|file)")
+"""The paths whose PUT carries files; their routes take them piece by piece, and keep none."""
 
 
 def build(verbs: Verbs) -> Any:
@@ -48,6 +49,7 @@ def build(verbs: Verbs) -> Any:
         instances,
         idling,
         files,
+        paths,
         images,
         registries,
         volumes,

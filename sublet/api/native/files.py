@@ -59,7 +59,7 @@ async def _joined(
     await asyncio.shield(stack.aclose())
 
 
-async def _sent(
+async def sent(
     source: AbstractAsyncContextManager[Sender],
     session: AbstractContextManager[None],
     media: str = "application/x-tar",
@@ -84,7 +84,7 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.get("/{name}/archive")
     async def read_archive(name: str, path: str, follow: bool = False) -> StreamingResponse:
-        return await _sent(files.read(name, path, follow=follow), copying(name))
+        return await sent(files.read(name, path, follow=follow), copying(name))
 
     @routes.put("/{name}/archive")
     async def write_archive(
@@ -100,7 +100,7 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.get("/{name}/export")
     async def export_instance(name: str) -> StreamingResponse:
-        return await _sent(files.export(name), copying(name))
+        return await sent(files.export(name), copying(name))
 
     @routes.post("/{name}/commit", dependencies=[Depends(only_known(Wish))])
     async def commit_instance(name: str, body: Wish, request: Request) -> StreamingResponse:
@@ -111,6 +111,6 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.get("/{name}/changes")
     async def changed_files(name: str) -> StreamingResponse:
-        return await _sent(files.changes(name), copying(name), "application/x-ndjson")
+        return await sent(files.changes(name), copying(name), "application/x-ndjson")
 
     return routes

@@ -27,6 +27,7 @@ from sublet.domain.instance import Instance
 from sublet.domain.spec import ExecSpec, InstanceSpec
 from sublet.drivers import trace
 from sublet.drivers.container.streams import Streams
+from sublet.engine.inside import within
 from sublet.engine.verbs import Verbs
 
 log = logging.getLogger(__name__)
@@ -130,8 +131,9 @@ async def _execute(socket: WebSocket, verbs: Verbs, name: str) -> int:
 
             instance = verbs.instances.get(name)
             with trace.step("process"), verbs.idleness.session(instance.id, "exec"):
-                await relay(socket, execution.streams, signal)
-                return await execution.wait()
+                async with within(execution, spec.timeout):
+                    await relay(socket, execution.streams, signal)
+                    return await execution.wait()
         finally:
             with trace.step("clean-up"):
                 execution.close()

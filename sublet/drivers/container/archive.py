@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 from sublet.archive.transfer import Received
+from sublet.domain import file_info
 from sublet.domain.errors import SubletError, WrongState, from_dict
+from sublet.domain.file_info import FileInfo, Question
 from sublet.drivers import processes, run
 from sublet.drivers.container import difference, inside
 from sublet.drivers.container.containers import Places
@@ -46,6 +48,28 @@ class Entrance:
         job = Job("receive", path, -1, -1, -1, archive=archive, keep=keep)
         async with _working(self, job, stdin=asyncio.subprocess.PIPE) as courier:
             yield courier
+
+    @asynccontextmanager
+    async def fetching(self, path: str) -> AsyncIterator[Courier]:
+        """Have what the file at `path` holds sent."""
+        job = Job("fetch", path, -1, -1, -1)
+        async with _working(self, job, stdin=asyncio.subprocess.DEVNULL) as courier:
+            yield courier
+
+    @asynccontextmanager
+    async def storing(self, path: str, mode: int) -> AsyncIterator[Courier]:
+        """Have what is fed put into the file at `path`."""
+        job = Job("store", path, -1, -1, -1, mode=mode)
+        async with _working(self, job, stdin=asyncio.subprocess.PIPE) as courier:
+            yield courier
+
+    async def ask(self, question: Question) -> list[FileInfo]:
+        """Do what is asked; what is told of it."""
+        to, depth = question.to, question.depth
+        job = Job(question.verb, question.path, -1, -1, -1, to=to, depth=depth)
+        async with _working(self, job, stdin=asyncio.subprocess.DEVNULL) as courier:
+            pieces = [piece async for piece in courier.stream()]
+        return await asyncio.to_thread(file_info.of_bytes, b"".join(pieces))
 
     @asynccontextmanager
     async def exporting(self) -> AsyncIterator[Courier]:

@@ -12,10 +12,13 @@ import json
 import os
 import secrets
 import socket
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sublet.domain.errors import StartFailed, WrongState
+from sublet.drivers import descent
 from sublet.drivers.container import protocol
 from sublet.drivers.container import spec as oci
 from sublet.drivers.container.containers import Containers, as_user
@@ -35,6 +38,9 @@ class Execution:
 
     connection: socket.socket
     streams: Streams
+    pid: int
+    near: Callable[[], Iterable[int]]
+    """All processes of its container; pids are those of the host."""
 
     async def wait(self) -> int:
         """The exit code; 128 + n for signal n."""
@@ -48,8 +54,12 @@ class Execution:
         with contextlib.suppress(OSError):  # it has ended
             self.connection.send(protocol.numbers(Ask.SIGNAL, number))
 
+    async def kill(self) -> None:
+        """Kill the process and all that it has started."""
+        await asyncio.to_thread(descent.kill, self.pid, self.near)
+
     def close(self) -> None:
-        """End the process if it still runs."""
+        """End the process, and its group, if it still runs."""
         self.connection.close()
         self.streams.close()
 
@@ -73,11 +83,12 @@ async def execute(
     try:
         argv = exec_argv(containers.supervisor, instance_id, name, tty=process.tty)
         _ask(connection, protocol.execution(f"{name}.pid", argv), theirs, data)
-        await _started(connection, pipes, console)
+        pid = await _started(connection, pipes, console)
+        near = partial(containers.cgroups.pids, instance_id)
         if console is None:
-            return Execution(connection, pipes)
+            return Execution(connection, pipes, pid, near)
         pipes.close()
-        return Execution(connection, Terminal(await console.receive()))
+        return Execution(connection, Terminal(await console.receive()), pid, near)
     except BaseException:
         connection.close()
         pipes.close()
@@ -127,8 +138,8 @@ def _ask(connection: socket.socket, message: bytes, streams: list[int], process:
             os.close(fd)
 
 
-async def _started(connection: socket.socket, pipes: Pipes, console: ConsoleSocket | None) -> None:
-    """The process runs its command, or the error for which it does not."""
+async def _started(connection: socket.socket, pipes: Pipes, console: ConsoleSocket | None) -> int:
+    """The process runs its command: its pid. Raises the error for which it does not."""
     try:
         async with asyncio.timeout(START_DEADLINE):
             message = await protocol.receive(connection)
@@ -143,3 +154,4 @@ async def _started(connection: socket.socket, pipes: Pipes, console: ConsoleSock
         raise StartFailed(f"The runtime did not start it within {START_DEADLINE:g} s.") from error
     if message is None:
         raise WrongState("The container ended before the command ran.")
+    return message.number

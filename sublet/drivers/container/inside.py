@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass
 
 from sublet.archive.making import Owner, Rules
 from sublet.archive.pack import Options
-from sublet.archive.transfer import receive, send
+from sublet.archive.transfer import Received, gathered, receive, send
 from sublet.domain.errors import SubletError, unexpected
+from sublet.domain.file_info import KEEP
 from sublet.drivers import linux
-from sublet.drivers.container import child
+from sublet.drivers.container import child, paths
 
 _CHUNK = 1 << 18
 _MEMORY = 2 << 30
@@ -38,7 +39,8 @@ class Job:
 
     `verb` "send": the tar stream of `path` goes to standard output. "receive": one comes from
     standard input, and what was made of it is told in JSON. `archive` as for `receive`;
-    `keep`: owners are those of the archive.
+    `keep`: owners are those of the archive. "fetch" and "store": the bytes of one file, that of
+    `mode`; the others are those of `FileVerb`.
     """
 
     verb: str
@@ -49,6 +51,9 @@ class Job:
     follow: bool = False
     archive: bool = False
     keep: bool = False
+    mode: int = KEEP
+    to: str = ""
+    depth: int = 1
 
 
 def argv(job: Job) -> list[str]:
@@ -61,10 +66,7 @@ def main(text: str) -> None:
     try:
         job = Job(**json.loads(text))
         _enter(job)
-        if job.verb == "send":
-            _send(job)
-        else:
-            _receive(job)
+        _WORK.get(job.verb, _answer)(job)
     except SubletError as error:
         _end(error)
     except BrokenPipeError:
@@ -126,6 +128,27 @@ def _receive(job: Job) -> None:
     rules = Rules(owner=owner, special=True, xattrs=True, follow=True)
     done = receive(_read(), job.path, rules, archive=job.archive)
     _write(1, json.dumps(asdict(done)).encode())
+
+
+def _fetch(job: Job) -> None:
+    for piece in paths.fetch(job.path):
+        _write(1, piece)
+
+
+def _store(job: Job) -> None:
+    paths.store(_read(), job.path, job.mode)
+    _write(1, json.dumps(asdict(Received(1, 0))).encode())
+
+
+def _answer(job: Job) -> None:
+    for piece in gathered(
+        entry.encode(errors="surrogateescape")
+        for entry in paths.answer(job.verb, job.path, job.to, job.depth)
+    ):
+        _write(1, piece)
+
+
+_WORK = {"send": _send, "receive": _receive, "fetch": _fetch, "store": _store}
 
 
 def _read() -> Iterator[bytes]:

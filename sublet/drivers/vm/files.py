@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from sublet.archive.entry import Entry
 from sublet.archive.reader import Reader
 from sublet.archive.transfer import Received, arrival
+from sublet.domain import file_info
 from sublet.domain.copying import Kind, Landing, is_contents, top_of
 from sublet.domain.errors import CopyFailed, CorruptArchive, SubletError
+from sublet.domain.file_info import KEEP, FileInfo, FileVerb, Question
 from sublet.drivers.descriptors import ready
 from sublet.drivers.vm.tool import SILENCE, Execute, Tool, working
 
-_ANSWER = 1 << 14
+_ANSWER, _LISTING = 1 << 14, 1 << 26
 _BEGINNING = 16 << 20
 """Bytes of an archive in which its first entry must be complete."""
 
@@ -58,24 +60,24 @@ class Incoming:
     ) -> Received:
         owners = ["keep"] if self.keep else []
         args = ("receive", landing.parent, landing.name, str(strip), *owners)
-        loop = asyncio.get_running_loop()
-        async with (
-            self.files.working(*args) as tool,
-            asyncio.timeout(None) as deadline,
-            asyncio.TaskGroup() as group,
-        ):
+        return await self.files.fed(args, held, pieces)
 
-            async def send() -> None:
-                await tool.send(held)
-                async for piece in pieces:
-                    await tool.send(piece)
-                await tool.close_input()
-                deadline.reschedule(loop.time() + SILENCE)
 
-            sending = group.create_task(send())
-            answer = await tool.answer(_ANSWER, within=None)
-            sending.cancel()
-        return _received(answer)
+@dataclass(frozen=True, slots=True)
+class Storing:
+    """A file in the guest that gets what is fed."""
+
+    files: GuestFiles
+    path: str
+    mode: int
+
+    async def feed(self, pieces: AsyncIterator[bytes]) -> Received:
+        """Put it there. Raises NoSuchPath, CopyFailed, DiskFull, WrongState."""
+        mode = "-1" if self.mode == KEEP else f"{self.mode:o}"
+        try:
+            return await self.files.fed(("store", self.path, mode), b"", pieces)
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,44 @@ class GuestFiles:
     @asynccontextmanager
     async def receiving(self, path: str, *, archive: bool, keep: bool) -> AsyncIterator[Incoming]:
         yield Incoming(self, path, archive, keep)
+
+    async def fed(
+        self, args: tuple[str, ...], held: bytes, pieces: AsyncIterator[bytes]
+    ) -> Received:
+        """Have our program take what is held, and then the pieces; what it made of them."""
+        loop = asyncio.get_running_loop()
+        async with (
+            self.working(*args) as tool,
+            asyncio.timeout(None) as deadline,
+            asyncio.TaskGroup() as group,
+        ):
+
+            async def send() -> None:
+                await tool.send(held)
+                async for piece in pieces:
+                    await tool.send(piece)
+                await tool.close_input()
+                deadline.reschedule(loop.time() + SILENCE)
+
+            sending = group.create_task(send())
+            answer = await tool.answer(_ANSWER, within=None)
+            sending.cancel()
+        return _received(answer)
+
+    @asynccontextmanager
+    async def fetching(self, path: str) -> AsyncIterator[Outgoing]:
+        async with self.working("fetch", path) as tool:
+            yield Outgoing(tool)
+
+    @asynccontextmanager
+    async def storing(self, path: str, mode: int) -> AsyncIterator[Storing]:
+        yield Storing(self, path, mode)
+
+    async def ask(self, question: Question) -> list[FileInfo]:
+        more = {FileVerb.LIST: [str(question.depth)], FileVerb.RENAME: [question.to]}
+        async with self.working(question.verb, question.path, *more.get(question.verb, [])) as tool:
+            answer = await tool.answer(_LISTING)
+        return await asyncio.to_thread(file_info.of_bytes, answer)
 
     @asynccontextmanager
     async def exporting(self) -> AsyncIterator[Outgoing]:

@@ -76,8 +76,12 @@ class GuestExecution:
         with contextlib.suppress(OSError):  # it has ended
             self.connection.send(protocol.numbers(Ask.SIGNAL, number))
 
+    async def kill(self) -> None:
+        """Kill the process and all that it has started: the guest does when the client goes."""
+        self.close()
+
     def close(self) -> None:
-        """End the process if it still runs."""
+        """End the process, and what it has started, if it still runs."""
         self.connection.close()
 
 

@@ -96,6 +96,29 @@ class AsyncFileVerbs(AsyncCalls):
 
         return await pulled(work, self.archive(name, path, follow=follow))
 
+    async def read_file(self, name: str, path: str) -> AsyncIterator[bytes]:
+        """What a file of an instance holds, in pieces. Raises NoSuchPath, CopyFailed."""
+        target = f"/v1/instances/{quote(name)}/file{query_of({'path': path})}"
+        async for piece in wire.stream("GET", target, path=self._path):
+            yield piece
+
+    async def write_file(
+        self, name: str, path: str, pieces: Iterable[bytes], *, mode: int | None = None
+    ) -> None:
+        """Let a file of an instance hold the pieces and nothing else; it is made if need be, with
+        the directories to it, as root's. Without `mode` it keeps its own."""
+        from sublet.sdk._async.threads import each
+
+        query = query_of({"path": path, "mode": mode})
+        target = f"/v1/instances/{quote(name)}/file{query}"
+        await wire.upload(target, each(pieces), path=self._path)
+
+    async def ask_files(self, name: str, verb: str, path: str, **more: Any) -> list[dict[str, Any]]:
+        """`stat`, `list` (`depth` levels), `make`, `remove` or `rename` (`to`) a path of an
+        instance; the entries that are told of it."""
+        body = {"verb": verb, "path": path, **more}
+        return list(await self.call("POST", f"/v1/instances/{quote(name)}/files", body))
+
     async def diff(self, name: str) -> AsyncIterator[dict[str, Any]]:
         """What an instance has changed of its image's files: `kind` (A: added, C: changed,
         D: deleted) and `path`, in order."""

@@ -5,10 +5,19 @@ from __future__ import annotations
 import select
 import socket
 import time
+from _thread import _local  # `threading` takes milliseconds to import
 
 from sublet.sdk import _launch
 
 _SIZE = 1 << 17
+clock = _local()
+"""Of each thread: `until`, if it is there, is when its calls must have ended (deadline.py)."""
+
+
+def _left() -> float | None:
+    """Seconds that a wait may take; None: any number."""
+    until = getattr(clock, "until", float("inf"))
+    return None if until == float("inf") else max(0.001, until - time.monotonic())
 
 
 class Connection:
@@ -25,10 +34,13 @@ class Connection:
         while True:
             connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
+                connected.settimeout(_left())
                 connected.connect(path or _launch.socket_path())
                 return cls(connected)
             except OSError as error:
                 connected.close()
+                if isinstance(error, TimeoutError):
+                    raise
                 if path:
                     raise _launch.silent(path) from error
                 time.sleep(launch.again(error))
@@ -36,28 +48,31 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Send all; what arrives meanwhile is kept, so that neither end waits for the other.
 
-        An end that has gone is for `receive` to tell.
+        An end that has gone is for `receive` to tell. Raises TimeoutError.
         """
         view = memoryview(data)
         while view:
-            readable, _, _ = select.select([self._socket], [self._socket], [])
+            readable, writable, _ = select.select([self._socket], [self._socket], [], _left())
             if readable:
                 piece = self._recv()
                 if not piece:
                     return
                 self._received.append(piece)
                 continue
+            if not writable:
+                raise TimeoutError
             try:
                 view = view[self._socket.send(view, socket.MSG_DONTWAIT) :]
             except ConnectionError:
                 return
 
     def receive(self) -> bytes:
-        """Some bytes; none at the end."""
+        """Some bytes; none at the end. Raises TimeoutError."""
         return self._received.pop(0) if self._received else self._recv()
 
     def _recv(self) -> bytes:
         try:
+            self._socket.settimeout(_left())
             return self._socket.recv(_SIZE)
         except ConnectionError:
             return b""

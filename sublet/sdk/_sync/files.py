@@ -95,6 +95,29 @@ class FileVerbs(Calls):
 
         return pulled(work, self.archive(name, path, follow=follow))
 
+    def read_file(self, name: str, path: str) -> Iterator[bytes]:
+        """What a file of an instance holds, in pieces. Raises NoSuchPath, CopyFailed."""
+        target = f"/v1/instances/{quote(name)}/file{query_of({'path': path})}"
+        for piece in wire.stream("GET", target, path=self._path):
+            yield piece
+
+    def write_file(
+        self, name: str, path: str, pieces: Iterable[bytes], *, mode: int | None = None
+    ) -> None:
+        """Let a file of an instance hold the pieces and nothing else; it is made if need be, with
+        the directories to it, as root's. Without `mode` it keeps its own."""
+        from sublet.sdk._sync.threads import each
+
+        query = query_of({"path": path, "mode": mode})
+        target = f"/v1/instances/{quote(name)}/file{query}"
+        wire.upload(target, each(pieces), path=self._path)
+
+    def ask_files(self, name: str, verb: str, path: str, **more: Any) -> list[dict[str, Any]]:
+        """`stat`, `list` (`depth` levels), `make`, `remove` or `rename` (`to`) a path of an
+        instance; the entries that are told of it."""
+        body = {"verb": verb, "path": path, **more}
+        return list(self.call("POST", f"/v1/instances/{quote(name)}/files", body))
+
     def diff(self, name: str) -> Iterator[dict[str, Any]]:
         """What an instance has changed of its image's files: `kind` (A: added, C: changed,
         D: deleted) and `path`, in order."""

@@ -1,0 +1,60 @@
+"""Routes on single files of instances. Bodies are what the files hold, as it is."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from sublet.api.native.files import sent
+from sublet.api.native.strict import Body
+from sublet.domain.errors import Cancelled
+from sublet.domain.file_info import KEEP, FileVerb, Question
+from sublet.engine.verbs import Verbs
+
+
+class Asked(Body):
+    """What is to be done with `path`; see `Question`."""
+
+    verb: FileVerb
+    path: str
+    to: str = ""
+    depth: int = 1
+
+
+def router(verbs: Verbs) -> APIRouter:
+    """`/v1/instances/NAME/file` and `/files`."""
+    routes = APIRouter(prefix="/v1/instances", tags=["files"])
+    paths = verbs.paths
+
+    def using(name: str) -> AbstractContextManager[None]:
+        return verbs.idleness.session(verbs.instances.get(name).id, "copy")
+
+    @routes.get("/{name}/file")
+    async def read_file(name: str, path: str) -> StreamingResponse:
+        return await sent(paths.fetch(name, path), using(name), "application/octet-stream")
+
+    @routes.put("/{name}/file", status_code=204)
+    async def write_file(
+        name: str, path: str, request: Request, mode: Annotated[int, Query()] = KEEP
+    ) -> Response:
+        try:
+            with using(name):
+                await paths.store(name, path, request.stream(), mode)
+        except ClientDisconnect:
+            raise Cancelled("The client went away before the end of its file.") from None
+        return Response(status_code=204)
+
+    @routes.post("/{name}/files")
+    async def ask_of_path(name: str, body: Asked) -> Response:
+        with using(name):
+            found = await paths.ask(name, Question(body.verb, body.path, body.to, body.depth))
+        rows: list[dict[str, Any]] = [asdict(each) for each in found]
+        return Response(json.dumps(rows), media_type="application/json")
+
+    return routes

@@ -1,0 +1,104 @@
+"""What sandboxes answer, in types. All times are seconds, all sizes bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+from sublet.domain.errors import TimeoutExceeded
+from sublet.domain.file_info import FileInfo, FileType
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["CommandTimeout", "FileInfo", "FileType", "Isolation", "Output", "Result"]
+
+LIMIT = 16 << 20
+"""Bytes of each stream that a `Result` keeps, unless another limit is asked for."""
+
+
+class Isolation(StrEnum):
+    """How far a sandbox is from its host: a container shares its kernel, a VM has its own."""
+
+    CONTAINER = "container"
+    VM = "vm"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended. `exit_code` is 128 + n where signal n killed it; `seconds` from the
+    request to the end; `truncated`: there was more output than was to be kept."""
+
+    exit_code: int
+    stdout_bytes: bytes
+    stderr_bytes: bytes
+    seconds: float
+    truncated: bool = False
+
+    @property
+    def stdout(self) -> str:
+        """What it wrote to standard output, as text; bytes that are none are U+FFFD."""
+        return self.stdout_bytes.decode(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        """What it wrote to standard error, as text."""
+        return self.stderr_bytes.decode(errors="replace")
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended with 0."""
+        return self.exit_code == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A piece of what a command writes, as it comes: it may end within a line or a character."""
+
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """The piece as text; bytes that are none are U+FFFD."""
+        return self.data.decode(errors="replace")
+
+
+class CommandTimeout(TimeoutExceeded):
+    """A command took longer than it may, and was killed. `result` is what it had written by then;
+    its exit code is 137."""
+
+    def __init__(self, message: str, *, hint: str = "", result: Result) -> None:
+        super().__init__(message, hint=hint)
+        self.result = result
+
+
+class Kept:
+    """What a command has written until now, of each stream at most `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._written: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
+        self.truncated = False
+
+    def add(self, stream: int, data: bytes) -> None:
+        written = self._written[stream]
+        room = self._limit - len(written)
+        written += data[: max(0, room)]
+        self.truncated = self.truncated or len(data) > room
+
+    def result(self, code: int, seconds: float) -> Result:
+        out, err = bytes(self._written[1]), bytes(self._written[2])
+        return Result(code, out, err, seconds, self.truncated)
+
+
+def labels_of(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """The labels of a sandbox's instance."""
+    return {**(labels or {}), "io.sublet.sandbox": "1"}
+
+
+def info(row: dict[str, Any]) -> FileInfo:
+    """What is at a path, from its JSON."""
+    return FileInfo(**{**row, "type": FileType(row["type"])})
