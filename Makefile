@@ -2,6 +2,7 @@
 
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
+PARALLEL := -n 2 --dist loadfile
 PROGRAMS := scripts/demo examples/three-servers/run
 
 .PHONY: help setup setup-run demo test test-unit test-host test-slow check bench trace docs clean
@@ -29,13 +30,13 @@ demo: setup-run
 	@$(VENV)/python scripts/demo
 
 test: setup
-	$(PYTEST) -m 'not slow' tests
+	$(PYTEST) $(PARALLEL) -m 'not slow' tests
 
 test-unit: setup
-	$(PYTEST) -m 'not slow' tests/unit
+	$(PYTEST) $(PARALLEL) -m 'not slow' tests/unit
 
 test-host: setup
-	$(PYTEST) -m 'not slow' tests/host
+	$(PYTEST) $(PARALLEL) -m 'not slow' tests/host
 
 test-slow: setup
 	$(PYTEST) -m slow tests

@@ -5,6 +5,7 @@ Nothing here is skipped: where this tier cannot run, it fails.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -147,18 +148,32 @@ def slowly(*cases: object) -> list[Any]:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Iterator[Sublet]:
-    """One daemon for all tests that do not kill it, with the base image, made once."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sublet]:
+    """One daemon for all tests that do not kill it (of each worker, where there are several),
+    with the base image, made once."""
     assert os.geteuid() == 0, "the host tier needs root"
     sublet = Sublet(Path(tempfile.mkdtemp(prefix="sublet-")))
+    place = tmp_path_factory.getbasetemp()
     try:
-        pulled = sublet("pull", BASE, timeout=600)
-        assert pulled.code == 0, pulled
-        assert "mmdebstrap" in pulled.err
+        get_base(sublet, place.parent if "PYTEST_XDIST_WORKER" in os.environ else place)
         yield sublet
         sublet.clean()
     finally:
         sublet.close()
+
+
+def get_base(sublet: Sublet, place: Path) -> None:
+    """Make the base image from the mirror, or take it from the worker that did so first."""
+    file = place / "base.sif"
+    with open(place / "base.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if file.exists():
+            sublet.ok("import", str(file), "--trust", "-t", BASE)
+            return
+        pulled = sublet("pull", BASE, timeout=600)
+        assert pulled.code == 0, pulled
+        assert "mmdebstrap" in pulled.err
+        sublet.ok("pack", BASE, "-o", str(file))
 
 
 @pytest.fixture
