@@ -45,6 +45,7 @@ COMMANDS = {
     "export": ("instances", "Write an instance's file system to a tar file"),
     "images": ("images", "List images"),
     "image": ("image_group", "Commands on images: inspect, prune and all others"),
+    "catalog": ("catalog", "Show the images that are built here by their short names: ls, show"),
     "build": ("making", "Build an image from a Containerfile"),
     "pull": ("registry", "Fetch an image"),
     "push": ("registry", "Send an image to a registry"),

@@ -33,6 +33,24 @@ def image_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
     return [name for row in rows for name in row["names"] if name.startswith(typed)]
 
 
+def image_or_catalog_names(
+    context: click.Context, parameter: click.Parameter, typed: str
+) -> list[str]:
+    """Names of images that begin so, and of those that the catalogue can make."""
+    from sublet.domain.catalog import ENTRIES  # here: `run` itself has no use for it
+
+    made = [f"{entry.name}:{tag}" for entry in ENTRIES for tag in entry.tags.values()]
+    names = image_names(context, parameter, typed) + made
+    return [name for name in dict.fromkeys(names) if name.startswith(typed)]
+
+
+def catalog_entries(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Names of the catalogue's entries that begin so."""
+    from sublet.domain.catalog import ENTRIES
+
+    return [entry.name for entry in ENTRIES if entry.name.startswith(typed)]
+
+
 def volume_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
     """Names of volumes that begin so."""
     return _starting(lambda: Client(socket_path()).volumes(), typed)

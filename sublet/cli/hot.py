@@ -8,14 +8,14 @@ import click
 
 from sublet.cli import flags, run
 from sublet.cli.commands import ONLY_HELP, with_flags
-from sublet.cli.completing import image_names, instance_names
+from sublet.cli.completing import image_or_catalog_names, instance_names
 
 _SETTINGS = {"allow_interspersed_args": False}
 
 
 @click.command("run", context_settings={**_SETTINGS, **ONLY_HELP})
 @with_flags(flags.RUN)
-@click.argument("image", shell_complete=image_names)
+@click.argument("image", shell_complete=image_or_catalog_names)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run_command(image: str, command: tuple[str, ...], **options: Any) -> int:
     """Run an instance of IMAGE: a name, a path to a packed file, or a registry's reference.

@@ -9,7 +9,7 @@ import click
 from sublet.cli import launch, run
 from sublet.cli.commands import ONLY_HELP, with_flags
 from sublet.cli.common import each, each_named
-from sublet.cli.completing import image_names
+from sublet.cli.completing import image_or_catalog_names
 from sublet.cli.flags import CREATE
 from sublet.cli.instances import NAME, NAMES
 from sublet.cli.output import Progress
@@ -30,7 +30,7 @@ CONDITIONS = ("stopped", "running", "healthy", "removed")
 
 @click.command(context_settings={"allow_interspersed_args": False, **ONLY_HELP})
 @with_flags(CREATE)
-@click.argument("image", shell_complete=image_names)
+@click.argument("image", shell_complete=image_or_catalog_names)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def create(image: str, command: tuple[str, ...], **options: Any) -> int:
     """Make an instance of IMAGE, as `run` does, and print its id; `start` starts it."""

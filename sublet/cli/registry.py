@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from sublet.cli.completing import image_or_catalog_names
 from sublet.cli.output import Progress, silent
 from sublet.domain.errors import InvalidArgument
 from sublet.sdk import Client
@@ -20,11 +21,13 @@ REGISTRY = click.argument("registry", required=False, default="", metavar="[REGI
 
 
 @click.command()
-@click.argument("reference", metavar="NAME[:TAG|@DIGEST]")
+@click.argument("reference", metavar="NAME[:TAG|@DIGEST]", shell_complete=image_or_catalog_names)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @TLS
 def pull(reference: str, quiet: bool, tls_verify: bool | None) -> None:
     """Fetch an image from its registry, or make it from a Debian mirror.
+
+    A short name that `sublet catalog ls` has is built here.
 
     What a broken pull has fetched is kept: the next one goes on where it broke off.
     """

@@ -91,10 +91,21 @@ _ANY: Versions = MappingProxyType({"bookworm": (), "trixie": ()})
 
 ENTRIES = (
     Entry("postgres", "PostgreSQL", _pair("15", "17")),
+    Entry("mariadb", "MariaDB", _pair("10.11", "11.8")),
     Entry("redis", "Redis", _pair("7.0", "8.0")),
+    Entry("valkey", "Valkey", MappingProxyType({"trixie": ("8", "8.1")})),
+    Entry("rabbitmq", "RabbitMQ", _pair("3.10", "4.0")),
+    Entry("nginx", "nginx, a web server", _pair("1.22", "1.26")),
+    Entry("python", "Python with pip", _pair("3.11", "3.13")),
+    Entry("node", "Node.js with npm", _pair("18.20", "20.19")),
+    Entry("golang", "Go with git and a C compiler", _pair("1.19", "1.24")),
+    Entry("chromium", "Chromium, headless", _ANY),
+    Entry("firefox-esr", "Firefox ESR, headless", _ANY),
+    Entry("dev-machine", "A machine to work on, with SSH, git and a compiler", _ANY),
 )
 
 _BY_NAME = {entry.name: entry for entry in ENTRIES}
+_BY_NAME |= {"go": _BY_NAME["golang"], "firefox": _BY_NAME["firefox-esr"]}
 
 _ABSENT = {
     ("mongo", "mongodb", "ferretdb"): "Debian has neither MongoDB nor FerretDB, so the catalogue "

@@ -13,6 +13,7 @@ import sublet
 from sublet.api.native import (
     backups,
     billing,
+    catalog,
     files,
     idling,
     images,
@@ -51,6 +52,7 @@ def build(verbs: Verbs) -> Any:
         files,
         paths,
         images,
+        catalog,
         registries,
         volumes,
         networks,

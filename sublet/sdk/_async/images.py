@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sublet.sdk._async.calls import AsyncCalls, Progress, silent
+from sublet.sdk._http import quote
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ class AsyncImageVerbs(AsyncCalls):
         """The images on this host; `filters` are `dangling=true`, `reference=…`, `label=…`,
         `before=…`, `since=…`, `until=…`."""
         return list(await self.call("GET", "/v1/images", filter=list(filters)))
+
+    async def catalog(self) -> list[dict[str, Any]]:
+        """The images that Sublet builds itself when they are asked for by a short name: `name`,
+        `versions` (each `tag`, `suite`, whether it is `here`), and what they offer."""
+        return list(await self.call("GET", "/v1/catalog"))
+
+    async def catalog_entry(self, name: str) -> dict[str, Any]:
+        """One image of the catalogue, with its `containerfile`. Raises NoSuchImage."""
+        return dict(await self.call("GET", f"/v1/catalog/{quote(name)}"))
 
     async def inspect_image(self, name: str) -> dict[str, Any]:
         """All that is known of an image: its OCI config, digests, file."""
