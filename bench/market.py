@@ -132,10 +132,10 @@ def decisions() -> Findings:
         fits = _timed(lambda: market.admit_now(small))
         large = InstanceSpec("i", cpus=1, memory=1 << 50)
         full = _timed(lambda: _refused(market, large))
-        candidates = market.candidates()
+        candidates = market.holdings.candidates()
         need = Amount(20.0, 20 * 64 * MIB)
         chosen = _timed(lambda: victims(candidates, need), 50)
-        listed = _timed(market.candidates, 50)
+        listed = _timed(market.holdings.candidates, 50)
     equal = [Candidate(f"{n}", Amount(1, 64 * MIB), 0.01, float(n)) for n in range(500)]
     same = _timed(lambda: victims(equal, need), 50)
     rows = [

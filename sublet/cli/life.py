@@ -204,12 +204,15 @@ def rename(name: str, new: str) -> None:
 @click.option("--backup", multiple=True, metavar="WHEN", help="on-stop,every=6h, or none.")
 @click.option("--backup-keep", default="", metavar="RULES", help="last=24,daily=7,weekly=4.")
 @click.option("--wake/--no-wake", default=None, help="A connection to a port starts it again.")
-def update(names: tuple[str, ...], **change: Any) -> int:
+@NO_WAIT
+def update(names: tuple[str, ...], no_wait: bool, **change: Any) -> int:
     """Change limits, restart policy, time to live, or what is done when it is idle. Running
     instances get their limits at once, VMs more CPUs and memory as well; what a VM cannot have
     before it starts again it gets then, and you are told."""
     client = Client()
-    return each_named(names, lambda name: warn(client.update(name, **change)))
+    with Progress() as progress:
+        more = {**change, "progress": progress, "wait": not no_wait}
+        return each_named(names, lambda name: warn(client.update(name, **more)))
 
 
 COMMANDS = {

@@ -99,14 +99,16 @@ snapshot.add_command(ls)
     metavar="[[IP:]HOSTPORT:]PORT[/udp]",
     help="Publish a port; without, the source's ones where the host chooses.",
 )
-def fork(source: str, name: str, ports: tuple[str, ...]) -> None:
+@click.option("--no-wait", is_flag=True, help="Fail if spot instances would have to make room.")
+def fork(source: str, name: str, ports: tuple[str, ...], no_wait: bool) -> None:
     """Make an instance with the files that INSTANCE has now, or SNAPSHOT has kept; print its id.
 
     It runs if its source does; of a running VM, and of a snapshot with memory, it goes on where
     that was, under an identity of its own. Volumes that have a name are shared, others are copied.
     """
     with Progress() as progress:
-        made = Client().fork_of(source, name, ports=ports, progress=progress)
+        client = Client()
+        made = client.fork_of(source, name, ports=ports, progress=progress, wait=not no_wait)
     print(made["id"])
 
 

@@ -33,9 +33,18 @@ ROUNDING = 1e-9
 """Of a vCPU, what sums of fractions may be off by."""
 
 
-def fits(size: Size, free: Amount) -> bool:
-    """Whether an instance of this size fits into `free`."""
-    return size.memory <= free.memory and size.cpus <= free.cpus + ROUNDING
+def fits(asked: Size | Amount, free: Amount) -> bool:
+    """Whether an instance of this size, or so much more for one, fits into `free`: of what is not
+    asked for there may be none."""
+    return not (_lacks_memory(asked, free) or _lacks_cpus(asked, free))
+
+
+def _lacks_memory(asked: Size | Amount, free: Amount) -> bool:
+    return asked.memory > max(0, free.memory)
+
+
+def _lacks_cpus(asked: Size | Amount, free: Amount) -> bool:
+    return asked.cpus > max(0.0, free.cpus) + ROUNDING
 
 
 def rentable(cpus: int, memory: int, overcommit: float, reserve: int) -> Amount:
@@ -49,14 +58,15 @@ def sold(instances: Iterable[Instance], market: Market) -> Amount:
     return Amount(sum(i.spec.size.cpus for i in holding), sum(i.spec.size.memory for i in holding))
 
 
-def admit(size: Size, free: Amount) -> None:
-    """Raises InsufficientCapacity unless an instance of this size fits into `free`."""
-    if size.memory > free.memory:
+def admit(size: Size | Amount, free: Amount) -> None:
+    """Raises InsufficientCapacity unless an instance of this size, or so much more for one, fits
+    into `free`."""
+    if _lacks_memory(size, free):
         raise InsufficientCapacity(
             f"The host has {format_bytes(max(0, free.memory))} of memory free, "
             f"{format_bytes(size.memory)} are asked for."
         )
-    if size.cpus > free.cpus + ROUNDING:
+    if _lacks_cpus(size, free):
         raise InsufficientCapacity(
             f"The host has {format_cpus(max(0.0, free.cpus))} free, {size.cpus:g} asked for."
         )

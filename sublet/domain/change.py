@@ -76,11 +76,16 @@ def _idle(before: Idle | None, change: Change) -> Idle | None:
     return Idle(after, action) if after else None
 
 
+def growth(old: InstanceSpec, new: InstanceSpec) -> Amount:
+    """What one of the new size holds more than one of the old; nothing of what becomes less."""
+    return Amount(max(0.0, new.cpus - old.cpus), max(0, new.memory - old.memory))
+
+
 def admit_change(old: InstanceSpec, new: InstanceSpec, free: Amount, used: int) -> None:
     """Raises unless a running instance may be resized: InsufficientCapacity where the host has
     no room (`free`, without what it holds already), WrongState where it uses more memory
     (`used`, bytes) than it would be left with."""
-    admit(new.size, free + Amount(old.size.cpus, old.size.memory))
+    admit(growth(old, new), free)
     if new.memory < old.memory and new.memory < used:
         raise WrongState(
             f"It uses {format_bytes(used)} of memory, more than {format_bytes(new.memory)}.",

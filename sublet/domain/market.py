@@ -48,10 +48,11 @@ def quoted(factor: float) -> float:
 
 
 def shortage(asked: Amount, free: Amount, coming: Amount) -> Amount:
-    """What is lacking for `asked` when what is `coming` back, by notices given, is there."""
+    """What is lacking for `asked` when what is `coming` back, by notices given, is there; nothing
+    of what is not asked for."""
     return Amount(
-        max(0.0, asked.cpus - free.cpus - coming.cpus),
-        max(0, asked.memory - free.memory - coming.memory),
+        max(0.0, asked.cpus - free.cpus - coming.cpus) if asked.cpus else 0.0,
+        max(0, asked.memory - free.memory - coming.memory) if asked.memory else 0,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from sublet.domain.capacity import Amount
-from sublet.domain.change import Change, admit_change, changed, divided, noted
+from sublet.domain.change import Change, admit_change, changed, divided, growth, noted
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.instance import HELD, LIVE, Instance, State, not_running
 from sublet.domain.names import validate_new_name
@@ -92,20 +92,32 @@ async def rename(lifecycle: Lifecycle, instance: Instance, name: str) -> None:
         lifecycle.tell("renamed", renamed, old_name=current.name)
 
 
+async def room(
+    lifecycle: Lifecycle, instance: Instance, spec: InstanceSpec, change: Change
+) -> Amount:
+    """The room that a change, after which it is `spec`, takes at once: none of one that does not
+    run, nor for what a VM gets when it starts again, which asks for its room then."""
+    if instance.state not in LIVE:
+        return Amount()
+    if instance.spec.vm:
+        left, _ = divided(instance, change, await growing.room(lifecycle, instance))
+        spec = changed(instance.spec, left) if left else instance.spec
+    return growth(instance.spec, spec)
+
+
 async def update(
     lifecycle: Lifecycle, instance: Instance, change: Change, free: Callable[[], Amount]
 ) -> None:
     """Change limits, restart policy or time to live; the limits of a running one at once, but
-    for what a VM cannot have before its next start. More CPUs and memory are plugged into it."""
+    for what a VM cannot have before its next start. More CPUs and memory are plugged into it.
+    `free`: the room that it can have more."""
     parts = lifecycle.parts
     async with _held(lifecycle, instance, "update") as current:
-        room = await growing.room(lifecycle, current)
+        able = await growing.room(lifecycle, current)
         current = later = lifecycle.current(current)
         spec = changed(current.spec, change)
         if current.spec.vm and current.state in HELD | {State.HIBERNATED}:
-            if current.state in HELD:  # one that is hibernated holds nothing: its start is admitted
-                admit_change(current.spec, spec, free(), 0)
-            left, later = divided(current, change, room)
+            left, later = divided(current, change, able)
             spec = changed(current.spec, left) if left else current.spec
         live = current.state in LIVE and _limits(spec) != _limits(current.spec)
         if live:

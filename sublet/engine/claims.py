@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sublet.domain.capacity import Amount
 
@@ -18,39 +18,54 @@ def total(amounts: Iterable[Amount]) -> Amount:
 
 
 class Claims:
-    """Claims on what is `unsold`, the earliest first; a claim is known by whatever key it has."""
+    """Claims on what is `unsold`; a claim is known by whatever key it has. Room that is kept
+    goes before all who wait, and of those the earliest is the first."""
 
     def __init__(self, unsold: Callable[[], Amount]) -> None:
         self._unsold = unsold
-        self._claims: dict[object, Amount] = {}
+        self._kept: dict[object, Amount] = {}
+        self._waiting: dict[object, Amount] = {}
         self._listeners: set[asyncio.Event] = set()
 
-    def put(self, key: object, amount: Amount) -> None:
-        """Claim so much, after those who do already."""
-        self._claims[key] = amount
+    def keep(self, key: object, amount: Amount) -> None:
+        """So much is as good as sold: nobody who waits gets it."""
+        self._kept[key] = amount
 
     def drop(self, key: object) -> None:
         """The room has been taken, or is not wanted any more."""
-        self._claims.pop(key, None)
+        self._kept.pop(key, None)
+        self._waiting.pop(key, None)
 
     @contextlib.contextmanager
-    def held(self, key: object, amount: Amount) -> Iterator[None]:
-        """A claim until the block ends."""
-        self.put(key, amount)
+    def kept(self, key: object, amount: Amount) -> Iterator[None]:
+        """Room that is kept until the block ends."""
+        self.keep(key, amount)
         try:
             yield
         finally:
             self.drop(key)
+            self.wake()
+
+    @contextlib.contextmanager
+    def waiting(self, key: object, amount: Amount) -> Iterator[None]:
+        """Wait for so much, after those who do already, until the block ends."""
+        self._waiting[key] = amount
+        try:
+            yield
+        finally:
+            self._waiting.pop(key, None)
+            self.wake()
 
     def free(self, key: object = None) -> Amount:
-        """What nobody has bought or claims, but for the one of this key."""
-        others = total(amount for other, amount in self._claims.items() if other != key)
-        return self._unsold() - others
+        """What nobody has bought, keeps or waits for, but for the one of this key; one who keeps
+        room has it before those who wait."""
+        left = self._unsold() - _others(self._kept, key)
+        return left if key in self._kept else left - _others(self._waiting, key)
 
     def turn(self, key: object) -> Amount:
-        """What those before the one of this key leave to it."""
-        free = self._unsold()
-        for other, amount in self._claims.items():
+        """What those before the one of this key, who waits, leave to it."""
+        free = self._unsold() - _others(self._kept, key)
+        for other, amount in self._waiting.items():
             if other == key:
                 break
             free -= amount
@@ -70,3 +85,7 @@ class Claims:
             yield news
         finally:
             self._listeners.discard(news)
+
+
+def _others(claims: Mapping[object, Amount], key: object) -> Amount:
+    return total(amount for other, amount in claims.items() if other != key)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sublet.domain import capacity, slots
-from sublet.domain.change import Change, next_size
+from sublet.domain.change import Change, changed, next_size
 from sublet.domain.errors import (
     InsufficientCapacity,
     InvalidArgument,
@@ -190,13 +190,17 @@ class Instances:
             self._keep(instance)
         return instance
 
-    def add_fork(self, spec: InstanceSpec, digest: str, *, running: bool) -> Instance:
-        """The row of an instance that gets its files from another; to be launched if `running`.
-        Until then it is pending, and gone after a crash. Raises as `run` does."""
+    def add_fork(
+        self, spec: InstanceSpec, digest: str, *, running: bool, admitted: bool = False
+    ) -> Instance:
+        """The row of an instance that gets its files from another; to be launched if `running`,
+        for which it may be `admitted` already. Until then it is pending, and gone after a crash.
+        Raises as `run` does."""
         check_again(spec)
         if running:
             self.lifecycle.permit(spec, "")
-            self.market.admit_now(spec)
+            if not admitted:
+                self.market.admit_now(spec)
         instance = self._record(self.lifecycle.connections.settle(spec), digest, State.PENDING)
         self._keep(instance)
         return instance
@@ -352,10 +356,16 @@ class Instances:
         """Give the instance another name."""
         await altering.rename(self.lifecycle, self.get(text), name)
 
-    async def update(self, text: str, change: Change) -> Instance:
-        """Change limits, restart policy or time to live; of a running instance too."""
+    async def update(
+        self, text: str, change: Change, *, wait: bool = True, report: Report = silent
+    ) -> Instance:
+        """Change limits, restart policy or time to live; of a running instance too. One on demand
+        that is to become larger than there is room for waits and raises as `run` does."""
         instance = await self._settled(text)
-        await altering.update(self.lifecycle, instance, change, self.free)
+        spec = changed(instance.spec, change)
+        more = await altering.room(self.lifecycle, instance, spec, change)
+        async with self.market.more(spec, more, wait=wait, report=report) as free:
+            await altering.update(self.lifecycle, instance, change, free)
         return self.get(instance.id)
 
     # Inside

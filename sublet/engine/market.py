@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import functools
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, asynccontextmanager
 
 from sublet.domain import capacity
-from sublet.domain.capacity import Amount, fits
+from sublet.domain.capacity import Amount
 from sublet.domain.errors import HostDrained, InsufficientCapacity, PriceTooLow, WrongState
 from sublet.domain.instance import LIVE, Instance, State
-from sublet.domain.market import Candidate, shortage, usage, victims
+from sublet.domain.market import shortage, usage
 from sublet.domain.notice import Notice, Reason
-from sublet.domain.size import Size
 from sublet.domain.spec import InstanceSpec, Market
 from sublet.domain.spot import affordable
 from sublet.drivers import clock
 from sublet.drivers.store.market import MarketStore
-from sublet.engine.claims import Claims, total
+from sublet.engine.claims import Claims
+from sublet.engine.holdings import Holdings, amount_of
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.notices import Notices
 from sublet.engine.observer import NoticeObserver
@@ -29,9 +29,6 @@ Report = Callable[[str], None]
 
 _DRAINING = "draining"
 """The setting that remembers that the host is being drained."""
-
-
-_ENDING = frozenset({State.STOPPING, State.HIBERNATING})
 
 
 def silent(_: str) -> None:
@@ -59,6 +56,7 @@ class SpotMarket:
         )
         self.notices.observers.append(self.requests)
         self.pricing.observers.append(self._repriced)
+        self.holdings = Holdings(rows, self.notices, self.price, self.config.notice)
         self.claims = Claims(lambda: self._parts.rentable - rows.ledger.held)
         self._restarting = lifecycle.restarting
         self.draining = bool(self._parts.store.setting(_DRAINING))
@@ -106,11 +104,14 @@ class SpotMarket:
         """Raises unless there is room for it now, and for spot at its price:
         InsufficientCapacity, PriceTooLow, HostDrained."""
         self._check(spec)
-        capacity.admit(spec.size, self.free())
+        capacity.admit(amount_of(spec), self.free())
 
     def _check(self, spec: InstanceSpec) -> None:
         if self.draining:
             raise HostDrained("The host is being drained: it starts nothing.")
+        self._check_spot(spec)
+
+    def _check_spot(self, spec: InstanceSpec) -> None:
         if spec.spot is None:
             return
         price, most = self.price(spec), self.ceiling(spec)
@@ -132,74 +133,70 @@ class SpotMarket:
 
         Who calls it adds or changes the row in the same breath.
         """
-        self._check(spec)
+        wait = wait and spec.spot is None
+        check = functools.partial(self._check, spec)
+        await self._room(amount_of(spec), key or object(), check, wait=wait, report=report)
+
+    @asynccontextmanager
+    async def more(
+        self, spec: InstanceSpec, amount: Amount, *, wait: bool = True, report: Report = silent
+    ) -> AsyncIterator[Callable[[], Amount]]:
+        """So much more room for an instance that runs, and is to become `spec`, its own until the
+        block ends: by then its row holds it. Waits and raises as `admit`, but for a host that is
+        drained; yields what tells the room that it can have."""
+        key = object()
+        if amount != Amount():
+            wait = wait and spec.spot is None
+            check = functools.partial(self._check_spot, spec)
+            await self._room(amount, key, check, wait=wait, report=report)
+        with self.claims.kept(key, amount):
+            yield lambda: self.claims.free(key)
+
+    async def _room(
+        self,
+        asked: Amount,
+        key: object,
+        check: Callable[[], None],
+        *,
+        wait: bool,
+        report: Report,
+    ) -> None:
+        """Return when there is room; `check` raises where it is not sold at all."""
+        check()
         free = self.claims.free(key)
-        if spec.spot or not wait or fits(spec.size, free):
-            capacity.admit(spec.size, free)
+        if not wait or capacity.fits(asked, free):
+            capacity.admit(asked, free)
             return
-        claim, told = key or object(), 0
-        with self.claims.held(claim, _amount(spec)), self.claims.listen() as news:
-            while not fits(spec.size, self.claims.turn(claim)):
-                names = self._make_room(spec.size, claim)
+        told = 0
+        with self.claims.waiting(key, asked), self.claims.listen() as news:
+            while not capacity.fits(asked, self.claims.turn(key)):
+                names = self._make_room(asked, key)
                 if len(names) > told:
                     report(self._waiting(names))
                     told = len(names)
                 news.clear()
                 await news.wait()
-                self._check(spec)
+                check()
 
-    def _make_room(self, size: Size, claim: object) -> list[str]:
+    def _make_room(self, asked: Amount, key: object) -> list[str]:
         """Give notice to as many spot instances as it takes; the names of those that will make
         room. Raises InsufficientCapacity where all of them are not enough."""
-        asked = Amount(size.cpus, size.memory)
-        missing = shortage(asked, self.claims.turn(claim), self._coming())
-        if missing != Amount():
-            found = victims(self.candidates(), missing)
-            if found is None:
-                capacity.admit(size, self.claims.turn(claim) + self._reclaimable())
-                raise InsufficientCapacity("What spot instances hold is not enough.")
-            rows = [row for row in map(self._parts.store.get, found) if row]
-            self.notices.give(rows, Reason.CAPACITY, self.config.notice)
-        return [row.name for row in self._leaving()]
+        free = self.claims.turn(key)
+        missing = shortage(asked, free, self.holdings.coming())
+        if missing != Amount() and not self.holdings.give_way(missing):
+            capacity.admit(asked, free + self.holdings.reclaimable())
+            raise InsufficientCapacity("What spot instances hold is not enough.")
+        return [row.name for row in self.holdings.leaving()]
 
     def _waiting(self, names: list[str]) -> str:
         left = max(0.0, self.notices.deadline() - self.now())
         which = f"{len(names)} spot instance{'' if len(names) == 1 else 's'}: {_some(names)}"
         return f"Waiting {left:.0f} s for the room of {which}"
 
-    def candidates(self) -> list[Candidate]:
-        """The spot instances that could be given notice."""
-        return [
-            Candidate(row.id, _amount(row.spec), self.price(row.spec), row.started)
-            for row in self.running()
-            if not self._leaves(row)
-        ]
-
-    def _leaves(self, row: Instance) -> bool:
-        return row.state in _ENDING or self.notices.real(row.id) is not None
-
-    def _leaving(self) -> list[Instance]:
-        """The spot instances whose room will be free."""
-        return [row for row in self.running() if self._leaves(row)]
-
-    def _coming(self) -> Amount:
-        return total(_amount(row.spec) for row in self._leaving())
-
-    def _reclaimable(self) -> Amount:
-        return total(candidate.amount for candidate in self.candidates()) + self._coming()
-
-    def spot(self, states: Iterable[State]) -> list[Instance]:
-        """The spot instances that are in one of the states."""
-        return [row for row in self._parts.store.all() if row.spec.spot and row.state in states]
-
-    def running(self) -> list[Instance]:
-        """The spot instances that hold room."""
-        return self.spot(capacity.HOLDING)
-
     def kept(self, instance: Instance) -> AbstractContextManager[None]:
         """The room that an instance has been admitted to is its own until the block ends, or its
         row holds it."""
-        return self.claims.held(instance.id, _amount(instance.spec))
+        return self.claims.kept(instance.id, amount_of(instance.spec))
 
     def _changed(self, old: Instance | None, new: Instance | None) -> None:
         """A row has changed: there may be room, and another price."""
@@ -209,7 +206,7 @@ class SpotMarket:
         if new is not None and after is not None:
             self.claims.drop(new.id)
         elif new is not None and new.id in self._restarting:  # it will be back in a moment
-            self.claims.put(new.id, _amount(new.spec))
+            self.claims.keep(new.id, amount_of(new.spec))
         self.pricing.changed()
         self.claims.wake()
 
@@ -235,7 +232,7 @@ class SpotMarket:
     def drain(self, *, notice: float | None = None) -> list[Notice]:
         """Start nothing from now on, and take all spot back; the notices."""
         self._drained(True)
-        return self.reclaim(self.running(), notice=notice)
+        return self.reclaim(self.holdings.running(), notice=notice)
 
     def undrain(self) -> None:
         """Start instances again."""
@@ -251,7 +248,7 @@ class SpotMarket:
         """The price has moved: some may not want to pay it, others may come back."""
         dear = [
             row
-            for row in self.spot(LIVE - {State.STOPPING})
+            for row in self.holdings.every(LIVE - {State.STOPPING})
             if not affordable(self.price(row.spec), self.ceiling(row.spec))
             and not self.notices.real(row.id)
         ]
@@ -268,23 +265,10 @@ class SpotMarket:
             self._parts.events.publish("host.relief")
         self.claims.wake()
 
-    def relieve(self, part: float) -> list[Notice]:
-        """Take back a part of what spot instances without a notice hold; the notices."""
-        found = self.candidates()
-        held = total(candidate.amount for candidate in found)
-        need = Amount(held.cpus * part, math.ceil(held.memory * part))
-        rows = [self._parts.store.get(name) for name in victims(found, need) or ()]
-        live = [row for row in rows if row]
-        return self.notices.give(live, Reason.PRESSURE, self.config.notice)
-
     def recover(self) -> None:
         """The daemon has come up, and every instance is in a true state."""
         self.notices.recover()
         self._parts.tasks.keep("price", self.pricing.watch)
-
-
-def _amount(spec: InstanceSpec) -> Amount:
-    return Amount(spec.cpus, spec.memory)
 
 
 def _holds(row: Instance | None) -> tuple[Market, float, int] | None:

@@ -29,7 +29,7 @@ class Pressure:
         with self._market.claims.listen() as news:
             while True:
                 news.clear()
-                busy = self._market.running() or self._market.requests.wanted()
+                busy = self._market.holdings.running() or self._market.requests.wanted()
                 if busy or self._market.pressed:
                     self.look()
                 with contextlib.suppress(TimeoutError):
@@ -44,5 +44,5 @@ class Pressure:
         short = pressed(market.pressed, averages, self._limits)
         if short != market.pressed:
             market.press(short)
-        if short and market.now() >= self._until and market.relieve(PART):
+        if short and market.now() >= self._until and market.holdings.relieve(PART):
             self._until = market.now() + market.config.notice + SETTLE

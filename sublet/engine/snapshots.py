@@ -17,6 +17,7 @@ from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.leftover import Leftover
 from sublet.domain.names import is_id, validate_name
 from sublet.domain.ports import Port
+from sublet.domain.size import Size
 from sublet.domain.snapshots import Snapshot, forked
 from sublet.domain.volumes import Volume, renamed
 from sublet.drivers import copies, disk, files, trace, usage
@@ -26,6 +27,7 @@ from sublet.drivers.vm import saving
 from sublet.drivers.vm.memory import MemoryImage
 from sublet.engine import altering, hibernation, seeds
 from sublet.engine.instances import Instances
+from sublet.engine.market import Report, silent
 
 log = logging.getLogger(__name__)
 
@@ -212,23 +214,27 @@ class Snapshots:
         name: str = "",
         ports: tuple[Port, ...] | None = None,
         *,
+        wait: bool = True,
+        report: Report = silent,
         begun: Begun = _unheard,
     ) -> Instance:
         """A new instance with the files that an instance has now, or a snapshot has kept. It
         runs if the instance runs, under an id, a name and an address of its own; of a running
-        VM, or a snapshot with memory, it goes on from there.
+        VM, or a snapshot with memory, it goes on from there. One that is to run waits and raises
+        as `run` does.
 
         Volumes that have a name are shared with the source, others are copied, and all of a VM's.
         """
-        snapshot, origin = self._source(source)
+        room = await self._admit(source, wait, report)
+        snapshot, origin = self._source(source)  # it may have waited long for its room
         volumes = {v.name: self.lifecycle.volumes.twin(v) for v in self._own(origin)}
         connections = self.lifecycle.connections
         spec = connections.inherited(forked(origin.spec, name, ports), origin)
         names = {old: volume.name for old, volume in volumes.items()}
         spec = replace(spec, mounts=renamed(spec.mounts, names))
-        with_memory = snapshot.memory if snapshot else origin.spec.vm and origin.state in LIVE
-        running = origin.state in LIVE or with_memory
-        fork = self.instances.add_fork(spec, origin.digest, running=running)
+        with_memory, running = self._with_memory(snapshot, origin), self._runs(snapshot, origin)
+        admitted = room == spec.size  # unless it was resized meanwhile
+        fork = self.instances.add_fork(spec, origin.digest, running=running, admitted=admitted)
         begun()
         try:
             async with self.lifecycle.locks.hold(fork.id, "fork"):
@@ -249,6 +255,23 @@ class Snapshots:
         else:
             self.lifecycle.move(replace(fork, kept=True), State.STOPPED)
         return self.parts.store.get(fork.id) or fork
+
+    async def _admit(self, source: str, wait: bool, report: Report) -> Size | None:
+        """Return when there is room for a fork that is to run: its size; None for one that is not.
+        Who calls it adds the row in the same breath."""
+        snapshot, origin = self._source(source)
+        if not self._runs(snapshot, origin):
+            return None
+        self.lifecycle.permit(origin.spec, "")
+        await self.instances.market.admit(origin.spec, wait=wait, report=report)
+        return origin.spec.size
+
+    def _runs(self, snapshot: Snapshot | None, origin: Instance) -> bool:
+        """Whether a fork of it runs."""
+        return origin.state in LIVE or self._with_memory(snapshot, origin)
+
+    def _with_memory(self, snapshot: Snapshot | None, origin: Instance) -> bool:
+        return snapshot.memory if snapshot else origin.spec.vm and origin.state in LIVE
 
     def _own(self, instance: Instance) -> list[Volume]:
         return self.lifecycle.volumes.own(instance)

@@ -285,13 +285,34 @@ def dead(host: Sublet) -> bool:
         return probe.connect_ex(str(host.run_dir / "sublet.sock")) != 0
 
 
-def test_a_resize_asks_for_room_too(host: Sublet) -> None:
+def test_a_resize_takes_the_room_of_spot(host: Sublet) -> None:
     spot(host, "cheap", memory="1g")
     host.ok("run", "-d", "--name", "paid", "-m", "512m", IMAGE, *LOOP)
-    outcome = host("update", "--memory", "1536m", "paid")
-    assert (outcome.code, "free" in outcome.err) == (1, True)
+    for flags in (("--no-wait", "--memory", "1536m"), ("--memory", "3g")):
+        outcome = host("update", *flags, "paid")
+        assert (outcome.code, "free" in outcome.err) == (1, True)
+    outcome = host("update", "--memory", "1600m", "cheap")
+    assert (outcome.code, "free" in outcome.err) == (1, True), "spot takes nobody's room"
     host.ok("update", "--memory", "1g", "paid")
-    assert host.json("host", "--json")["free"]["memory"] == 0
+    assert states(host) == {"cheap": "running", "paid": "running"}, "there was room"
+    grown = host("update", "--memory", "1536m", "paid")
+    assert grown.code == 0, grown.err
+    assert "for the room of 1 spot instance: cheap" in grown.err
+    assert states(host) == {"paid": "running"}
+    assert 0 <= late(host, "cheap") < 1
+    assert host.json("host", "--json")["free"]["memory"] == 512 << 20
+
+
+def test_a_fork_takes_the_room_of_spot(host: Sublet) -> None:
+    host.ok("run", "-d", "--name", "paid", "-m", "1g", IMAGE, *LOOP)
+    spot(host, "cheap", memory="1g")
+    refused(host, "fork", "--no-wait", "paid", says="free", code=1)
+    made = host("fork", "--name", "twin", "paid")
+    assert made.code == 0, made.err
+    assert "for the room of 1 spot instance: cheap" in made.err
+    assert states(host) == {"paid": "running", "twin": "running"}
+    assert status(host, "cheap") == ("closed", "instance-terminated-no-capacity")
+    refused(host, "fork", "paid", says="free", code=1)
 
 
 def test_sizes(host: Sublet) -> None:

@@ -277,6 +277,79 @@ async def test_a_restart_keeps_its_room_and_its_notice(lab: Lab) -> None:
     assert lab.market.free().memory == GIB
 
 
+async def test_who_waits_does_not_get_what_is_kept(lab: Lab, clock: Clock) -> None:
+    """A VM that wakes, or an instance that restarts, has been admitted: its room is its own,
+    whoever came to wait before."""
+    lab.add("a", 2, Spot())
+    row = lab.add("b", 2)
+    waiting = asyncio.ensure_future(lab.market.admit(spec(2)))
+    await settle()
+    lab.restarting.add("b")
+    row = lab.move(row, State.STOPPED)
+    await settle()
+    assert not waiting.done()
+    assert lab.market.claims.free("b").memory == 2 * GIB
+    await lab.market.admit(row.spec, key="b", wait=False)
+    lab.move(row, State.PENDING)
+    await settle()
+    assert not waiting.done()
+    await clock.set(1120.0)
+    assert waiting.done()
+
+
+async def test_one_that_grows_takes_the_room_of_spot(lab: Lab, clock: Clock) -> None:
+    lab.add("a", 3, Spot())
+    row = lab.add("od", 1)
+    larger = replace(row.spec, memory=2 * GIB)
+    with pytest.raises(InsufficientCapacity):
+        async with lab.market.more(larger, Amount(0, GIB), wait=False):
+            pass
+    with pytest.raises(InsufficientCapacity):
+        async with lab.market.more(larger, Amount(0, 4 * GIB)):
+            pass
+    assert lab.market.notice("a") is None
+    said: list[str] = []
+
+    async def grow() -> None:
+        async with lab.market.more(larger, Amount(0, GIB), report=said.append) as free:
+            assert free() == Amount(63, 3 * GIB)
+            assert lab.market.free().memory == 2 * GIB, "others cannot have it meanwhile"
+            lab.store.update(replace(row, spec=larger))
+
+    growing = asyncio.ensure_future(grow())
+    await settle()
+    assert "1 spot instance: a" in said[0]
+    await clock.set(1120.0)
+    assert growing.done()
+    await growing
+    assert lab.market.free().memory == 2 * GIB
+
+
+async def test_cpus_grow_where_others_wait_for_memory(lab: Lab) -> None:
+    lab.add("a", 4, Spot())
+    waiting = asyncio.ensure_future(lab.market.admit(spec(2)))
+    await settle()
+    async with lab.market.more(spec(1), Amount(2.0, 0), wait=False):
+        pass
+    assert sum(lab.market.notice(name) is not None for name in "a") == 1
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_who_gives_up_lets_the_next_look(lab: Lab) -> None:
+    lab.add("a", 2, Spot())
+    lab.add("b", 1, Spot())
+    first = asyncio.ensure_future(lab.market.admit(spec(3)))
+    await settle()
+    second = asyncio.ensure_future(lab.market.admit(spec(1)))
+    await settle()
+    assert not second.done(), "there is room, but somebody was first"
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await settle()
+    assert second.done()
+
+
 async def test_the_price_takes_and_gives_back(lab: Lab, clock: Clock) -> None:
     most = lab.config.prices.hourly(Size(1, GIB)) / 2
     thrifty = Spot(most, Action.STOP, persistent=True)

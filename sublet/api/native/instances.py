@@ -69,8 +69,17 @@ def router(verbs: Verbs) -> APIRouter:
         return told(instance)
 
     @routes.patch("/{name}", dependencies=[Depends(only_known(Change))])
-    async def update_instance(name: str, change: Change) -> dict[str, Any]:
-        row = await instances.update(name, change)
+    async def update_instance(
+        name: str, change: Change, request: Request, wait: bool = True, follow: bool = False
+    ) -> Any:
+        if follow:
+
+            async def work(report: Report) -> dict[str, Any]:
+                row = await instances.update(name, change, wait=wait, report=report)
+                return {**render.instance(row), "warnings": instances.warnings(row)}
+
+            return respond(request, verbs.operations, "update", work)
+        row = await instances.update(name, change, wait=wait)
         return {**render.instance(row), "warnings": instances.warnings(row)}
 
     @routes.post("/{name}/start")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
@@ -26,15 +26,18 @@ from sublet.engine.market import SpotMarket
 from sublet.engine.rehearsal import summary
 from sublet.engine.verbs import Verbs
 
-Seconds = Annotated[float | None, Query(ge=0, le=LONGEST, allow_inf_nan=False)]
+
+class Drain(Body):
+    """`notice` in seconds, null: as always."""
+
+    notice: float | None = Field(default=None, ge=0, le=LONGEST, allow_inf_nan=False)
 
 
-class Reclaim(Body):
-    """`instances` by name or id, or `all` spot instances; `notice` in seconds, null: as always."""
+class Reclaim(Drain):
+    """`instances` by name or id, or `all` spot instances."""
 
     instances: list[str] = Field(default_factory=list)
     all: bool = False
-    notice: float | None = Field(default=None, ge=0, le=LONGEST, allow_inf_nan=False)
 
 
 def sold(row: Instance, market: SpotMarket) -> dict[str, Any]:
@@ -150,7 +153,7 @@ def router(verbs: Verbs) -> APIRouter:
         if bool(body.instances) == body.all:
             raise InvalidArgument("Name spot instances, or say all.", hint="sublet reclaim --all")
         rows = [verbs.instances.get(name) for name in body.instances]
-        wanted = market.running() if body.all else rows
+        wanted = market.holdings.running() if body.all else rows
         return notices(market.reclaim(wanted, notice=body.notice))
 
     @routes.post("/instances/{name}/rehearse")
@@ -166,8 +169,8 @@ def router(verbs: Verbs) -> APIRouter:
         return respond(request, verbs.operations, "rehearsal", work)
 
     @routes.post("/host/drain")
-    async def drain(notice: Seconds = None) -> list[dict[str, Any]]:
-        return notices(market.drain(notice=notice))
+    async def drain(body: Drain | None = None) -> list[dict[str, Any]]:
+        return notices(market.drain(notice=body.notice if body else None))
 
     @routes.post("/host/undrain", status_code=204)
     async def undrain() -> None:

@@ -81,11 +81,18 @@ def router(verbs: Verbs) -> APIRouter:
         return respond(request, operations, "snapshot", work)
 
     @routes.post("/fork")
-    async def fork(body: Fork, request: Request) -> StreamingResponse:
+    async def fork(body: Fork, request: Request, wait: bool = True) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
             ports = None if body.ports is None else tuple(body.ports)
-            begun = copying(report, body.source)
-            return render.instance(await snapshots.fork(body.source, body.name, ports, begun=begun))
+            made = await snapshots.fork(
+                body.source,
+                body.name,
+                ports,
+                wait=wait,
+                report=report,
+                begun=copying(report, body.source),
+            )
+            return render.instance(made)
 
         return respond(request, operations, "fork", work)
 

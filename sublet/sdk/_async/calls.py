@@ -37,9 +37,11 @@ class AsyncCalls:
         text = b"".join(pieces)
         return json.loads(text) if text else None
 
-    async def _operate(self, target: str, body: Any, progress: Progress) -> dict[str, Any]:
+    async def _operate(
+        self, target: str, body: Any, progress: Progress, method: str = "POST"
+    ) -> dict[str, Any]:
         """A long action: its lines go to `progress`; its result."""
-        async for message in wire.lines("POST", target, body, path=self._path):
+        async for message in wire.lines(method, target, body, path=self._path):
             if "line" in message:
                 progress(message["line"])
             elif "error" in message:

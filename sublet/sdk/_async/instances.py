@@ -179,10 +179,13 @@ class AsyncInstanceVerbs(AsyncCalls):
         wake: bool | None = None,
         backup: Sequence[str] = (),
         backup_keep: str = "",
+        progress: Progress = silent,
+        wait: bool = True,
     ) -> dict[str, Any]:
         """Change an instance's limits (those of a running one at once), restart policy, time to
         live, rule for idleness, budget, backup plan or whether a connection wakes it, written as
-        for `run`, 0 or none for none any more; its `ps` entry, with `warnings`."""
+        for `run`, 0 or none for none any more; its `ps` entry, with `warnings`. Where only spot
+        instances are in its way, their notice is waited for, unless told not to (`wait`)."""
         change: dict[str, Any] = {}
         if cpus is not None:
             change["cpus"] = parse_cpus(str(cpus))
@@ -213,7 +216,13 @@ class AsyncInstanceVerbs(AsyncCalls):
 
             policy = parse_restart(restart)
             change["restart"] = {"name": policy.name, "maximum": policy.maximum}
-        return dict(await self.call("PATCH", f"/v1/instances/{quote(name)}", change))
+        target = f"/v1/instances/{quote(name)}"
+        try:
+            return dict(await self.call("PATCH", target, change, wait=False))
+        except InsufficientCapacity:
+            if not wait:
+                raise
+            return await self._operate(f"{target}?follow=true", change, progress, "PATCH")
 
     async def prune(
         self, *, filters: Sequence[str] = (), dry_run: bool = False

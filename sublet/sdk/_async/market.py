@@ -59,7 +59,7 @@ class AsyncMarketVerbs(AsyncCalls):
     async def drain(self, *, notice: float | None = None) -> list[dict[str, Any]]:
         """Let the host start nothing more, and reclaim all spot instances, after `notice`
         seconds; the notices."""
-        return list(await self.call("POST", "/v1/host/drain", notice=notice))
+        return list(await self.call("POST", "/v1/host/drain", {"notice": notice}))
 
     async def undrain(self) -> None:
         """Let the host start instances again."""

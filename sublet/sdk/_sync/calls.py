@@ -36,9 +36,11 @@ class Calls:
         text = b"".join(pieces)
         return json.loads(text) if text else None
 
-    def _operate(self, target: str, body: Any, progress: Progress) -> dict[str, Any]:
+    def _operate(
+        self, target: str, body: Any, progress: Progress, method: str = "POST"
+    ) -> dict[str, Any]:
         """A long action: its lines go to `progress`; its result."""
-        for message in wire.lines("POST", target, body, path=self._path):
+        for message in wire.lines(method, target, body, path=self._path):
             if "line" in message:
                 progress(message["line"])
             elif "error" in message:

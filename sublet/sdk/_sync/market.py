@@ -58,7 +58,7 @@ class MarketVerbs(Calls):
     def drain(self, *, notice: float | None = None) -> list[dict[str, Any]]:
         """Let the host start nothing more, and reclaim all spot instances, after `notice`
         seconds; the notices."""
-        return list(self.call("POST", "/v1/host/drain", notice=notice))
+        return list(self.call("POST", "/v1/host/drain", {"notice": notice}))
 
     def undrain(self) -> None:
         """Let the host start instances again."""

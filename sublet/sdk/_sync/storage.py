@@ -69,15 +69,17 @@ class StorageVerbs(Calls):
         *,
         ports: Sequence[str] = (),
         progress: Progress = silent,
+        wait: bool = True,
     ) -> dict[str, Any]:
         """A new instance with the files that an instance has now, or that a snapshot has kept:
-        its `ps` entry. `ports` as `-p`; without, those of the source on other host ports."""
+        its `ps` entry. `ports` as `-p`; without, those of the source on other host ports. Where
+        only spot instances are in its way, their notice is waited for, unless told not to."""
         body: dict[str, Any] = {"source": source, "name": name}
         if ports:
             from sublet.sdk._parsed import ports_of
 
             body["ports"] = ports_of(ports)
-        return self._operate("/v1/fork", body, progress)
+        return self._operate("/v1/fork" if wait else "/v1/fork?wait=false", body, progress)
 
     def rollback(
         self, instance: str, snapshot: str, *, progress: Progress = silent
