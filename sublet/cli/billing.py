@@ -105,7 +105,7 @@ def print_bill(rows: Sequence[dict[str, Any]], by: str, ec2: bool) -> None:
     sums["ec2_amount"] = sum(row["ec2_amount"] for row in rows) if known else None
     head = ["INSTANCE", "MARKET"] if by == "instance" else [by.partition("=")[2] or by.upper()]
     end = ["total", ""] if by == "instance" else ["total"]
-    headers = [*head, "TIME", "COST", "ON DEMAND", "AROUND THE CLOCK", *["ON EC2"] * ec2]
+    headers = [*head, "CHARGED", "COST", "ON DEMAND", "AROUND THE CLOCK", *["ON EC2"] * ec2]
     lines = [[*label(row, by), *_cells(row, ec2)] for row in rows]
     print_table(headers, [*lines, [*end, *_cells(sums, ec2)]])
     print(saved(sums))
@@ -145,10 +145,9 @@ def dollars(amount: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Time that was charged: `42 s`, `3:20 h`."""
-    if seconds < 3600:
-        return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
-    return f"{int(seconds // 3600):,}:{int(seconds % 3600 // 60):02d} h"
+    """Time that was charged, in hours, minutes and seconds: `0:05:52`, `1,024:00:00`."""
+    whole = round(seconds)
+    return f"{whole // 3600:,}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 @cost.command("what-if")

@@ -1,9 +1,9 @@
 """Which subnet a daemon takes, and the addresses and user ids that follow from it.
 
 A daemon has one /16. Its place in the pool is also the daemon's *region* of user ids, so
-that two daemons on one host share neither addresses nor ids. Within the daemon each
-instance has a slot (slots.py). The region is kept for good, because files have those ids; the
-subnet may change when another takes it while the daemon is away.
+that two daemons on one host share no addresses, and the first fourteen no ids. Within the
+daemon each instance has a slot (slots.py). The region is kept for good, because files have those
+ids; the subnet may change when another takes it while the daemon is away.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from ipaddress import IPv4Address, IPv4Network
 from sublet.domain import slots
 from sublet.domain.errors import InvalidArgument
 
-POOL = tuple(IPv4Network(f"10.{second}.0.0/16") for second in range(208, 222))
+POOL = tuple(IPv4Network(f"10.{second}.0.0/16") for second in range(208, 255))
 """The subnets that a daemon chooses from, in this order."""
+
+REGIONS = 14
+"""Regions of user ids: more than that do not fit into 32 bits. Daemons whose places in the pool
+are so far apart have the same ids, but no file, mount or namespace in common."""
 
 IDS = 65536
 """User ids of an instance."""
@@ -41,8 +45,10 @@ def choose(taken: Iterable[IPv4Network]) -> IPv4Network:
             if not any(candidate.overlaps(network) for network in obstacles):
                 return candidate
     raise InvalidArgument(
-        f"Every subnet from {POOL[0]} to {POOL[-1]} is in use on this host.",
-        hint="Name a free /16 as `subnet` in config.toml, or in SUBLET_SUBNET.",
+        f"A daemon needs a /16, and the host has routes into all {len(POOL)} that it chooses from, "
+        f"{POOL[0]} to {POOL[-1]}.",
+        hint="`ip route` shows who has them: other daemons, for the most part. End one that is not "
+        "needed, or name a free /16 as `subnet` in config.toml, or in SUBLET_SUBNET.",
     )
 
 
@@ -75,9 +81,9 @@ def address(subnet: IPv4Network, slot: int) -> IPv4Address:
 def region(subnet: IPv4Network) -> int:
     """The region of user ids, 0 to 13: the subnet's place in the pool, else a hash's."""
     if subnet in POOL:
-        return POOL.index(subnet)
+        return POOL.index(subnet) % REGIONS
     digest = hashlib.sha256(subnet.network_address.packed).digest()
-    return int.from_bytes(digest[:4], "big") % len(POOL)
+    return int.from_bytes(digest[:4], "big") % REGIONS
 
 
 def uid_base(region: int, slot: int) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from sublet.domain.pressure import PART, pressed
+from sublet.domain.pressure import PART, felt, pressed
 from sublet.drivers import pressure
 from sublet.engine.market import SpotMarket
 
@@ -15,10 +15,16 @@ INTERVAL, SETTLE = 2.0, 10.0
 
 
 class Pressure:
-    """Watches the host of one market. `read` gives the percent of time for one resource."""
+    """Watches the host of one market. `read` gives the percent of time for one resource,
+    `available` the share of the host's memory that can be had."""
 
-    def __init__(self, market: SpotMarket, read: Callable[[str], float] = pressure.average) -> None:
-        self._market, self._read = market, read
+    def __init__(
+        self,
+        market: SpotMarket,
+        read: Callable[[str], float] = pressure.average,
+        available: Callable[[], float] = pressure.available,
+    ) -> None:
+        self._market, self._read, self._available = market, read, available
         self._limits = dict(market.config.pressure)
         self._until = 0.0
 
@@ -40,7 +46,7 @@ class Pressure:
     def look(self) -> None:
         """See whether the host is under pressure, and take a part of what spot holds back."""
         market = self._market
-        averages = {what: self._read(what) for what in self._limits}
+        averages = felt({what: self._read(what) for what in self._limits}, self._available())
         short = pressed(market.pressed, averages, self._limits)
         if short != market.pressed:
             market.press(short)

@@ -21,7 +21,7 @@ from sublet.domain.pressure import pressed
 from sublet.domain.size import Size
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.spot import Spot, Status
-from sublet.drivers.pressure import average
+from sublet.drivers.pressure import available, average
 from sublet.drivers.store.database import Database
 from sublet.drivers.store.instances import InstanceStore
 from sublet.drivers.store.market import MarketStore
@@ -417,7 +417,11 @@ async def test_pressure_takes_a_part_at_a_time(lab: Lab, clock: Clock) -> None:
     for name in ("a", "b", "c"):
         lab.add(name, 1, Spot())
     average = {"memory": 59.0}
-    pressure = Pressure(lab.market, lambda what: average[what])
+    left = [0.5]
+    pressure = Pressure(lab.market, lambda what: average[what], lambda: left[0])
+    pressure.look()
+    assert not lab.market.pressed, "somebody has come to his own limit"
+    left[0] = 0.1
     pressure.look()
     assert lab.market.pressed == ""
     average["memory"] = 61.0
@@ -433,6 +437,13 @@ async def test_pressure_takes_a_part_at_a_time(lab: Lab, clock: Clock) -> None:
     average["memory"] = 41.0
     pressure.look()
     assert lab.market.pressed == ""
+
+
+def test_the_memory_that_can_be_had(tmp_path: Path) -> None:
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal:       100 kB\nMemFree:    1 kB\nMemAvailable:         25 kB\n")
+    assert available(file) == 0.25
+    assert 0 < available() <= 1
 
 
 def test_pressure_has_hysteresis(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sublet.domain.errors import InvalidArgument
 from sublet.domain.slots import COUNT
 
 slots = st.integers(1, COUNT)
-pool = st.sampled_from(subnets.POOL)
+pool = st.sampled_from(subnets.POOL[: subnets.REGIONS])
 
 
 @given(pool, slots, pool, slots)
@@ -71,8 +71,19 @@ def test_choice(taken: list[str], chosen: str) -> None:
 
 
 def test_no_subnet_is_free() -> None:
-    with pytest.raises(InvalidArgument, match="in use"):
+    with pytest.raises(InvalidArgument, match="all 47 that it chooses from") as found:
         subnets.choose(subnets.POOL)
+    assert "ip route" in found.value.hint
+
+
+def test_many_daemons_find_a_subnet_each() -> None:
+    taken: list[IPv4Network] = []
+    for _ in range(40):
+        taken.append(subnets.choose(taken))
+    assert len(set(taken)) == 40
+    assert all(0 <= subnets.region(subnet) < subnets.REGIONS for subnet in taken)
+    last = subnets.uid_base(subnets.region(subnets.POOL[subnets.REGIONS - 1]), COUNT)
+    assert last + subnets.IDS < 2**32
 
 
 def test_a_subnet_of_another_is_refused() -> None:
@@ -83,4 +94,4 @@ def test_a_subnet_of_another_is_refused() -> None:
 
 
 def test_a_subnet_of_ones_own_has_a_region_too() -> None:
-    assert 0 <= subnets.region(IPv4Network("172.30.0.0/16")) < len(subnets.POOL)
+    assert 0 <= subnets.region(IPv4Network("172.30.0.0/16")) < subnets.REGIONS
