@@ -19,6 +19,7 @@ FILES = (
     "files.py",
     "images.py",
     "instances.py",
+    "leases.py",
     "market.py",
     "networks.py",
     "sandbox.py",

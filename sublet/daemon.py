@@ -58,6 +58,7 @@ from sublet.engine.health import HealthChecks
 from sublet.engine.idleness import Idleness
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
+from sublet.engine.leases import Leases
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.market import SpotMarket
 from sublet.engine.metadata import Metadata
@@ -180,6 +181,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     verbs = Verbs(
         config=config,
         instances=instances,
+        leases=Leases(instances),
         market=market,
         rehearsals=Rehearsals(market, instances),
         networks=Networks(instances),
@@ -262,6 +264,7 @@ async def serve(config: Config) -> None:
     parts.tasks.keep("pressure", Pressure(verbs.market).watch)
     parts.tasks.keep("returns", Returns(verbs.market, verbs.instances).watch)
     verbs.waking.open()
+    parts.tasks.start("leases", verbs.leases.recover())
     parts.tasks.keep("expiry", Expiry(verbs.instances).watch)
     parts.tasks.keep("schedules", verbs.schedules.watch)
     parts.tasks.keep("meter", verbs.meter.watch)
@@ -285,9 +288,14 @@ async def serve(config: Config) -> None:
             timeout_graceful_shutdown=5,
         )
     )
+
+    def end() -> None:
+        verbs.leases.suspend()
+        server.end()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.end)
+        loop.add_signal_handler(number, end)
     with listen(config) as listener:
         log.info("serving %s", config.socket)
         await server.serve(sockets=[listener])

@@ -104,7 +104,8 @@ def reaches(spec: InstanceSpec) -> list[str]:
 
 def restored(manifest: Manifest, name: str, *, vm: bool, volumes: dict[str, str]) -> InstanceSpec:
     """What an instance that is made of a backup asks for: all that the first one did, under a name
-    of its own, with its `volumes` under their new names. The host name follows the id."""
+    of its own, with its `volumes` under their new names. The host name follows the id. What is
+    brought back is to stay: it has no lease."""
     spec = manifest.spec
     return replace(
         spec,
@@ -114,6 +115,7 @@ def restored(manifest: Manifest, name: str, *, vm: bool, volumes: dict[str, str]
         mounts=renamed(spec.mounts, volumes),
         isolation=Isolation.VM if vm else spec.isolation,
         user_data=manifest.user_data,
+        lease="",
     )
 
 

@@ -304,6 +304,15 @@ class NoSuchRequest(SubletError):
     default_hint = "`sublet spot ls` lists them."
 
 
+class LeaseEnded(SubletError):
+    """The lease is not held any more: its instances are gone, or about to go."""
+
+    code = "lease-ended"
+    status = 410
+    exit_code = 125
+    default_hint = "Begin anew. A client has 10 s to come back after a start of the daemon."
+
+
 class BudgetExhausted(SubletError):
     """What the instance, or all with its label, may cost in this period is spent."""
 

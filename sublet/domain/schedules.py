@@ -198,6 +198,7 @@ def _check_spec(spec: InstanceSpec) -> None:
         "--name": (spec.name, "Each run gets a name of its own, after the schedule's."),
         "--user-data": (spec.user_data, "`sublet create` it with that, and use --start."),
         "--restart": (spec.restart != RestartPolicy(), "The schedule starts it again."),
+        "lease": (spec.lease, "No client is there when it runs."),
         "--wake": (spec.wake, "The schedule starts it again."),
         "--persistent": (spec.spot and spec.spot.persistent, "The schedule starts it again."),
     }

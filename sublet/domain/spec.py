@@ -69,6 +69,7 @@ class InstanceSpec:
     first moment on, where it has one. `spot`: it may be reclaimed, and
     its market is that; `size_name`: a size's name, or 2x4, for what of `cpus` and
     `memory` is 0. `backup`: when it is backed up by itself.
+    `lease`: the id of a lease, with whose end it is deleted.
     """
 
     image: str
@@ -122,6 +123,7 @@ class InstanceSpec:
     console_size: tuple[int, int] = (0, 0)
     backup: BackupPlan | None = None
     wake: bool = False
+    lease: str = ""
 
     @property
     def vm(self) -> bool:
@@ -162,7 +164,7 @@ class ExecSpec:
 
 def check_spec(spec: InstanceSpec) -> None:
     """Raises InvalidArgument where a value of the request is malformed or out of range."""
-    _check_texts(spec.image, spec.stop_signal, spec.user_data)
+    _check_texts(spec.image, spec.stop_signal, spec.user_data, spec.lease)
     if spec.name:
         validate_new_name(spec.name)
     if spec.hostname:

@@ -46,6 +46,8 @@ class Instances:
         self.market = market
         self.notes: list[Callable[[Instance], Iterable[str]]] = []
         """What else is told of an instance, a sentence each."""
+        self.leased: Callable[[str], None] = lambda lease: None
+        """Raises where no instance may be made with that lease."""
         self._slot = 0
 
     # Finding
@@ -223,6 +225,7 @@ class Instances:
 
     def _keep(self, instance: Instance) -> None:
         trace.about(instance.id)
+        self.leased(instance.spec.lease)
         with trace.step("row"):
             self.parts.store.add(instance)
             self.lifecycle.connections.join(instance)

@@ -81,8 +81,7 @@ class Lifecycle:
         that is not kept is removed.
         """
         async with self.locks.hold(instance.id, "start"):
-            if instance.kept:
-                instance = self._still_pending(instance)
+            instance = self._still_pending(instance)
             try:
                 instance, streams = await self._bring_up(instance, attach, memory)
             except BaseExceptionGroup as group:

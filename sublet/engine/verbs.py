@@ -15,6 +15,7 @@ from sublet.engine.health import HealthChecks
 from sublet.engine.idleness import Idleness
 from sublet.engine.images import Images
 from sublet.engine.instances import Instances
+from sublet.engine.leases import Leases
 from sublet.engine.market import SpotMarket
 from sublet.engine.meter import Meter
 from sublet.engine.networks import Networks
@@ -35,6 +36,7 @@ class Verbs:
 
     config: Config
     instances: Instances
+    leases: Leases
     market: SpotMarket
     rehearsals: Rehearsals
     health: HealthChecks

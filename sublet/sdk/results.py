@@ -70,6 +70,7 @@ def instance_spec(
     backup: Sequence[str] = (),
     backup_keep: str = "",
     wake: bool = False,
+    lease: str = "",
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
@@ -81,7 +82,8 @@ def instance_spec(
     `ulimits` and `devices` as their flags, `user_data` a text, `ssh_keys` public keys,
     `health` and `log` with the keys of Healthcheck and LogConfig; `idle` as `ttl`: after so
     long without use, `idle_action` (stop, hibernate or terminate) is taken; `wake`: a connection
-    to a published port starts it again; `budget` as 5/month; `backup` as its flag: texts such as
+    to a published port starts it again; `lease`: the id of one, with whose end it is deleted;
+    `budget` as 5/month; `backup` as its flag: texts such as
     on-notice, on-stop, every=6h, and `backup_keep` as last=24,daily=7; `console_size` are rows and
     columns. Raises InvalidArgument.
     """
@@ -119,6 +121,7 @@ def instance_spec(
         "ssh_keys": list(ssh_keys),
         "console_size": list(console_size),
         "wake": wake,
+        "lease": lease,
     }
     spec = {"image": image, **{key: value for key, value in given.items() if value}}
     optional: dict[str, Any] = {

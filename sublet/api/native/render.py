@@ -72,6 +72,7 @@ def inspection(row: Instance, instances: Instances) -> dict[str, Any]:
         "warnings": instances.warnings(row),
         "log": asdict(spec.log),
         "ttl": spec.ttl or None,
+        "lease": spec.lease or None,
         "backup": asdict(spec.backup) if spec.backup else None,
         "expires": time(expires(row.created, spec.ttl)),
         "wanted": row.wanted,

@@ -49,20 +49,20 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.websocket("/run")
     async def run(socket: WebSocket, wait: bool = True) -> None:
-        await _session(socket, lambda: _run(socket, verbs, wait))
+        await session(socket, lambda: _run(socket, verbs, wait))
 
     @routes.websocket("/instances/{name}/attach")
     async def attach(socket: WebSocket, name: str, wait: bool = True) -> None:
-        await _session(socket, lambda: _attach(socket, verbs, name, wait))
+        await session(socket, lambda: _attach(socket, verbs, name, wait))
 
     @routes.websocket("/instances/{name}/exec")
     async def execute(socket: WebSocket, name: str) -> None:
-        await _session(socket, lambda: _execute(socket, verbs, name))
+        await session(socket, lambda: _execute(socket, verbs, name))
 
     return routes
 
 
-async def _session(socket: WebSocket, work: Callable[[], Awaitable[int]]) -> None:
+async def session(socket: WebSocket, work: Callable[[], Awaitable[int]]) -> None:
     """Run a session to its end, and tell how it ended."""
     await socket.accept()
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
@@ -80,7 +80,7 @@ async def _session(socket: WebSocket, work: Callable[[], Awaitable[int]]) -> Non
 
 
 async def _run(socket: WebSocket, verbs: Verbs, wait: bool) -> int:
-    spec = await _request(socket, _SPEC)
+    spec = await requested(socket, _SPEC)
     async with _reporting(socket) as report:
         work = verbs.instances.run(spec, attach=True, wait=wait, report=report)
         instance, streams = await unless_gone(socket.receive, work)
@@ -90,7 +90,7 @@ async def _run(socket: WebSocket, verbs: Verbs, wait: bool) -> int:
 
 async def _attach(socket: WebSocket, verbs: Verbs, name: str, wait: bool) -> int:
     """Attach to a running instance, or start a stopped one with its streams."""
-    request = await _request(socket, _ATTACH)
+    request = await requested(socket, _ATTACH)
     instance, streams = verbs.instances.get(name), None
     if request.start:
         async with _reporting(socket) as report:
@@ -104,7 +104,7 @@ async def _attached(socket: WebSocket, verbs: Verbs, instance: Instance, streams
     try:
         ended = asyncio.ensure_future(verbs.instances.wait(instance.id))
         told = {**render.instance(instance), "warnings": verbs.instances.warnings(instance)}
-        await _say(socket, type="created", instance=told)
+        await say(socket, type="created", instance=told)
 
         async def signal(number: int) -> None:
             await verbs.instances.kill(instance.id, number)
@@ -119,12 +119,12 @@ async def _attached(socket: WebSocket, verbs: Verbs, instance: Instance, streams
 
 
 async def _execute(socket: WebSocket, verbs: Verbs, name: str) -> int:
-    spec = await _request(socket, _EXEC)
+    spec = await requested(socket, _EXEC)
     with trace.request("exec", name):
         with trace.step("start"):
             execution = await verbs.instances.execute(name, spec)
         try:
-            await _say(socket, type="created")
+            await say(socket, type="created")
 
             async def signal(number: int) -> None:
                 execution.signal(number)
@@ -146,7 +146,7 @@ async def _reporting(socket: WebSocket) -> AsyncIterator[Callable[[str], None]]:
 
     async def send() -> None:
         while True:
-            await _say(socket, type="waiting", text=await lines.get())
+            await say(socket, type="waiting", text=await lines.get())
 
     sending = asyncio.ensure_future(send())
     try:
@@ -156,12 +156,12 @@ async def _reporting(socket: WebSocket) -> AsyncIterator[Callable[[str], None]]:
         await asyncio.gather(sending, return_exceptions=True)
 
 
-async def _request(socket: WebSocket, adapter: TypeAdapter[T]) -> T:
+async def requested(socket: WebSocket, adapter: TypeAdapter[T]) -> T:
     try:
         return strict.parse(adapter, await socket.receive_text())
     except KeyError:
         raise InvalidArgument("The first message must be the request, as text.") from None
 
 
-async def _say(socket: WebSocket, **message: Any) -> None:
+async def say(socket: WebSocket, **message: Any) -> None:
     await socket.send_text(json.dumps(message))

@@ -26,6 +26,7 @@ TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
     from typing import Any
 
+    from sublet.sdk._async.leases import AsyncLease
     from sublet.sdk.outcome import ExecResult
 
 
@@ -201,6 +202,13 @@ class AsyncClient(
         target = f"/v1/instances/{quote(name)}/export"
         async for piece in wire.stream("GET", target, path=self._path):
             yield piece
+
+    def lease(self) -> AsyncLease:
+        """A lease, as a context manager, or with `open` and `close`: instances that are made with
+        its id (`run(…, lease=lease.id)`) are gone when it ends, or this process does."""
+        from sublet.sdk._async.leases import AsyncLease
+
+        return AsyncLease(self._path)
 
     # Host
 

@@ -83,6 +83,10 @@ class AsyncConnection:
         except ConnectionError:
             return b""
 
+    def fileno(self) -> int:
+        """The socket's number, -1 once it is closed."""
+        return int(self._writer.get_extra_info("socket").fileno())
+
     async def close(self) -> None:
         self._writer.close()
         try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -46,3 +46,14 @@ async def pulled(work: Callable[[Iterator[bytes]], T], pieces: AsyncIterator[byt
         over = True
         await asyncio.wait([working])
         raise
+
+
+class Background:
+    """Work that goes on beside whatever its owner does."""
+
+    def __init__(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._task = asyncio.create_task(work(), name=name)
+
+    async def ended(self, deadline: float) -> bool:
+        """Whether it ends within so many seconds."""
+        return bool((await asyncio.wait([self._task], timeout=deadline))[0])

@@ -131,5 +131,9 @@ class AsyncSession:
         """Send the process a signal, such as SIGINT."""
         await self.connection.send(self._dialogue.text(type="signal", signal=name))
 
+    async def say(self, **message: Any) -> None:
+        """Send a message of any other kind."""
+        await self.connection.send(self._dialogue.text(**message))
+
     async def close(self) -> None:
         await self.connection.close()

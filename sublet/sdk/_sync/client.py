@@ -25,6 +25,7 @@ TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
     from typing import Any
 
+    from sublet.sdk._sync.leases import Lease
     from sublet.sdk.outcome import ExecResult
 
 
@@ -200,6 +201,13 @@ class Client(
         target = f"/v1/instances/{quote(name)}/export"
         for piece in wire.stream("GET", target, path=self._path):
             yield piece
+
+    def lease(self) -> Lease:
+        """A lease, as a context manager, or with `open` and `close`: instances that are made with
+        its id (`run(…, lease=lease.id)`) are gone when it ends, or this process does."""
+        from sublet.sdk._sync.leases import Lease
+
+        return Lease(self._path)
 
     # Host
 

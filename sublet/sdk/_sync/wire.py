@@ -132,5 +132,9 @@ class Session:
         """Send the process a signal, such as SIGINT."""
         self.connection.send(self._dialogue.text(type="signal", signal=name))
 
+    def say(self, **message: Any) -> None:
+        """Send a message of any other kind."""
+        self.connection.send(self._dialogue.text(**message))
+
     def close(self) -> None:
         self.connection.close()
