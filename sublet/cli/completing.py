@@ -106,6 +106,7 @@ ACTIONS = ("stop", "hibernate", "terminate")
 FLAGS: dict[str, Completion] = {
     "size": size_names,
     "network": network_names,
+    "egress": one_of("none", "internet"),
     "idle_action": one_of(*ACTIONS),
     "on_reclaim": one_of(*ACTIONS),
     "backup": one_of("on-notice", "on-stop", "every="),

@@ -66,6 +66,12 @@ RUN = (
     Flag(("--read-only",), "switch", "Its root file system cannot be written to."),
     Flag(("--shm-size",), "text", "Size of /dev/shm.", "SIZE"),
     Flag(("--net", "--network"), "text", "Network, none, host or container:ID.", "NAME"),
+    Flag(
+        ("--egress",),
+        "list",
+        "Whom it may connect to: none, internet, or names and addresses.",
+        "POLICY",
+    ),
     Flag(("--network-alias",), "list", "A further name on its network.", "NAME"),
     Flag(("--dns",), "list", "Ask this resolver.", "ADDRESS"),
     Flag(("--dns-search",), "list", "Search names in this domain.", "DOMAIN"),

@@ -203,6 +203,9 @@ def rename(name: str, new: str) -> None:
 @click.option("--idle-action", metavar="ACTION", help="With it: stop, hibernate or terminate.")
 @click.option("--backup", multiple=True, metavar="WHEN", help="on-stop,every=6h, or none.")
 @click.option("--backup-keep", default="", metavar="RULES", help="last=24,daily=7,weekly=4.")
+@click.option(
+    "--egress", multiple=True, metavar="POLICY", help="none, internet, names, or default."
+)
 @click.option("--wake/--no-wake", default=None, help="A connection to a port starts it again.")
 @NO_WAIT
 def update(names: tuple[str, ...], no_wait: bool, **change: Any) -> int:

@@ -39,6 +39,7 @@ _PLAIN = {
     "backup": "backup",
     "backup_keep": "backup_keep",
     "wake": "wake",
+    "egress": "egress",
 }
 """Flags that `instance_spec` takes as they are, and its name for each."""
 

@@ -24,7 +24,7 @@ RARE = frozenset(
     "health_retries health_start_period no_healthcheck init ulimit sysctl device cap_add cap_drop "
     "group_add security_opt log_driver log_opt ttl idle idle_action user_data ssh_key cold size "
     "spot max_price on_reclaim persistent notice_signal notice_exec budget backup "
-    "backup_keep wake".split()
+    "backup_keep wake egress".split()
 )
 """Flags whose values options.py reads."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from sublet.domain.backup_plan import BackupPlan
 from sublet.domain.budget import Budget
 from sublet.domain.capacity import Amount, admit
+from sublet.domain.egress import DEFAULT
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.idle import Idle
 from sublet.domain.instance import Instance
@@ -23,7 +24,7 @@ from sublet.domain.units import format_bytes
 class Change:
     """New values; None leaves the old one. `ttl` in seconds from creation, 0: none any more;
     `idle_after` in seconds, 0: no rule any more; `budget` of 0 dollars: none any more; so is a
-    `backup` plan that names no moment."""
+    `backup` plan that names no moment, and an `egress` of `default`."""
 
     cpus: float | None = None
     memory: int | None = None
@@ -36,6 +37,7 @@ class Change:
     idle_action: Action | None = None
     wake: bool | None = None
     backup: BackupPlan | None = None
+    egress: tuple[str, ...] | None = None
 
 
 def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
@@ -49,11 +51,13 @@ def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
         given["budget"] = change.budget if change.budget.amount else None
     if change.backup is not None:
         given["backup"] = change.backup if change.backup.moments else None
+    if change.egress is not None:
+        given["egress"] = None if change.egress == (DEFAULT,) else change.egress
     if not given:
         raise InvalidArgument(
             "There is nothing to update.",
             hint="Give --cpus, --memory, --disk, --pids-limit, --restart, --ttl, --idle, --budget, "
-            "--backup or --wake.",
+            "--backup, --egress or --wake.",
         )
     for name in ("cpus", "memory", "disk"):
         if given.get(name) == 0:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from sublet.domain.backup_plan import BackupPlan, check_plan
 from sublet.domain.budget import Budget, check_budget
+from sublet.domain.egress import check_egress_request
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
 from sublet.domain.idle import Idle, check_idle, check_wake
@@ -70,6 +71,7 @@ class InstanceSpec:
     its market is that; `size_name`: a size's name, or 2x4, for what of `cpus` and
     `memory` is 0. `backup`: when it is backed up by itself.
     `lease`: the id of a lease, with whose end it is deleted.
+    `egress`: whom it may connect to (domain/egress.py), None: whom its networks reach.
     """
 
     image: str
@@ -124,6 +126,7 @@ class InstanceSpec:
     backup: BackupPlan | None = None
     wake: bool = False
     lease: str = ""
+    egress: tuple[str, ...] | None = None
 
     @property
     def vm(self) -> bool:
@@ -200,6 +203,7 @@ def check_spec(spec: InstanceSpec) -> None:
         ports=bool(spec.ports),
         sysctls=any(name.startswith("net.") for name in spec.sysctls),
     )
+    check_egress_request(spec.egress, spec.network, spec.dns)
     check_restart(spec.restart, remove=spec.remove)
     if spec.wake:
         check_wake(spec.ports, remove=spec.remove)

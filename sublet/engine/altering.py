@@ -133,6 +133,9 @@ async def update(
             if live:
                 with trace.step("limits"):
                     _limit(lifecycle, current, altered)
+            if spec.egress != current.spec.egress and current.state in LIVE:
+                with trace.step("egress"):
+                    await parts.network.confine(lifecycle.connections.endpoint(altered))
             if spec.vm and current.state is State.RUNNING:
                 altered = await growing.grow(lifecycle, current, altered)
         for told in lifecycle.updated:

@@ -105,6 +105,7 @@ class Connections:
             places=tuple(place for _, place in placed),
             ports=instance.spec.ports,
             netns=self.parts.containers.places(instance.id).network_namespace,
+            egress=instance.spec.egress,
         )
 
     def resolv_conf(self, instance: Instance) -> str:
@@ -132,6 +133,7 @@ class Connections:
                 place.address,
                 network=place.network,
                 interface=place.interface,
+                egress=endpoint.egress,
             )
 
     def joined(self, instance: Instance) -> str:

@@ -136,6 +136,7 @@ class MachineStarts:
                     place.address,
                     network=place.network,
                     interface=place.interface,
+                    egress=endpoint.egress,
                 )
                 stack.callback(os.close, tap)
                 found.append(tap)

@@ -187,6 +187,7 @@ class Networks:
             str(subnet[what.offset]),
             network=network.number,
             interface=what.interface,
+            egress=instance.spec.egress,
         )
 
     async def _unplug(self, instance: Instance, network: NamedNetwork, what: Connection) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sublet.domain.backup_plan import BackupPlan, parse_plan
 from sublet.domain.budget import parse_budget
+from sublet.domain.egress import parse_egress
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.mounts import parse_long_mount, parse_mount, parse_tmpfs
 from sublet.domain.ports import parse_ports
@@ -66,3 +67,10 @@ def plan_of(texts: Sequence[str], keep: str, *, none: bool = False) -> dict[str,
 def budget_of(text: str) -> dict[str, Any]:
     """A budget such as `5/month`, as the API takes it. Raises InvalidArgument."""
     return asdict(parse_budget(text))
+
+
+def egress_of(texts: str | Sequence[str]) -> list[str] | None:
+    """A policy for connections outwards, as the API takes it; None for `default`. Raises
+    InvalidArgument."""
+    found = parse_egress([texts] if isinstance(texts, str) else texts)
+    return None if found is None else list(found)

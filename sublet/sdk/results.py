@@ -71,6 +71,7 @@ def instance_spec(
     backup_keep: str = "",
     wake: bool = False,
     lease: str = "",
+    egress: str | Sequence[str] = (),
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
@@ -83,6 +84,7 @@ def instance_spec(
     `health` and `log` with the keys of Healthcheck and LogConfig; `idle` as `ttl`: after so
     long without use, `idle_action` (stop, hibernate or terminate) is taken; `wake`: a connection
     to a published port starts it again; `lease`: the id of one, with whose end it is deleted;
+    `egress` as its flag: whom it may connect to: none, internet, or names and addresses;
     `budget` as 5/month; `backup` as its flag: texts such as
     on-notice, on-stop, every=6h, and `backup_keep` as last=24,daily=7; `console_size` are rows and
     columns. Raises InvalidArgument.
@@ -139,6 +141,11 @@ def instance_spec(
     for key, amount in (("disk", disk), ("shm_size", shm_size)):
         if amount is not None:
             spec[key] = parse_memory(str(amount))
+    if egress:
+        from sublet.sdk._parsed import egress_of
+
+        if (policy := egress_of(egress)) is not None:
+            spec["egress"] = policy
     if ttl is not None:
         spec["ttl"] = parse_duration(str(ttl))
     if idle is not None or idle_action:

@@ -55,6 +55,7 @@ def inspection(row: Instance, instances: Instances) -> dict[str, Any]:
         "digest": row.digest,
         "pid": row.pid or None,
         **details.networks(row, instances),
+        "egress": list(spec.egress) if spec.egress else None,
         "hostname": spec.hostname or row.id,
         "env": list(spec.env),
         "user": spec.user,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sublet.domain.egress import Egress
 from sublet.domain.ports import Port
 
 
@@ -24,13 +25,14 @@ class Endpoint:
 
     `places` begin with that whose address its ports lead to, and whose gateway resolves its names.
     `ports` as `publish` returned them; `netns` is its network namespace's file, by which a
-    cable that is gone is laid again.
+    cable that is gone is laid again. `egress`: whom it may connect to (domain/egress.py).
     """
 
     instance_id: str
     places: tuple[Place, ...]
     ports: tuple[Port, ...] = ()
     netns: Path | None = None
+    egress: Egress | None = None
 
     @property
     def address(self) -> str:

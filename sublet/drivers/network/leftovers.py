@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Container, Iterator
 
@@ -10,6 +11,7 @@ from sublet.drivers.network import cables, links, resolver, rules
 from sublet.drivers.network.dns import Names
 from sublet.drivers.network.forward import Forwarders
 from sublet.drivers.network.identity import Plan, owner
+from sublet.drivers.network.nft import NoSuchRule
 from sublet.drivers.network.table import Table
 
 
@@ -28,6 +30,9 @@ def of_instances(
         for e in table.listing()
         if not (e.container in rules.ASLEEP and e.owner in asleep)
     ]
+    with contextlib.suppress(NoSuchRule):
+        granted = f"{plan.identity.table} granted"
+        found += [Leftover("rule", f"{granted} {key}", whose) for whose, key in table.grants()]
     found += [
         Leftover("process", f"socat {group}", instance_id)
         for instance_id, groups in forwarders.running().items()

@@ -13,13 +13,16 @@ from pathlib import Path
 
 from sublet.domain import subnets
 from sublet.domain.config import Config
+from sublet.domain.egress import Egress
 from sublet.domain.errors import InsufficientCapacity, StartFailed, SubletError
 from sublet.domain.leftover import Leftover
 from sublet.domain.networks import STANDARD, NamedNetwork
 from sublet.domain.ports import Port
 from sublet.drivers.network import cables, foundation, leftovers, links, rules, taps
 from sublet.drivers.network.cables import Cable
+from sublet.drivers.network.confinement import Confinement
 from sublet.drivers.network.dns import Names, resolver_text
+from sublet.drivers.network.egress import elements
 from sublet.drivers.network.endpoint import Endpoint, Place
 from sublet.drivers.network.forward import Forwarders
 from sublet.drivers.network.identity import Identity, Plan, veth
@@ -33,6 +36,8 @@ from sublet.drivers.network.table import Table
 from sublet.drivers.network.threads import finish
 from sublet.drivers.network.unplug import Unplugger
 from sublet.drivers.network.watch import Watch
+
+_OF_CABLES = rules.ENDPOINTS + rules.EGRESS + rules.ISOLATED
 
 
 class Network:
@@ -62,6 +67,7 @@ class Network:
         self._removals = Removals(self._table)
         self._forwarders = Forwarders(self.identity.bridge)
         self._names = Names(config.run / "dns")
+        self._confinement = Confinement(self._table)
         self._neighbours = Neighbours(self.identity, nft)
         self._listeners: Listeners | None = None
         self.watch = Watch()
@@ -123,6 +129,7 @@ class Network:
         if self._listeners:
             self._listeners.close()
             self._listeners = None
+            self._confinement.close()
             with contextlib.suppress(NoSuchRule):  # others have removed the table
                 await self._lead()
 
@@ -130,10 +137,17 @@ class Network:
         """Calls lead to where they are heard."""
         ports = self._listeners.arrange(self.plan.segments) if self._listeners else {}
         await finish(self._table.arrange, rules.metadata(self.identity, ports))
+        await self._answer()
+
+    async def _answer(self) -> None:
+        """Questions of those with lists of names lead to who answers them."""
+        ports = self._confinement.arrange(self.plan.segments)
+        await finish(self._table.arrange, rules.answers(self.identity, ports))
 
     async def down(self) -> None:
         """Nothing of these networks is left on the host, cables included."""
         await self._neighbours.part()
+        self._confinement.close()
         await self._forwarders.adopt()
         for instance_id in self._forwarders.owners():
             await self._forwarders.stop(instance_id)
@@ -161,6 +175,7 @@ class Network:
             await finish(self._repair_cables, endpoint)
             await self.ports.repair(endpoint)
             await self.announce(endpoint)
+        await self._confinement.restore()
         await self._names.ensure()
 
     async def leftovers(
@@ -215,6 +230,7 @@ class Network:
         *,
         network: int = 0,
         interface: int = 0,
+        egress: Egress | None = None,
     ) -> None:
         """The instance's network namespace has eth<interface> with the address, on the network.
 
@@ -223,10 +239,17 @@ class Network:
         """
         with _explained(instance_id):
             place = Place(address, (), network, interface)
-            await finish(self._plug, self._cable(instance_id, place), netns)
+            await finish(self._plug, self._cable(instance_id, place), netns, egress)
+        await self._confinement.judge_anew(egress, [address])
 
     async def attach_tap(
-        self, instance_id: str, address: str, *, network: int = 0, interface: int = 0
+        self,
+        instance_id: str,
+        address: str,
+        *,
+        network: int = 0,
+        interface: int = 0,
+        egress: Egress | None = None,
     ) -> int:
         """A descriptor of the cable to a machine's eth<interface>, which is on the network for as
         long as somebody holds it. Raises as `attach`."""
@@ -234,7 +257,8 @@ class Network:
         try:
             with _explained(instance_id):
                 place = Place(address, (), network, interface)
-                await finish(self._plug_tap, self._cable(instance_id, place), held)
+                await finish(self._plug_tap, self._cable(instance_id, place), held, egress)
+            await self._confinement.judge_anew(egress, [address])
         except BaseException:
             for fd in held:  # it was cancelled when the cable was there
                 os.close(fd)
@@ -246,11 +270,13 @@ class Network:
         if interface is None:
             names = {veth(instance_id), *self._table.cables(instance_id)}
             await self._unplugger.gone(names)
-            await self._removals.remove(instance_id, rules.ENDPOINTS)
+            await self._confinement.forget(instance_id)
+            await self._removals.remove(instance_id, _OF_CABLES)
         else:
             name = veth(instance_id, interface)
             await self._unplugger.remove([name])
-            await finish(self._table.remove, instance_id, rules.ENDPOINTS, f'"{name}"')
+            containers = rules.ENDPOINTS + rules.ISOLATED
+            await finish(self._table.remove, instance_id, containers, f'"{name}"')
 
     async def loopback(self, netns: Path) -> None:
         """The network namespace has nothing but an `lo` that is up."""
@@ -268,7 +294,9 @@ class Network:
         await self._names.add(instance_id, address, names, network)
 
     async def announce(self, endpoint: Endpoint) -> None:
-        """The instance's names are known on its networks, and it is told those of all of them."""
+        """The instance's names are known on its networks, and it is told those of all of them, or
+        those that its policy for connections outwards names."""
+        await self.confine(endpoint)
         for place in endpoint.places:
             await self.register(
                 endpoint.instance_id, place.address, place.names, network=place.network
@@ -281,6 +309,12 @@ class Network:
             await finish(self._table.add, [element])
         elif self._table.has(endpoint.instance_id, rules.VIEWS):
             await finish(self._table.remove, endpoint.instance_id, rules.VIEWS)
+
+    async def confine(self, endpoint: Endpoint) -> None:
+        """The instance connects only to whom its policy lets it, on all its networks, from now on:
+        connections that it has begun are judged anew."""
+        if await self._confinement.enforce(endpoint):
+            await self._answer()
 
     async def unregister(self, instance_id: str, network: int | None = None) -> None:
         """The instance's names are gone, on one network or on all."""
@@ -307,32 +341,36 @@ class Network:
             raise SubletError(f"The bridges cannot be set up: {error}.") from error
         self._names.arrange(self._plan)
         await finish(self._table.ensure, self._plan)
-        if self._listeners:
-            await self._lead()
+        await (self._lead() if self._listeners else self._answer())
 
     def _cable(self, instance_id: str, place: Place) -> Cable:
         segment = self.plan.numbered(place.network)
         return Cable(instance_id, place.interface, IPv4Address(place.address), segment)
 
-    def _plug(self, cable: Cable, netns: int | Path) -> None:
-        self._table.add([rules.endpoint(cable)])
+    def _allow(self, cable: Cable, egress: Egress | None) -> None:
+        """What the cable may send from, and to whom, stands before it does."""
+        kept = elements(cable.instance_id, egress, cable.address, cable.interface)
+        self._table.add([rules.endpoint(cable), *self._table.lacking(kept)])
+
+    def _plug(self, cable: Cable, netns: int | Path, egress: Egress | None) -> None:
+        self._allow(cable, egress)
         if isinstance(netns, int):
             cables.plug(cable, netns)
             return
         with _opened(netns) as fd:
             cables.plug(cable, fd)
 
-    def _plug_tap(self, cable: Cable, held: list[int]) -> None:
-        self._table.add([rules.endpoint(cable)])
+    def _plug_tap(self, cable: Cable, held: list[int], egress: Egress | None) -> None:
+        self._allow(cable, egress)
         held.append(taps.plug(cable))
 
     def _repair_cables(self, endpoint: Endpoint) -> None:
         for place in endpoint.places:
             cable = self._cable(endpoint.instance_id, place)
             if cables.replug(cable):
-                self._table.add([rules.endpoint(cable)])
+                self._allow(cable, endpoint.egress)
             elif endpoint.netns:
-                self._plug(cable, endpoint.netns)
+                self._plug(cable, endpoint.netns, endpoint.egress)
 
 
 @contextlib.contextmanager

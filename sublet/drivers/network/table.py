@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 
-from sublet.drivers.network import rules
+from sublet.drivers.network import egress, rules
+from sublet.drivers.network.egress import Grant
 from sublet.drivers.network.identity import Identity, Plan
 from sublet.drivers.network.nft import Nft, NoSuchRule
 from sublet.drivers.network.rules import Element
@@ -62,6 +63,45 @@ class Table:
                 self._drop(element)
             with contextlib.suppress(NoSuchRule):
                 self._nft.run("".join(e.delete(self._identity.table) for e in leaving))
+
+    def lacking(self, elements: Iterable[Element]) -> list[Element]:
+        """Those of the elements that are not there."""
+        with self._lock:
+            return [e for e in elements if e not in self._elements.get(e.owner, ())]
+
+    def assign(self, owner: str, containers: Container[str], wanted: Collection[Element]) -> bool:
+        """The instance has these elements in these maps and sets and no others: one transaction.
+        Whether it had others."""
+        with self._lock:
+            mine = self._elements.get(owner, set())
+            leaving = {e for e in mine if e.container in containers} - set(wanted)
+            coming = [e for e in wanted if e not in mine]
+            commands = "".join(e.delete(self._identity.table) for e in leaving)
+            for element in leaving:
+                self._drop(element)
+            for element in coming:
+                commands += self._displace(element) + element.add(self._identity.table)
+                self._know(element)
+            if commands:
+                self._nft.run(commands)
+            return bool(commands)
+
+    def grant(self, grants: Sequence[Grant], still: Callable[[], bool] = lambda: True) -> None:
+        """Instances may connect to addresses for a time, if that is `still` so when it is done."""
+        with self._lock:
+            if grants and still():
+                self._nft.run(egress.grant(self._identity.table, grants))
+
+    def revoke(self, owner: str, but: Container[str] = ()) -> None:
+        """The instance may not connect any more to what it was granted, `but` to these."""
+        with self._lock, contextlib.suppress(NoSuchRule):
+            keys = [key for whose, key in self.grants() if whose == owner and key not in but]
+            if keys:
+                self._nft.run(egress.revoke(self._identity.table, keys))
+
+    def grants(self) -> list[tuple[str, str]]:
+        """Owners and keys of all that is granted. Raises NoSuchRule."""
+        return egress.grants(self._nft.read(f"list set inet {self._identity.table} granted"))
 
     def remove_all(self, wanted: Iterable[tuple[str, Container[str]]]) -> None:
         """As `remove`, of several instances: one transaction, where all of it is there."""

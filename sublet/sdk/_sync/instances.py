@@ -178,13 +178,15 @@ class InstanceVerbs(Calls):
         wake: bool | None = None,
         backup: Sequence[str] = (),
         backup_keep: str = "",
+        egress: str | Sequence[str] = (),
         progress: Progress = silent,
         wait: bool = True,
     ) -> dict[str, Any]:
         """Change an instance's limits (those of a running one at once), restart policy, time to
-        live, rule for idleness, budget, backup plan or whether a connection wakes it, written as
-        for `run`, 0 or none for none any more; its `ps` entry, with `warnings`. Where only spot
-        instances are in its way, their notice is waited for, unless told not to (`wait`)."""
+        live, rule for idleness, budget, backup plan, egress or whether a connection wakes it,
+        written as for `run`, 0 or none for none any more, of `egress` default; its `ps` entry,
+        with `warnings`. Where only spot instances are in its way, their notice is waited for,
+        unless told not to (`wait`)."""
         change: dict[str, Any] = {}
         if cpus is not None:
             change["cpus"] = parse_cpus(str(cpus))
@@ -208,6 +210,10 @@ class InstanceVerbs(Calls):
             from sublet.sdk._parsed import plan_of
 
             change["backup"] = plan_of(() if "none" in backup else backup, backup_keep, none=True)
+        if egress:
+            from sublet.sdk._parsed import egress_of
+
+            change["egress"] = egress_of(egress) or ["default"]
         if wake is not None:
             change["wake"] = wake
         if restart is not None:
