@@ -89,6 +89,9 @@ void process_drop(struct process *process); /* kill it and what it started; forg
 void process_become(const struct text *request, const struct user *user, char **argv, int report);
 /* What a child said over the pipe, if it said anything. */
 bool process_refused(int report, const char *name, struct problem *problem);
+/* descent.c */
+void descent_kill(pid_t first); /* it, and what it has started, in a moment */
+
 extern int busybox;  /* open */
 
 /* channel.c */

@@ -188,10 +188,8 @@ void process_window(const struct process *process, int rows, int columns) {
 }
 
 void process_drop(struct process *process) {
-    if (process->pid > 0) { /* our child, not reaped: the pid is nobody else's */
-        kill(-process->pid, SIGKILL);
-        kill(process->pid, SIGKILL);
-    }
+    if (process->pid > 0) /* our child, not reaped: the pid is nobody else's */
+        descent_kill(process->pid);
     if (process->terminal)
         process->input = -1; /* the same as its output */
     close_end(&process->input);
