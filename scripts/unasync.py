@@ -25,6 +25,7 @@ FILES = (
     "sandbox.py",
     "sandbox_exec.py",
     "sandbox_files.py",
+    "sandbox_python.py",
     "schedules.py",
     "storage.py",
     "wire.py",

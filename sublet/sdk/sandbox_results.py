@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from sublet.domain.errors import TimeoutExceeded
 from sublet.domain.file_info import FileInfo, FileType
 
-if TYPE_CHECKING:
-    from typing import Any
-
-__all__ = ["CommandTimeout", "FileInfo", "FileType", "Isolation", "Output", "Result"]
+__all__ = [
+    "CommandTimeout",
+    "FileInfo",
+    "FileType",
+    "Isolation",
+    "Output",
+    "PythonError",
+    "PythonResult",
+    "PythonTimeout",
+    "Result",
+]
 
 LIMIT = 16 << 20
 """Bytes of each stream that a `Result` keeps, unless another limit is asked for."""
@@ -75,6 +82,43 @@ class CommandTimeout(TimeoutExceeded):
         self.result = result
 
 
+@dataclass(frozen=True, slots=True)
+class PythonError:
+    """What went wrong: the exception's name, its message, and the traceback as Python shows it."""
+
+    name: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class PythonResult:
+    """How code ended. `repr` is that of its last expression, empty where that is no expression or
+    None; `value` the same as JSON has it, None where JSON has it not. `error`: what it raised."""
+
+    stdout: str
+    stderr: str
+    value: Any = None
+    repr: str = ""
+    error: PythonError | None = None
+    seconds: float = 0.0
+    truncated: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether it raised nothing."""
+        return self.error is None
+
+
+class PythonTimeout(TimeoutExceeded):
+    """Code took longer than it may, and was interrupted, or its interpreter killed. `result` is
+    what it had written by then."""
+
+    def __init__(self, message: str, *, hint: str = "", result: PythonResult) -> None:
+        super().__init__(message, hint=hint)
+        self.result = result
+
+
 class Kept:
     """What a command has written until now, of each stream at most `limit` bytes."""
 
@@ -92,6 +136,21 @@ class Kept:
     def result(self, code: int, seconds: float) -> Result:
         out, err = bytes(self._written[1]), bytes(self._written[2])
         return Result(code, out, err, seconds, self.truncated)
+
+
+def python_result(kept: Kept, answer: Mapping[str, Any], seconds: float) -> PythonResult:
+    """What an interpreter has answered, in types."""
+    written = kept.result(0, seconds)
+    error = PythonError(**answer["error"]) if "error" in answer else None
+    return PythonResult(
+        written.stdout,
+        written.stderr,
+        answer.get("value"),
+        answer.get("repr", ""),
+        error,
+        seconds,
+        written.truncated,
+    )
 
 
 def labels_of(labels: Mapping[str, str] | None) -> dict[str, str]:

@@ -11,6 +11,8 @@ from typing import TypeVar
 from sublet.domain.errors import TimeoutExceeded
 
 T = TypeVar("T")
+Lock = asyncio.Lock
+"""Lets one in at a time."""
 
 
 @asynccontextmanager

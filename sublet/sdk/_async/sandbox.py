@@ -14,8 +14,9 @@ from sublet.sdk._async.client import AsyncClient
 from sublet.sdk._async.deadline import deadline, together
 from sublet.sdk._async.sandbox_exec import AsyncProcess, collected
 from sublet.sdk._async.sandbox_files import AsyncSandboxFiles
+from sublet.sdk._async.sandbox_python import AsyncPython
 from sublet.sdk.results import Environment, exec_spec
-from sublet.sdk.sandbox_results import LIMIT, Isolation, Result, labels_of
+from sublet.sdk.sandbox_results import LIMIT, Isolation, PythonResult, Result, labels_of
 
 if TYPE_CHECKING:
     from typing import Any, Self
@@ -38,6 +39,7 @@ class AsyncSandbox:
         self.image: str = row["image"]
         self.isolation = Isolation(row["isolation"])
         self.files = AsyncSandboxFiles(client, self.id, timeout)
+        self._python = AsyncPython(client, self.id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} ({self.id})>"
@@ -155,6 +157,24 @@ class AsyncSandbox:
         spec = exec_spec(words, env=env, user=user, working_dir=cwd, tty=tty, timeout=limit)
         return AsyncProcess(self._client, self.id, spec)
 
+    async def run_python(
+        self, code: str, *, timeout: float | None = None, limit: int = LIMIT
+    ) -> PythonResult:
+        """Run Python code to its end: what it wrote, the value of its last expression, its error.
+
+        One interpreter, the sandbox's python3, runs all of it and keeps what it has defined. Code
+        that takes longer than `timeout` seconds is interrupted (KeyboardInterrupt); where it goes
+        on, the interpreter is killed. Either raises PythonTimeout, which has what it wrote. What
+        the code itself raises is in the result.
+
+        Raises CommandNotFound where there is no python3.
+        """
+        return await self._python.run(code, self._seconds(timeout), limit)
+
+    async def restart_python(self) -> None:
+        """Let `run_python` go on with an interpreter that knows nothing."""
+        await self._python.restart()
+
     # Points in time
 
     async def snapshot(
@@ -170,6 +190,7 @@ class AsyncSandbox:
     async def rollback(self, snapshot: str, *, timeout: float | None = None) -> None:
         """Give it back what one of its snapshots, by name or id, has kept. What runs in it ends;
         a VM goes on in the memory that was kept."""
+        await self._python.restart()
         async with deadline(self._seconds(timeout), "The rollback"):
             await self._client.rollback(self.id, snapshot)
 
@@ -180,7 +201,7 @@ class AsyncSandbox:
 
         A container's files; a VM's memory as well, in which all processes go on. Each has the same
         labels, and a time to live that begins anew; each is closed by itself: the end of this one
-        is none of theirs. Where one of them cannot be made there is none.
+        is none of theirs. `run_python` begins anew in each. Where one cannot be made there is none.
         """
         if n < 1:
             raise InvalidArgument(f"{n} is no number of forks.")
@@ -219,6 +240,7 @@ class AsyncSandbox:
 
     async def close(self) -> None:
         """Delete it and all that it has; one that is gone is fine."""
+        await self._python.close()
         try:
             async with deadline(max(self._timeout, 60.0), "The end of the sandbox"):
                 await self._client.remove(self.id, force=True, volumes=True)

@@ -14,7 +14,7 @@ clock = _local()
 """Of each thread: `until`, if it is there, is when its calls must have ended (deadline.py)."""
 
 
-def _left() -> float | None:
+def left() -> float | None:
     """Seconds that a wait may take; None: any number."""
     until = getattr(clock, "until", float("inf"))
     return None if until == float("inf") else max(0.001, until - time.monotonic())
@@ -34,7 +34,7 @@ class Connection:
         while True:
             connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                connected.settimeout(_left())
+                connected.settimeout(left())
                 connected.connect(path or _launch.socket_path())
                 return cls(connected)
             except OSError as error:
@@ -52,7 +52,7 @@ class Connection:
         """
         view = memoryview(data)
         while view:
-            readable, writable, _ = select.select([self._socket], [self._socket], [], _left())
+            readable, writable, _ = select.select([self._socket], [self._socket], [], left())
             if readable:
                 piece = self._recv()
                 if not piece:
@@ -72,7 +72,7 @@ class Connection:
 
     def _recv(self) -> bytes:
         try:
-            self._socket.settimeout(_left())
+            self._socket.settimeout(left())
             return self._socket.recv(_SIZE)
         except ConnectionError:
             return b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,24 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from sublet.domain.errors import TimeoutExceeded
-from sublet.sdk._sync.connection import clock
+from sublet.sdk._sync.connection import clock, left
 
 T = TypeVar("T")
+
+
+class Lock:
+    """Lets one in at a time; who waits heeds the deadline."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        seconds = left()
+        if not self._lock.acquire(timeout=-1 if seconds is None else seconds):
+            raise TimeoutError
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 @contextmanager

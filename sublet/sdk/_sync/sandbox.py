@@ -13,8 +13,9 @@ from sublet.sdk._sync.client import Client
 from sublet.sdk._sync.deadline import deadline, together
 from sublet.sdk._sync.sandbox_exec import Process, collected
 from sublet.sdk._sync.sandbox_files import SandboxFiles
+from sublet.sdk._sync.sandbox_python import Python
 from sublet.sdk.results import Environment, exec_spec
-from sublet.sdk.sandbox_results import LIMIT, Isolation, Result, labels_of
+from sublet.sdk.sandbox_results import LIMIT, Isolation, PythonResult, Result, labels_of
 
 if TYPE_CHECKING:
     from typing import Any, Self
@@ -37,6 +38,7 @@ class Sandbox:
         self.image: str = row["image"]
         self.isolation = Isolation(row["isolation"])
         self.files = SandboxFiles(client, self.id, timeout)
+        self._python = Python(client, self.id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} ({self.id})>"
@@ -154,6 +156,24 @@ class Sandbox:
         spec = exec_spec(words, env=env, user=user, working_dir=cwd, tty=tty, timeout=limit)
         return Process(self._client, self.id, spec)
 
+    def run_python(
+        self, code: str, *, timeout: float | None = None, limit: int = LIMIT
+    ) -> PythonResult:
+        """Run Python code to its end: what it wrote, the value of its last expression, its error.
+
+        One interpreter, the sandbox's python3, runs all of it and keeps what it has defined. Code
+        that takes longer than `timeout` seconds is interrupted (KeyboardInterrupt); where it goes
+        on, the interpreter is killed. Either raises PythonTimeout, which has what it wrote. What
+        the code itself raises is in the result.
+
+        Raises CommandNotFound where there is no python3.
+        """
+        return self._python.run(code, self._seconds(timeout), limit)
+
+    def restart_python(self) -> None:
+        """Let `run_python` go on with an interpreter that knows nothing."""
+        self._python.restart()
+
     # Points in time
 
     def snapshot(
@@ -169,6 +189,7 @@ class Sandbox:
     def rollback(self, snapshot: str, *, timeout: float | None = None) -> None:
         """Give it back what one of its snapshots, by name or id, has kept. What runs in it ends;
         a VM goes on in the memory that was kept."""
+        self._python.restart()
         with deadline(self._seconds(timeout), "The rollback"):
             self._client.rollback(self.id, snapshot)
 
@@ -179,7 +200,7 @@ class Sandbox:
 
         A container's files; a VM's memory as well, in which all processes go on. Each has the same
         labels, and a time to live that begins anew; each is closed by itself: the end of this one
-        is none of theirs. Where one of them cannot be made there is none.
+        is none of theirs. `run_python` begins anew in each. Where one cannot be made there is none.
         """
         if n < 1:
             raise InvalidArgument(f"{n} is no number of forks.")
@@ -218,6 +239,7 @@ class Sandbox:
 
     def close(self) -> None:
         """Delete it and all that it has; one that is gone is fine."""
+        self._python.close()
         try:
             with deadline(max(self._timeout, 60.0), "The end of the sandbox"):
                 self._client.remove(self.id, force=True, volumes=True)
