@@ -22,6 +22,10 @@ OUTPUT_LIMIT = 4096
 START_INTERVAL = 5.0
 """Seconds between checks in a start period, at most."""
 
+FIRST_CHECK = 0.05
+"""Seconds until the first check in a start period; each of the next waits twice as long, up to
+what it would be otherwise: what starts quickly is soon known to have."""
+
 IMAGE_INTERVAL = 1.0
 """Seconds between the checks of an image, at least."""
 
@@ -111,9 +115,13 @@ def following(report: Report, result: Result, check: Healthcheck, started: float
 
 
 def pause(report: Report, check: Healthcheck) -> float:
-    """Seconds until the next check: a start period is looked at more closely, as with Docker."""
-    starting = report.health is Health.STARTING and check.start_period
-    return min(check.interval, START_INTERVAL) if starting else check.interval
+    """Seconds until the next check: a start period is looked at more closely, as with Docker, and
+    its beginning more closely still."""
+    if report.health is not Health.STARTING or not check.start_period:
+        return check.interval
+    # Of the results KEPT are there: from 1.6 s on the pause grows at once to what it is to be.
+    soon = FIRST_CHECK * 2 ** len(report.results) if len(report.results) < KEPT else math.inf
+    return min(check.interval, START_INTERVAL, soon)
 
 
 def image_check(data: Mapping[str, Any]) -> Healthcheck | None:

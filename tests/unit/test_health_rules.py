@@ -69,10 +69,14 @@ def test_unhealthy_means_as_many_failures_in_a_row(codes: list[int], retries: in
 
 
 def test_a_start_period_is_looked_at_closely() -> None:
-    assert pause(Report(), CHECK) == 5
+    def pauses(check: Healthcheck) -> list[float]:
+        return [pause(after([1] * count, check=check, first=1), check) for count in range(7)]
+
+    assert pauses(CHECK) == [0.05, 0.1, 0.2, 0.4, 0.8, 5, 5]
+    quick = replace(CHECK, interval=0.3)
+    assert pauses(quick) == [0.05, 0.1, 0.2, 0.3, 0.3, 0.3, 0.3]
     assert pause(Report(Health.HEALTHY), CHECK) == 10
     assert pause(Report(), Healthcheck(("c",), interval=30)) == 30
-    assert pause(Report(), Healthcheck(("c",), interval=1, start_period=9)) == 1
 
 
 @pytest.mark.parametrize(
