@@ -12,7 +12,13 @@ from sublet.domain.spec import Market
 from sublet.domain.units import format_bytes, format_cpus
 
 HOLDING = HELD | {State.PENDING}
-"""States in which an instance holds its size."""
+"""States in which an instance holds its size, if it is to run."""
+
+
+def holds(instance: Instance) -> bool:
+    """Whether an instance holds its size: it runs, or is about to. A fork that is not to run is
+    pending as well, while its files are copied."""
+    return instance.state in HELD or (instance.state is State.PENDING and instance.wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ def rentable(cpus: int, memory: int, overcommit: float, reserve: int) -> Amount:
 
 def sold(instances: Iterable[Instance], market: Market) -> Amount:
     """What the instances of one market hold."""
-    holding = [i for i in instances if i.state in HOLDING and i.spec.market == market]
+    holding = [i for i in instances if holds(i) and i.spec.market == market]
     return Amount(sum(i.spec.size.cpus for i in holding), sum(i.spec.size.memory for i in holding))
 
 

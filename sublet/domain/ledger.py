@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sublet.domain.capacity import HOLDING, Amount
+from sublet.domain.capacity import Amount, holds
 from sublet.domain.instance import Instance
 from sublet.domain.spec import Market
 
@@ -20,7 +20,7 @@ class Ledger:
     def change(self, old: Instance | None, new: Instance | None) -> None:
         """An instance came (`old` None), changed, or went (`new` None)."""
         for instance, sign in ((old, -1), (new, 1)):
-            if instance is not None and instance.state in HOLDING:
+            if instance is not None and holds(instance):
                 spec = instance.spec
                 self._cpus[spec.market] += sign * round(spec.cpus * _FINE)
                 self._memory[spec.market] += sign * spec.memory

@@ -66,7 +66,7 @@ async def spawn(
     """Start a program; `options` as for `asyncio.create_subprocess_exec`.
 
     `before_exec` runs in the child just before exec. Raises ToolMissing where the
-    program is not installed.
+    program is not installed, FileNotFoundError where the directory `cwd` is not there.
     """
 
     def prepare() -> None:
@@ -86,6 +86,8 @@ async def spawn(
             **options,
         )
     except FileNotFoundError as error:
+        if options.get("cwd") is not None and not os.path.isdir(options["cwd"]):
+            raise  # it was removed meanwhile; the program is there
         raise ToolMissing(f"{argv[0]} cannot be started: {error}.") from error
 
 

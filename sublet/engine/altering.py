@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
-from sublet.domain.capacity import Amount
+from sublet.domain.capacity import Amount, admit
 from sublet.domain.change import Change, admit_change, changed, divided, growth, noted
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.instance import HELD, LIVE, Instance, State, not_running
@@ -119,6 +119,10 @@ async def update(
         if current.spec.vm and current.state in HELD | {State.HIBERNATED}:
             left, later = divided(current, change, able)
             spec = changed(current.spec, left) if left else current.spec
+        if (
+            current.state is State.PENDING
+        ):  # its start, which has been admitted, is to have the lock
+            admit(growth(current.spec, spec), free())
         live = current.state in LIVE and _limits(spec) != _limits(current.spec)
         if live:
             used = counters.memory(parts.containers.cgroups, current.id)

@@ -39,7 +39,8 @@ async def kill(lifecycle: Lifecycle, instance: Instance, number: int) -> None:
     """Send a signal to the first process. What ends a paused instance thaws it; any other
     signal reaches it when it goes on."""
     if number in (signal.SIGKILL, stop_signal(lifecycle, instance)):
-        instance = unwanted(lifecycle, instance)
+        if instance.state is not State.PENDING:  # that holds its room because it is wanted
+            instance = unwanted(lifecycle, instance)
         await send(lifecycle, instance, number)
         await thaw(lifecycle, instance)
     else:

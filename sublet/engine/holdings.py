@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from sublet.domain.capacity import HOLDING, Amount
+from sublet.domain.capacity import Amount, holds
 from sublet.domain.instance import Instance, State
 from sublet.domain.market import Candidate, victims
 from sublet.domain.notice import Notice, Reason
@@ -44,7 +44,7 @@ class Holdings:
 
     def running(self) -> list[Instance]:
         """The spot instances that hold room."""
-        return self.every(HOLDING)
+        return [row for row in self._rows.all() if row.spec.spot and holds(row)]
 
     def candidates(self) -> list[Candidate]:
         """The spot instances that could be given notice."""

@@ -204,6 +204,7 @@ class Instances:
             if not admitted:
                 self.market.admit_now(spec)
         instance = self._record(self.lifecycle.connections.settle(spec), digest, State.PENDING)
+        instance = replace(instance, wanted=running)
         self._keep(instance)
         return instance
 
@@ -247,12 +248,21 @@ class Instances:
             raise WrongState(f"{instance.name} is {instance.state}; it cannot be started.")
         with trace.request("start", instance.id):
             self.lifecycle.permit(instance.spec, instance.id)
-            await self.market.admit(instance.spec, key=instance.id, wait=wait, report=report)
-            instance = self._still_stopped(instance)
+            instance = await self._admitted(instance, wait, report)
             instance = replace(instance, kept=True, wanted=True, restarts=0)
             instance = self.lifecycle.move(instance, State.PENDING)
             streams = await self.lifecycle.launch(instance, attach=attach)
             return self.parts.store.get(instance.id) or instance, streams
+
+    async def _admitted(self, instance: Instance, wait: bool, report: Report) -> Instance:
+        """The row of one that is stopped, when there is room for it: for the size that it has by
+        then."""
+        while True:
+            asked = instance.spec
+            await self.market.admit(asked, key=instance.id, wait=wait, report=report)
+            instance = self._still_stopped(instance)
+            if instance.spec.size == asked.size:
+                return instance
 
     def _still_stopped(self, instance: Instance) -> Instance:
         """The row: it may have waited long for its room."""

@@ -224,7 +224,7 @@ class SpotMarket:
                     f"{row.name} is on demand: its capacity is its own.",
                     hint=f"`sublet stop {row.name}` stops it.",
                 )
-        live = [row for row in rows if row.state in capacity.HOLDING]
+        live = [row for row in rows if capacity.holds(row)]
         seconds = self.config.notice if notice is None else notice
         self.notices.give(live, Reason.OWNER, seconds)
         return [notice for notice in map(self.notices.real, (row.id for row in live)) if notice]
@@ -272,7 +272,7 @@ class SpotMarket:
 
 
 def _holds(row: Instance | None) -> tuple[Market, float, int] | None:
-    if row is None or row.state not in capacity.HOLDING:
+    if row is None or not capacity.holds(row):
         return None
     return row.spec.market, row.spec.cpus, row.spec.memory
 

@@ -97,8 +97,7 @@ class Restarts:
         try:
             with trace.request("restart", instance_id):
                 self._lifecycle.permit(instance.spec, instance_id)
-                await self._admit(instance.spec)
-                instance = self._due(instance_id)
+                instance = await self._admitted(instance)
                 if instance is None:
                     return
                 instance = replace(instance, kept=True, restarts=instance.restarts + 1)
@@ -111,6 +110,18 @@ class Restarts:
         except (SubletError, OSError) as error:
             log.warning("%s could not be started again: %s", instance_id, error)
             self._failed(instance_id)
+
+    async def _admitted(self, instance: Instance) -> Instance | None:
+        """The row, when there is room for the size that it has by then; None where it is not to
+        be started any more."""
+        current: Instance | None = instance
+        while current is not None:
+            asked = current.spec
+            await self._admit(asked)
+            current = self._due(instance.id)
+            if current is not None and current.spec.size == asked.size:
+                break
+        return current
 
     def _give_up(self, instance_id: str) -> None:
         """It is not wanted any more, until somebody starts it."""

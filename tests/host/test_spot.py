@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -300,6 +301,19 @@ def test_a_resize_takes_the_room_of_spot(host: Sublet) -> None:
     assert "for the room of 1 spot instance: cheap" in grown.err
     assert states(host) == {"paid": "running"}
     assert 0 <= late(host, "cheap") < 1
+    assert host.json("host", "--json")["free"]["memory"] == 512 << 20
+
+
+def test_one_that_is_resized_while_it_waits_gets_room_for_what_it_is_then(host: Sublet) -> None:
+    for name in ("one", "two"):
+        spot(host, name, memory="1g")
+    host.ok("create", "--name", "late", "-m", "512m", IMAGE, *LOOP)
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(host, "start", "late")
+        eventually(lambda: any(events(host, "notice", n) for n in ("one", "two")), "it waits")
+        host.ok("update", "--memory", "1536m", "late")
+        assert started.result().code == 0
+    assert states(host) == {"late": "running"}
     assert host.json("host", "--json")["free"]["memory"] == 512 << 20
 
 

@@ -92,7 +92,9 @@ class Lab:
         spec = InstanceSpec("i", cpus=1, memory=gib * GIB, spot=spot)
         spec = spec.with_defaults(Size(1, GIB))
         slot = len(self.store.all()) + 1
-        row = Instance(name, name, "i", "d", spec, slot, State.PENDING, self.clock.time)
+        row = Instance(
+            name, name, "i", "d", spec, slot, State.PENDING, self.clock.time, wanted=True
+        )
         self.store.add(row)
         return self.move(row, State.RUNNING)
 
@@ -496,3 +498,14 @@ def test_the_last_complete_backup_is_found_in_the_events() -> None:
     begun = [event(1, "started", "x"), event(2, "completed", "x"), event(3, "started", "y")]
     assert last_backup(begun) == 1.0
     assert last_backup([*begun, event(4, "completed", "y")]) == 3.0
+
+
+async def test_a_fork_that_is_not_to_run_holds_nothing(lab: Lab) -> None:
+    """It is pending while its files are copied, and is stopped then."""
+    row = lab.add("a", 3)
+    lab.move(row, State.STOPPED)
+    copy = replace(row, id="b", name="b", slot=9, state=State.PENDING, wanted=False)
+    lab.store.add(copy)
+    assert lab.market.free().memory == 4 * GIB
+    lab.store.update(replace(copy, wanted=True))
+    assert lab.market.free().memory == GIB

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublet.domain.capacity import HOLDING, Amount, fits, sold
+from sublet.domain.capacity import Amount, fits, holds, sold
 from sublet.domain.config import Config, load
 from sublet.domain.errors import HibernateNeedsVm, InvalidArgument
 from sublet.domain.instance import Instance, State
@@ -157,13 +157,14 @@ def test_the_ledger_knows_what_counting_finds(
     for number, spec, state in changes:
         old = rows.pop(number, None)
         if state is not None:
-            rows[number] = Instance(str(number), "n", "i", "d", spec, number, state, 0.0)
+            row = Instance(str(number), "n", "i", "d", spec, number, state, 0.0)
+            rows[number] = replace(row, wanted=spec.memory % (2 << 20) > 0)
         ledger.change(old, rows.get(number))
     for market in Market:
         counted, known = sold(rows.values(), market), ledger.sold(market)
         assert known.cpus == pytest.approx(counted.cpus, abs=1e-5)
         assert known.memory == counted.memory
-    rows_held = [row for row in rows.values() if row.state in HOLDING]
+    rows_held = [row for row in rows.values() if holds(row)]
     assert ledger.held.memory == sum(row.spec.memory for row in rows_held)
 
 
