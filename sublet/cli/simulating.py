@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,7 +14,7 @@ from sublet.cli.output import Progress, print_json
 from sublet.domain import traces
 from sublet.domain.capacity import Amount
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.simulated import Event
+from sublet.domain.simulated import Event, Sample
 from sublet.domain.size import Size
 from sublet.domain.spec import Market
 from sublet.domain.units import parse_duration
@@ -64,18 +64,8 @@ def simulate(
     """
     from sublet.sdk.simulating import simulate as replay
 
-    if bool(asked) == bool(trace):
-        raise InvalidArgument(
-            "What is asked for?", hint="Give --request 2x2 --count 448, or --trace synthetic."
-        )
-    if out:
-        from sublet.cli.charts import picture_format
-
-        picture_format(out)
-    if count is not None and count < 1:
-        raise InvalidArgument(f"{count} requests are none.", hint="Give --count 100.")
-    each = Size.parse(host or (ONE if asked else MANY))
-    number = 1 if hosts is None else hosts
+    _check(asked, trace, count, out)
+    each, number = Size.parse(host or (ONE if asked else MANY)), 1 if hosts is None else hosts
     with ExitStack() as stack:
         events: Iterable[Event]
         if asked:
@@ -86,15 +76,33 @@ def simulate(
             events = traces.synthetic(total, count or EACH * number, random.Random(seed))
         else:
             events = traces.read(stack.enter_context(_opened(trace or "")))
-        progress = stack.enter_context(Progress())
         found, samples = replay(
             each,
             events,
             hosts=number,
             overcommit=overcommit,
             notice=parse_duration(notice),
-            progress=progress,
+            progress=stack.enter_context(Progress()),
         )
+    _show(found, samples, out, as_json)
+
+
+def _check(asked: str | None, trace: str | None, count: int | None, out: str) -> None:
+    """Raises InvalidArgument where it is not said what is asked for, or it cannot be drawn."""
+    if bool(asked) == bool(trace):
+        raise InvalidArgument(
+            "What is asked for?", hint="Give --request 2x2 --count 448, or --trace synthetic."
+        )
+    if out:
+        from sublet.cli.charts import picture_format
+
+        picture_format(out)
+    if count is not None and count < 1:
+        raise InvalidArgument(f"{count} requests are none.", hint="Give --count 100.")
+
+
+def _show(found: dict[str, Any], samples: Sequence[Sample], out: str, as_json: bool) -> None:
+    """The report, and the picture if one was asked for."""
     if out:
         from sublet.cli.simulation_chart import draw
 

@@ -15,6 +15,9 @@ from enum import IntEnum, StrEnum
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import format_dollars, rfc3339
 
+SMALLEST = 1e-6
+"""Dollars that a budget has at least: no start costs less than some hundred times as much."""
+
 WARNED_AT = 0.8
 """The share of a budget at which a warning is due."""
 
@@ -84,7 +87,7 @@ def parse_budget(text: str) -> Budget:
 
 def check_budget(budget: Budget | None) -> None:
     """Raises InvalidArgument unless something can be bought with it."""
-    if budget is not None and not 0 < budget.amount < math.inf:
+    if budget is not None and not SMALLEST <= budget.amount < math.inf:
         raise InvalidArgument(
             f"A budget of {format_dollars(budget.amount)} buys nothing.",
             hint="Write 5/month, or none.",

@@ -21,6 +21,22 @@ async def until(moment: float) -> None:
         await ready(fd)
 
 
+STEP = 1.0
+"""Seconds that clocks may drift apart by themselves; by more, the wall clock was set."""
+
+
+async def until_promised(moment: float) -> None:
+    """Return when as much time has passed as lies between now and `moment` of the wall clock, to
+    whatever that is set meanwhile: two minutes that were promised are two minutes. Time that the
+    host sleeps counts (CLOCK_BOOTTIME). Where nobody sets it, not before `moment`.
+    """
+    end = time.clock_gettime(time.CLOCK_BOOTTIME) + max(0.0, moment - time.time())
+    with closing(linux.timerfd(max(end, 0.001), boot=True)) as fd:
+        await ready(fd)
+    if 0 < moment - time.time() < STEP:
+        await until(moment)
+
+
 FAR = 10.0 * 366 * 86400
 """Seconds that stand for ever."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -162,11 +163,13 @@ _NEVER = 2.0**40
 """Seconds since the epoch: in 35,000 years."""
 
 
-def timerfd(moment: float, *, or_set: bool = False) -> int:
+def timerfd(moment: float, *, or_set: bool = False, boot: bool = False) -> int:
     """timerfd_create(2), timerfd_settime(2): a descriptor that can be read from when the wall
     clock has come to `moment`, seconds since the epoch and more than 0; with `or_set` also when
-    the clock was set (TFD_TIMER_CANCEL_ON_SET)."""
-    fd = _check(_libc.timerfd_create(_CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK), "timerfd")
+    the clock was set (TFD_TIMER_CANCEL_ON_SET). With `boot` it is a clock that nobody sets:
+    seconds since the host's start, its sleep included."""
+    clock = time.CLOCK_BOOTTIME if boot else _CLOCK_REALTIME
+    fd = _check(_libc.timerfd_create(clock, os.O_CLOEXEC | os.O_NONBLOCK), "timerfd")
     seconds, rest = divmod(min(moment, _NEVER), 1)
     value = struct.pack("@llll", 0, 0, int(seconds), int(rest * 1e9))
     try:

@@ -43,7 +43,7 @@ class SpotMarket:
         lifecycle: Lifecycle,
         store: MarketStore,
         now: Callable[[], float] = time.time,
-        until: Callable[[float], Awaitable[None]] = clock.until,
+        until: Callable[[float], Awaitable[None]] = clock.until_promised,
     ) -> None:
         self._parts, self.store, self.now = lifecycle.parts, store, now
         self.config = self._parts.config

@@ -1,7 +1,8 @@
 """Notices: given, kept as rows, and carried out at their deadlines, not before.
 
-What is due is decided by the rows and the wall clock alone. A daemon that was killed between
-notice and deadline is followed by one that knows both.
+A daemon that was killed between notice and deadline is followed by one that knows both from the
+rows and the wall clock. While one lives it is the time that was promised that passes: a clock
+that is set makes it neither shorter nor longer.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Notices:
         lifecycle: Lifecycle,
         store: MarketStore,
         now: Callable[[], float] = time.time,
-        until: Callable[[float], Awaitable[None]] = clock.until,
+        until: Callable[[float], Awaitable[None]] = clock.until_promised,
     ) -> None:
         self._lifecycle, self._parts = lifecycle, lifecycle.parts
         self._store, self._now, self._until = store, now, until

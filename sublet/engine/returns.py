@@ -44,8 +44,10 @@ class Returns:
 
     async def _fill(self) -> bool:
         """Fill those that can be; whether any of them will be due by the passing of time."""
-        resting = False
-        for request in self._market.requests.wanted():
+        resting, wanted = False, self._market.requests.wanted()
+        waits = {request.id for request in wanted}
+        self._failed = {name: found for name, found in self._failed.items() if name in waits}
+        for request in wanted:
             row = self._instances.parts.store.get(request.instance)
             if row is None or row.state not in (State.STOPPED, State.HIBERNATED):
                 continue

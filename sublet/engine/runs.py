@@ -34,7 +34,7 @@ class Runs:
         store: ScheduleStore,
         cost: Callable[[str, float], float],
         now: Callable[[], float] = time.time,
-        until: Callable[[float], Awaitable[None]] = clock.until,
+        until: Callable[[float], Awaitable[None]] = clock.until_promised,
     ) -> None:
         self._instances, self._store, self._cost = instances, store, cost
         self._parts = instances.parts

@@ -130,6 +130,8 @@ class Waking:
             self._waking.discard(instance.id)
 
     def _failed(self, instance: Instance, error: Exception) -> None:
+        if self._parts.store.get(instance.id) is None:
+            return  # it was removed meanwhile: that is no failure
         before = self._failures.get(instance.id)
         count = before.count + 1 if before else 1
         pause = waking.pause(count)

@@ -96,6 +96,8 @@ def test_a_request_and_its_change() -> None:
     spec = InstanceSpec(image="i", cpus=1, memory=1 << 30)
     with pytest.raises(InvalidArgument, match="buys nothing"):
         check_spec(replace(spec, budget=NONE))
+    with pytest.raises(InvalidArgument, match="buys nothing"):
+        check_spec(replace(spec, budget=Budget(1e-320)))
     given = changed(spec, Change(budget=Budget(5)))
     assert given.budget == Budget(5)
     assert changed(given, Change(budget=NONE)).budget is None

@@ -133,6 +133,24 @@ async def test_the_wall_clock_is_waited_for() -> None:
         await asyncio.wait_for(clock.until(time.time() + 1000), 0.01)
 
 
+async def test_what_was_promised_lasts_as_long_whatever_the_clock_is_set_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, shift = time.time, [0.0]
+    monkeypatch.setattr(clock.time, "time", lambda: real() + shift[0])
+    begun = time.monotonic()
+    soon = asyncio.ensure_future(clock.until_promised(clock.time.time() + 0.2))
+    far = asyncio.ensure_future(clock.until_promised(clock.time.time() + 1000))
+    await asyncio.sleep(0)
+    shift[0] = -86400.0
+    await asyncio.wait_for(soon, 10)
+    assert time.monotonic() - begun >= 0.2
+    shift[0] = 86400.0
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(far, 0.01)
+    await asyncio.wait_for(clock.until_promised(0.0), 10)
+
+
 @pytest.mark.parametrize("moment", [1e12, 1e19, 1e300])
 async def test_what_is_too_far_for_a_clock_never_comes(moment: float) -> None:
     with pytest.raises(TimeoutError):

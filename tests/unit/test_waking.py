@@ -170,6 +170,14 @@ async def lab(tmp_path: Path) -> Any:
     made.database.close()
 
 
+async def test_one_that_is_removed_while_it_wakes_has_not_failed(lab: Lab) -> None:
+    lab.fails = True
+    lab.waking.heard(KNOCK)
+    lab.store.delete("a")
+    await asyncio.sleep(0.2)
+    assert (lab.started, lab.told, lab.waking.failure("a")) == (1, [], None)
+
+
 async def test_many_knocks_are_one_wake(lab: Lab) -> None:
     await lab.knock(times=1000)
     assert (lab.started, lab.told, lab.opened) == (1, ["woken"], [Port(80, 8080)])

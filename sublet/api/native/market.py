@@ -112,7 +112,7 @@ def router(verbs: Verbs) -> APIRouter:
     async def show_market(since: str = "24h", size: str = Query("1x1")) -> dict[str, Any]:
         now = time.time()
         asked: Size = config.size_of(size)
-        begin = moment(since, now)
+        begin = min(moment(since, now), now)
         price = config.prices.hourly(asked)
         history = market.store.quotes(begin)
         return {
