@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import eventually
-from egresslab import ECHO, FILES, OTHER, PRIVATE, RESOLVER, Town, town
+from egresslab import ECHO, FILES, OTHER, PRIVATE, RESOLVER, WEB, Town, town
 from island import HOST
 
 LIST = "files.example.org,*.wild.example.net"
@@ -92,6 +93,51 @@ def test_all_networks_of_an_instance(place: Town) -> None:
     place.sublet.ok("network", "disconnect", "default", "box")
     assert place.fetch("box", "files.example.org") == "a page"
     assert place.fetch("box", OTHER) == "refused"
+
+
+def test_an_instance_with_another_address(place: Town) -> None:
+    """One that may change its own network: a former neighbour's address, a free one."""
+    place.start("peer")
+    place.start("box", "--egress", "files.example.org", "--cap-add", "NET_ADMIN")
+    peer = place.address("peer")
+    assert place.fetch("peer", OTHER) == "a page"
+    place.sublet.ok("rm", "-f", "peer")
+    ip = ("exec", "box", "ip")
+    for address in (peer, peer.rpartition(".")[0] + ".250"):
+        place.sublet.ok(*ip, "addr", "add", f"{address}/20", "dev", "eth0")
+        assert place.fetch("box", OTHER, WEB, "--interface", address) != "a page"
+    place.sublet.ok(*ip, "addr", "flush", "dev", "eth0")
+    place.sublet.ok(*ip, "addr", "add", f"{peer}/20", "dev", "eth0")
+    gateway = place.sublet.json("network", "inspect", "default")["gateway"]
+    place.sublet.ok(*ip, "route", "add", "default", "via", gateway)
+    assert place.fetch("box", OTHER) != "a page"
+
+
+@pytest.mark.slow
+def test_a_machine(place: Town, busybox_file: Path) -> None:
+    place.sublet.ok("import", str(busybox_file), "--trust", "-t", "busybox")
+    place.start("peer")
+
+    def runs(*command: str) -> str:
+        done = place.sublet("exec", "guest", "timeout", "8", *command)
+        return f"{done.out}{done.err}"
+
+    def fetched(address: str) -> str:
+        return runs("wget", "-q", "-O", "-", f"http://{address}:{WEB}/page")
+
+    flags = ("--vm", "-m", "128m", "--egress", "files.example.org")
+    place.sublet.ok("run", "-d", "--name", "guest", *flags, "busybox", "sleep", "3600", timeout=120)
+    assert "refused" in fetched(FILES), "no name has led there yet"
+    assert FILES in runs("nslookup", "files.example.org")
+    assert "a page" in fetched(FILES)
+    assert "NXDOMAIN" in runs("nslookup", "other.example.org")
+    assert "refused" in fetched(OTHER)
+    place.sublet.ok("update", "--egress", "internet", "guest")
+    assert "a page" in fetched(OTHER)
+    assert "refused" in fetched(PRIVATE)
+    assert "peer" not in runs("nc", "-w", "2", place.address("peer"), "80")
+    place.sublet.ok("update", "--egress", "none", "guest")
+    assert "refused" in fetched(FILES)
 
 
 def test_changes_of_a_running_instance(place: Town) -> None:

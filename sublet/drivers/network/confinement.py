@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
-from sublet.domain.egress import Egress, asks_us
+from sublet.domain.egress import NONE, Egress, asks_us
 from sublet.drivers.network import conntrack, egress, rules
 from sublet.drivers.network.answers import Answers, Served
 from sublet.drivers.network.endpoint import Endpoint
@@ -24,9 +24,10 @@ class Confinement:
         self._answers = Answers(table.grant)
         self._answering = False
 
-    async def enforce(self, endpoint: Endpoint) -> bool:
-        """The instance is kept to its policy at all its places. Whether nobody answers yet who now
-        has to: call `arrange`."""
+    async def enforce(self, endpoint: Endpoint, *, plugged: bool) -> bool:
+        """The instance is kept to its policy at all its places; with `plugged` its cables are laid,
+        else they come with what keeps them to it. Whether nobody answers yet who now has to: call
+        `arrange`."""
         instance_id, policy = endpoint.instance_id, endpoint.egress
         if policy is None and not self._table.has(instance_id, _CONTAINERS):
             return False
@@ -43,17 +44,17 @@ class Confinement:
             served = self._answers.serve(instance_id, addresses, policy)
         else:
             self._answers.forget(instance_id)
-        altered = await finish(self._table.assign, instance_id, _CONTAINERS, wanted)
+        altered = await finish(self._table.assign, instance_id, _CONTAINERS, wanted, add=plugged)
         if altered or served.altered:
             await finish(self._table.revoke, instance_id, but=served.kept)
-            await self.judge_anew(policy, addresses)
+            await finish(conntrack.forget, {IPv4Address(address) for address in addresses})
         return self._answers.needed() and not self._answering
 
-    async def judge_anew(self, policy: Egress | None, addresses: Iterable[str]) -> None:
-        """Connections begun from these addresses, by whoever had them before as well, go on only if
-        the policy lets them begin now. Other policies are asked about each packet in any case."""
-        if asks_us(policy):
-            await finish(conntrack.forget, {IPv4Address(address) for address in addresses})
+    async def inherit_nothing(self, policy: Egress | None, address: str) -> None:
+        """What whoever had the address before connected to is closed to its new owner. Only a list
+        lets pass what has begun; other policies are asked about each packet."""
+        if policy is not None and asks_us(policy) and policy != (NONE,):
+            await finish(conntrack.forget, {IPv4Address(address)})
 
     async def forget(self, instance_id: str) -> None:
         """The instance has no policy, and nothing is granted to it: before its elements go."""

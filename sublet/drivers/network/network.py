@@ -240,7 +240,7 @@ class Network:
         with _explained(instance_id):
             place = Place(address, (), network, interface)
             await finish(self._plug, self._cable(instance_id, place), netns, egress)
-        await self._confinement.judge_anew(egress, [address])
+        await self._confinement.inherit_nothing(egress, address)
 
     async def attach_tap(
         self,
@@ -258,7 +258,7 @@ class Network:
             with _explained(instance_id):
                 place = Place(address, (), network, interface)
                 await finish(self._plug_tap, self._cable(instance_id, place), held, egress)
-            await self._confinement.judge_anew(egress, [address])
+            await self._confinement.inherit_nothing(egress, address)
         except BaseException:
             for fd in held:  # it was cancelled when the cable was there
                 os.close(fd)
@@ -296,7 +296,8 @@ class Network:
     async def announce(self, endpoint: Endpoint) -> None:
         """The instance's names are known on its networks, and it is told those of all of them, or
         those that its policy for connections outwards names."""
-        await self.confine(endpoint)
+        if await self._confinement.enforce(endpoint, plugged=False):
+            await self._answer()
         for place in endpoint.places:
             await self.register(
                 endpoint.instance_id, place.address, place.names, network=place.network
@@ -313,7 +314,7 @@ class Network:
     async def confine(self, endpoint: Endpoint) -> None:
         """The instance connects only to whom its policy lets it, on all its networks, from now on:
         connections that it has begun are judged anew."""
-        if await self._confinement.enforce(endpoint):
+        if await self._confinement.enforce(endpoint, plugged=True):
             await self._answer()
 
     async def unregister(self, instance_id: str, network: int | None = None) -> None:

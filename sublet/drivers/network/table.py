@@ -69,13 +69,15 @@ class Table:
         with self._lock:
             return [e for e in elements if e not in self._elements.get(e.owner, ())]
 
-    def assign(self, owner: str, containers: Container[str], wanted: Collection[Element]) -> bool:
-        """The instance has these elements in these maps and sets and no others: one transaction.
-        Whether it had others."""
+    def assign(
+        self, owner: str, containers: Container[str], wanted: Collection[Element], *, add: bool
+    ) -> bool:
+        """The instance has none but these elements in these maps and sets, and all of them with
+        `add`: one transaction. Whether that was otherwise."""
         with self._lock:
             mine = self._elements.get(owner, set())
             leaving = {e for e in mine if e.container in containers} - set(wanted)
-            coming = [e for e in wanted if e not in mine]
+            coming = [e for e in wanted if e not in mine] if add else []
             commands = "".join(e.delete(self._identity.table) for e in leaving)
             for element in leaving:
                 self._drop(element)

@@ -78,8 +78,6 @@ class AsyncSandbox:
         if command is None:
             options = {"entrypoint": ["sleep"], **options}
             command = ["infinity"]
-        if egress != "internet":
-            options["egress"] = egress
         client = AsyncClient(socket)
         async with deadline(creation_timeout, "The making of the sandbox"):
             instance = await client.run(
@@ -93,6 +91,7 @@ class AsyncSandbox:
                 name=name,
                 labels=labels_of(labels),
                 ports=[str(port) for port in ports],
+                egress=egress,
                 **options,
             )
         row = {"id": instance.id, "name": instance.name, "image": instance.image}

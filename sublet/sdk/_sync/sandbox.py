@@ -77,8 +77,6 @@ class Sandbox:
         if command is None:
             options = {"entrypoint": ["sleep"], **options}
             command = ["infinity"]
-        if egress != "internet":
-            options["egress"] = egress
         client = Client(socket)
         with deadline(creation_timeout, "The making of the sandbox"):
             instance = client.run(
@@ -92,6 +90,7 @@ class Sandbox:
                 name=name,
                 labels=labels_of(labels),
                 ports=[str(port) for port in ports],
+                egress=egress,
                 **options,
             )
         row = {"id": instance.id, "name": instance.name, "image": instance.image}
