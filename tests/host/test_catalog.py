@@ -52,6 +52,10 @@ def test_a_database_by_its_short_name(sublet: Sublet, tmp_path: Path) -> None:
     fork = sublet.ok("fork", "db")
     url = url.replace(address, sublet.json("inspect", fork)["address"])
     assert psql_when_up(sublet, fork, url) == "5"
+    assert f"\n# URL: {entry(sublet, 'postgres')['example_url']}\n" in sublet.ok(
+        "catalog", "show", "postgres"
+    )
+    assert sublet("catalog", "show", "mongo").code == 1
     listed = {row["name"]: row for row in sublet.json("catalog", "ls", "--json")}
     here = {version["tag"]: version["here"] for version in listed["postgres"]["versions"]}
     assert here == {"15": True, "17": False}
@@ -92,9 +96,10 @@ def psql_when_up(sublet: Sublet, name: str, url: str) -> str:
     return psql(url, "select count(*) from t")
 
 
-def test_a_cache_by_its_short_name(sublet: Sublet) -> None:
+def test_a_cache_by_its_short_name(sublet: Sublet, tmp_path: Path) -> None:
     address = started(sublet, "cache", "redis:7")
     assert talk(address, 6379, b"PING\r\n") == b"+PONG\r\n"
+    sublet.ok("pack", "redis:7", "-o", str(tmp_path / "redis.sif"))
     assert talk(address, 6379, b"SET a 1\r\n") == b"+OK\r\n"
     sublet.ok("exec", "cache", "redis-cli", "config", "set", "requirepass", "secret")
     assert b"NOAUTH" in talk(address, 6379, b"PING\r\n")
@@ -159,8 +164,9 @@ def test_nginx(sublet: Sublet, tmp_path: Path, tag: str) -> None:
     address = started(sublet, "web", f"nginx:{tag}", *flags)
     argv = ["curl", "-si", "--max-time", "20", f"http://{address}/"]
     answer = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout
-    assert f"nginx/{tag}." in answer
+    assert answer.startswith("HTTP/1.1 200 OK")
     assert answer.endswith("mine\n")
+    assert f"nginx/{tag}." in sublet.ok("exec", "web", "sh", "-c", "nginx -v 2>&1")
     assert "GET / HTTP/1.1" in sublet.ok("logs", "web")
 
 
