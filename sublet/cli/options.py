@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.seccomp import NAMED
 from sublet.domain.units import parse_duration, parse_memory
 
 Options = dict[str, Any]
@@ -24,6 +25,7 @@ _PLAIN = {
     "dns": "dns",
     "dns_search": "dns_search",
     "add_host": "hosts",
+    "host_port": "host_ports",
     "restart": "restart",
     "init": "init",
     "ulimit": "ulimits",
@@ -133,10 +135,10 @@ def _seccomp(texts: Iterable[str]) -> str:
         if key != "seccomp" or not value:
             raise InvalidArgument(
                 f"There is no security option '{text}'.",
-                hint="Write --security-opt seccomp=FILE or seccomp=unconfined.",
+                hint="Write seccomp=FILE, seccomp=unconfined or seccomp=user-namespaces.",
             )
         found = value
-        if value != "unconfined":
+        if value not in NAMED:
             found = _text(value)
     return found
 

@@ -97,6 +97,7 @@ def reaches(spec: InstanceSpec) -> list[str]:
     found += [f"it has the capability {name}" for name in spec.cap_add]
     if Mode.of(spec.network) in (Mode.HOST, Mode.CONTAINER):
         found.append(f"it is on the network {spec.network}")
+    found += [f"it reaches port {port} of the host's loopback" for port in spec.host_ports]
     if spec.seccomp:
         found.append("it has a seccomp profile of its own")
     return found

@@ -13,6 +13,11 @@ from typing import Any
 from sublet.domain.errors import InvalidArgument
 
 UNCONFINED = "unconfined"
+NESTED = "user-namespaces"
+"""Sublet's own profile, and what a program needs that makes a sandbox of user namespaces."""
+
+NAMED = frozenset({UNCONFINED, NESTED})
+
 LIMIT = 1 << 20
 """The most characters that a profile may have."""
 
@@ -34,8 +39,8 @@ Profile = dict[str, Any]
 
 
 def check_profile(text: str) -> None:
-    """Raises InvalidArgument unless `text` is empty, `unconfined` or a profile."""
-    if text and text != UNCONFINED:
+    """Raises InvalidArgument unless `text` is empty, one of NAMED or a profile."""
+    if text and text not in NAMED:
         parse_profile(text)
 
 

@@ -13,6 +13,7 @@ from sublet.domain.budget import Budget, check_budget
 from sublet.domain.egress import check_egress_request
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.health import Healthcheck, check_health
+from sublet.domain.host_ports import check_host_ports
 from sublet.domain.idle import Idle, check_idle, check_wake
 from sublet.domain.machine import check_machine
 from sublet.domain.mounts import Mount, check_mounts
@@ -61,9 +62,9 @@ class InstanceSpec:
     `entrypoint` None keeps the image's; `stop_timeout` in seconds, None: 10. `network` is a
     network's name, empty for the default one, `none`, `host` or `container:ID`; `aliases` are
     further names on it. `health` None keeps the image's check. `seccomp` is the JSON text of an
-    OCI `linux.seccomp` profile, `unconfined`, or empty for Sublet's own. `shm_size` in bytes,
-    0: 64 MiB. `cold`: a VM boots, where it could go on from a template. `ttl` in seconds from
-    creation, 0: none. `user_data` and `ssh_keys` go into the
+    OCI `linux.seccomp` profile, `unconfined`, `user-namespaces`, or empty for Sublet's own.
+    `shm_size` in bytes, 0: 64 MiB. `cold`: a VM boots, where it could go on from a
+    template. `ttl` in seconds from creation, 0: none. `user_data` and `ssh_keys` go into the
     seed of cloud-init; the former is in no row. `hosts` are `name:address` for /etc/hosts. `idle`:
     what is done when nobody uses it. `wake`: a connection to a published port starts it again.
     `console_size`: rows and columns of the terminal from its
@@ -72,6 +73,7 @@ class InstanceSpec:
     `memory` is 0. `backup`: when it is backed up by itself.
     `lease`: the id of a lease, with whose end it is deleted.
     `egress`: whom it may connect to (domain/egress.py), None: whom its networks reach.
+    `host_ports`: ports of the host's loopback that it reaches at its own.
     """
 
     image: str
@@ -127,6 +129,7 @@ class InstanceSpec:
     wake: bool = False
     lease: str = ""
     egress: tuple[str, ...] | None = None
+    host_ports: tuple[int, ...] = ()
 
     @property
     def vm(self) -> bool:
@@ -204,6 +207,7 @@ def check_spec(spec: InstanceSpec) -> None:
         sysctls=any(name.startswith("net.") for name in spec.sysctls),
     )
     check_egress_request(spec.egress, spec.network, spec.dns)
+    check_host_ports(spec.host_ports, vm=spec.vm, network=spec.network)
     check_restart(spec.restart, remove=spec.remove)
     if spec.wake:
         check_wake(spec.ports, remove=spec.remove)

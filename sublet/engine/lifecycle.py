@@ -190,7 +190,13 @@ class Lifecycle:
                 lower = await self.lower(instance, image)
             what = replace(what, mounts=await self.volumes.attach(instance, lower))
             await parts.containers.prepare(what, lower)
+        await self.show_host(instance)
         return what, tuple(publishing.result())
+
+    async def show_host(self, instance: Instance) -> None:
+        """The ports of the host that it was given are at its own loopback."""
+        netns = self.parts.containers.places(instance.id).network_namespace
+        await self.parts.network.host_ports.open(instance.id, netns, instance.spec.host_ports)
 
     def _image(self, instance: Instance) -> Image:
         image = self.parts.image_store.get(instance.digest)
@@ -395,6 +401,7 @@ class Lifecycle:
 
     async def _take_down(self, instance_id: str) -> None:
         """The namespaces first: the cable goes with the network's."""
+        self.parts.network.host_ports.close(instance_id)
         try:
             with trace.step("teardown"):
                 instance = self.parts.store.get(instance_id)

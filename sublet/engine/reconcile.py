@@ -89,6 +89,7 @@ class Reconciler:
             parts.layers.adopt(parts.image_file(instance.digest), instance.id)
         self.lifecycle.volumes.adopt(instance)
         await parts.network.announce(self.lifecycle.connections.endpoint(instance))
+        await self.lifecycle.show_host(instance)
         self.lifecycle.watch(instance)
         self.lifecycle.tell("adopted", instance)
         runner = parts.runner(instance)  # a pause, a save or an update may have been cut off

@@ -72,6 +72,7 @@ def instance_spec(
     wake: bool = False,
     lease: str = "",
     egress: str | Sequence[str] = (),
+    host_ports: Sequence[int | str] = (),
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
@@ -85,6 +86,7 @@ def instance_spec(
     long without use, `idle_action` (stop, hibernate or terminate) is taken; `wake`: a connection
     to a published port starts it again; `lease`: the id of one, with whose end it is deleted;
     `egress` as its flag: whom it may connect to: none, internet, or names and addresses;
+    `host_ports`: ports of this host's loopback, at its own;
     `budget` as 5/month; `backup` as its flag: texts such as
     on-notice, on-stop, every=6h, and `backup_keep` as last=24,daily=7; `console_size` are rows and
     columns. Raises InvalidArgument.
@@ -138,6 +140,8 @@ def instance_spec(
         spec["cpus"] = parse_cpus(str(cpus))
     if memory is not None:
         spec["memory"] = check_memory(parse_memory(str(memory)))
+    if host_ports:
+        spec["host_ports"] = [_port(port) for port in host_ports]
     for key, amount in (("disk", disk), ("shm_size", shm_size)):
         if amount is not None:
             spec[key] = parse_memory(str(amount))
@@ -178,6 +182,12 @@ def idle_rule(idle: float | str | None, action: str) -> dict[str, Any]:
     if idle is None:
         raise InvalidArgument("There is an --idle-action, but no --idle.", hint="Add --idle 30m.")
     return {"after": parse_duration(str(idle)), "action": action or "stop"}
+
+
+def _port(port: int | str) -> int:
+    if isinstance(port, str) and not port.isdecimal():
+        raise InvalidArgument(f"'{port}' is not a port.", hint="Write --host-port 3000.")
+    return int(port)
 
 
 def exec_spec(

@@ -125,6 +125,21 @@ def test_seccomp_profile_is_resolved() -> None:
     assert families == [1, 2, 10, 16]  # unix, inet, inet6, netlink: not AF_ALG (38)
 
 
+def test_the_profile_for_sandboxes_inside_has_four_kinds_of_namespaces_and_no_netlink() -> None:
+    found = seccomp.resolve(PROFILE, frozenset(), "x86_64", nested=True)
+    [rule] = [rule for rule in found["syscalls"] if "clone" in rule["names"]]
+    assert rule["names"] == ["clone", "unshare"]
+    refused_flags = rule["args"][0]["value"]
+    user, pid, net, ipc = 0x10000000, 0x20000000, 0x40000000, 0x08000000
+    mount, uts, cgroup, time = 0x00020000, 0x04000000, 0x02000000, 0x80
+    assert refused_flags & (user | pid | net | ipc) == 0
+    assert refused_flags & (mount | uts | cgroup | time) == mount | uts | cgroup | time
+    refused = {n for r in found["syscalls"] if r["action"] == "SCMP_ACT_ERRNO" for n in r["names"]}
+    assert {"mount", "setns", "pivot_root", "clone3", "keyctl"} <= refused
+    sockets = [rule for rule in found["syscalls"] if rule["names"] == ["socket"]]
+    assert [rule["args"][0]["value"] for rule in sockets] == [1, 2, 10]
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sublet.domain.instance import Instance
-from sublet.domain.seccomp import UNCONFINED
+from sublet.domain.seccomp import NAMED
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.units import rfc3339
 from sublet.domain.waking import sleeps
@@ -17,8 +17,8 @@ from sublet.engine.instances import Instances
 from sublet.engine.waking import Failure
 
 _OPTIONS = (
-    "cap_add cap_drop devices dns dns_search group_add hosts init read_only seccomp shm_size "
-    "stop_signal stop_timeout sysctls ulimits"
+    "cap_add cap_drop devices dns dns_search group_add host_ports hosts init read_only seccomp "
+    "shm_size stop_signal stop_timeout sysctls ulimits"
 ).split()
 
 
@@ -36,7 +36,7 @@ def options(spec: InstanceSpec) -> dict[str, Any]:
     plain["devices"] = [asdict(device) for device in spec.devices]
     plain["ulimits"] = [asdict(limit) for limit in spec.ulimits]
     if spec.seccomp:
-        plain["seccomp"] = UNCONFINED if spec.seccomp == UNCONFINED else "a profile of its own"
+        plain["seccomp"] = spec.seccomp if spec.seccomp in NAMED else "a profile of its own"
     return {name: value for name, value in plain.items() if value}
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sublet.domain.errors import ToolMissing
-from sublet.domain.seccomp import UNCONFINED, Profile, parse_profile
+from sublet.domain.seccomp import NESTED, UNCONFINED, Profile, parse_profile
 
 PROFILES = (Path("/usr/share/containers/seccomp.json"), Path("/etc/containers/seccomp.json"))
 
@@ -30,6 +30,12 @@ _NETLINK_AUDIT = 9
 _CLONE_NEW = 0x7E020000
 """All CLONE_NEW* flags of clone(2)."""
 
+_CLONE_NEWTIME = 0x80
+"""Of unshare(2); in the flags of clone(2) the bit is of the signal at the end, and of none."""
+
+_OF_SANDBOXES = 0x10000000 | 0x20000000 | 0x40000000 | 0x08000000
+"""CLONE_NEWUSER, NEWPID, NEWNET and NEWIPC: what browsers shut their renderers in with."""
+
 _ALLOWED_BY_ARGUMENTS = {"clone", "clone3", "socket"}
 _FOR_ADMINISTRATORS = set(
     "add_key fsconfig fsmount fsopen fspick keyctl mount mount_setattr move_mount open_tree "
@@ -38,10 +44,13 @@ _FOR_ADMINISTRATORS = set(
 
 
 def chosen(text: str, capabilities: frozenset[str]) -> dict[str, Any] | None:
-    """The `linux.seccomp` object that a request asks for: Sublet's own where `text` is empty, none
-    for `unconfined`, else that of the tenant's profile. Raises InvalidArgument, ToolMissing."""
+    """The `linux.seccomp` object that a request asks for: Sublet's own where `text` is empty, with
+    namespaces inside for `user-namespaces`, none for `unconfined`, else that of the tenant's
+    profile. Raises InvalidArgument, ToolMissing."""
     if not text:
         return profile(capabilities)
+    if text == NESTED:
+        return profile(capabilities, nested=True)
     if text == UNCONFINED:
         return None
     uname = platform.uname()
@@ -80,18 +89,21 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 @cache
-def profile(capabilities: frozenset[str]) -> dict[str, Any]:
-    """The `linux.seccomp` object for a container with these capabilities.
+def profile(capabilities: frozenset[str], *, nested: bool = False) -> dict[str, Any]:
+    """The `linux.seccomp` object for a container with these capabilities; see `resolve`.
 
     Raises ToolMissing where the host has no profile.
     """
     found = next((path for path in PROFILES if path.is_file()), None)
     if found is None:
         raise ToolMissing("The seccomp profile (package containers-common) is not installed.")
-    return resolve(json.loads(found.read_text()), capabilities, platform.machine())
+    data = json.loads(found.read_text())
+    return resolve(data, capabilities, platform.machine(), nested=nested)
 
 
-def resolve(data: dict[str, Any], capabilities: frozenset[str], machine: str) -> dict[str, Any]:
+def resolve(
+    data: dict[str, Any], capabilities: frozenset[str], machine: str, *, nested: bool = False
+) -> dict[str, Any]:
     """The rules of the profile `data` that hold on `machine` with these capabilities.
 
     Sockets are allowed by family, not all but one: AF_ALG (CVE-2026-31431) and other
@@ -100,7 +112,9 @@ def resolve(data: dict[str, Any], capabilities: frozenset[str], machine: str) ->
 
     As in Docker's profile, and not as in containers-common's, nobody makes user namespaces,
     mounts or keyrings inside: with a user namespace come all capabilities in it, and with
-    them most of the kernel that a tenant should not reach.
+    them most of the kernel that a tenant should not reach. With `nested`, user, process, network
+    and IPC namespaces may be made, and sockets of netlink may not: whoever is root in there cannot
+    reach nftables or traffic control through them, and no mount either.
     """
     name, architectures = _ARCHITECTURES[machine]
     rules = [
@@ -110,30 +124,35 @@ def resolve(data: dict[str, Any], capabilities: frozenset[str], machine: str) ->
     ]
     refused = {"socketcall"}
     if "CAP_SYS_ADMIN" not in capabilities:
-        refused |= _FOR_ADMINISTRATORS
+        refused |= _FOR_ADMINISTRATORS - ({"unshare"} if nested else set())
+    by_arguments = _ALLOWED_BY_ARGUMENTS | {"unshare"}
     for rule in rules:
-        rule["names"] = [n for n in rule["names"] if n not in refused | _ALLOWED_BY_ARGUMENTS]
+        rule["names"] = [n for n in rule["names"] if n not in refused | by_arguments]
     return {
         "defaultAction": data["defaultAction"],
         "defaultErrnoRet": data.get("defaultErrnoRet", 1),
         "architectures": architectures,
         "syscalls": [
             *(rule for rule in rules if rule["names"]),
-            *_sockets(capabilities),
-            *_threads(capabilities),
+            *_sockets(capabilities, netlink=not nested),
+            *_namespaces(capabilities, _OF_SANDBOXES if nested else 0),
             {"names": sorted(refused), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM},
         ],
     }
 
 
-def _threads(capabilities: frozenset[str]) -> list[dict[str, Any]]:
-    """`clone` without flags that make namespaces; `clone3`, whose flags a filter cannot see,
-    is not there (ENOSYS), so that the C library takes `clone`."""
+def _namespaces(capabilities: frozenset[str], kinds: int) -> list[dict[str, Any]]:
+    """`clone`, and `unshare` where it is of use, without flags that make namespaces but those of
+    `kinds`; `clone3`, whose flags a filter cannot see, is not there (ENOSYS), so that the C
+    library takes `clone`."""
     if "CAP_SYS_ADMIN" in capabilities:
-        return [{"names": ["clone", "clone3"], "action": "SCMP_ACT_ALLOW"}]
-    plain = {"index": 0, "value": _CLONE_NEW, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+        names = ["clone", "clone3", "unshare"]
+        return [{"names": names, "action": "SCMP_ACT_ALLOW"}]
+    others = (_CLONE_NEW | _CLONE_NEWTIME) & ~kinds
+    without = {"index": 0, "value": others, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    names = ["clone", "unshare"] if kinds else ["clone"]
     return [
-        {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [plain]},
+        {"names": names, "action": "SCMP_ACT_ALLOW", "args": [without]},
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
     ]
 
@@ -156,14 +175,12 @@ def _rule(entry: dict[str, Any]) -> dict[str, Any]:
     return rule
 
 
-def _sockets(capabilities: frozenset[str]) -> list[dict[str, Any]]:
+def _sockets(capabilities: frozenset[str], *, netlink: bool) -> list[dict[str, Any]]:
     families = [_AF_UNIX, _AF_INET, _AF_INET6]
     families += [_AF_PACKET] if "CAP_NET_RAW" in capabilities else []
     equal = [[{"index": 0, "value": family, "op": "SCMP_CMP_EQ"}] for family in families]
-    netlink = [{"index": 0, "value": _AF_NETLINK, "op": "SCMP_CMP_EQ"}]
-    if "CAP_AUDIT_WRITE" not in capabilities:
-        netlink.append({"index": 2, "value": _NETLINK_AUDIT, "op": "SCMP_CMP_NE"})
-    return [
-        {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": args}
-        for args in [*equal, netlink]
-    ]
+    if netlink:
+        wanted = {"index": 0, "value": _AF_NETLINK, "op": "SCMP_CMP_EQ"}
+        audit = {"index": 2, "value": _NETLINK_AUDIT, "op": "SCMP_CMP_NE"}
+        equal.append([wanted] if "CAP_AUDIT_WRITE" in capabilities else [wanted, audit])
+    return [{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": args} for args in equal]

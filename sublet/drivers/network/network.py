@@ -25,6 +25,7 @@ from sublet.drivers.network.dns import Names, resolver_text
 from sublet.drivers.network.egress import elements
 from sublet.drivers.network.endpoint import Endpoint, Place
 from sublet.drivers.network.forward import Forwarders
+from sublet.drivers.network.host_ports import HostPorts
 from sublet.drivers.network.identity import Identity, Plan, veth
 from sublet.drivers.network.knocks import Knocks
 from sublet.drivers.network.listening import Caller, Listeners
@@ -70,6 +71,7 @@ class Network:
         self._confinement = Confinement(self._table)
         self._neighbours = Neighbours(self.identity, nft)
         self._listeners: Listeners | None = None
+        self.host_ports = HostPorts()
         self.watch = Watch()
         self.knocks = Knocks(self.identity.knocks)
         self.ports = Publisher(self._table, self._forwarders)
@@ -125,7 +127,8 @@ class Network:
         await self._lead()
 
     async def unlisten(self) -> None:
-        """Nobody is heard any more who calls it."""
+        """Nobody is heard any more who calls it, nor who calls the host by `host_ports`."""
+        self.host_ports.close_all()
         if self._listeners:
             self._listeners.close()
             self._listeners = None
