@@ -77,6 +77,7 @@ COMMANDS = {
     "simulate": ("simulating", "Try placement and market on an imagined fleet"),
     "budget": ("budgets", "What instances and labels may cost: set, ls, rm"),
     "budgets": ("budgets", "List budgets"),
+    "browse": ("browse", "Show a page as a certain version of a browser shows it"),
     "compare": ("comparing", "Run an image as containers and as VMs, and compare what they take"),
     "events": ("watching", "Show what happens"),
     "audit": ("system", "Find what is left and belongs to nobody"),

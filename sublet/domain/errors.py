@@ -502,6 +502,22 @@ class ProcessFailed(SubletError):
     default_hint = "The daemon's log has the command, to be pasted, and all that it said."
 
 
+class PageUnreachable(SubletError):
+    """A page that a browser was to show did not come, or not in time."""
+
+    code = "page-unreachable"
+    status = 502
+    default_hint = "See whether the URL is right, and what another browser says."
+
+
+class BrowserFailed(SubletError):
+    """A browser in an instance ended, or does not speak as expected."""
+
+    code = "browser-failed"
+    status = 502
+    default_hint = "Is it Debian's chromium or firefox-esr? Try --memory 4g, or another version."
+
+
 def unexpected(error: BaseException, what: str = "The daemon") -> SubletError:
     """What to tell a user of an error that nobody translated: the disk is full, or `what` has
     a fault."""

@@ -1,0 +1,6 @@
+"""Browsers in instances: a page as one version of one browser shows it."""
+
+from sublet.browser.looking import look
+from sublet.browser.sight import Sight
+
+__all__ = ["Sight", "look"]

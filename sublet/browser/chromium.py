@@ -1,0 +1,168 @@
+"""Chromium, by the DevTools protocol (https://chromedevtools.github.io/devtools-protocol/)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sublet.browser import scripts
+from sublet.browser.conversation import CommandRefused, Conversation, decoded
+from sublet.browser.failures import crashed, downloaded, unreachable, unselectable
+from sublet.browser.sight import Sight
+from sublet.browser.stdio import Streams, ZeroEnded
+from sublet.domain.browsing import Visit
+from sublet.domain.errors import BrowserFailed
+
+FLAGS = (
+    "--headless=new",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--disable-extensions",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--mute-audio",
+    "--password-store=basic",
+    "--user-data-dir=/tmp/profile",
+)
+
+PROGRAM = ("sh", "-c", 'exec "$0" "$@" 3<&0 4>&1 </dev/null 1>&2', "chromium", *FLAGS)
+"""Reads commands where its standard input was, and answers where its output was."""
+
+COMMAND = (*PROGRAM, "--remote-debugging-pipe", "about:blank")
+
+LONGEST = 16384
+"""Pixels of the longest picture that it makes."""
+
+_IDLE = 5.0
+"""Seconds after the load in which a page may come to rest; some never do."""
+
+
+class Chromium(Conversation):
+    """One page of one Chromium."""
+
+    def __init__(self, streams: Streams, visit: Visit) -> None:
+        super().__init__(ZeroEnded(streams))
+        self.visit = visit
+        self.sight = Sight()
+        self._session = ""
+        self._frame = self._loader = ""
+        self._done: set[str] = set()
+
+    def address(self, method: str) -> dict[str, Any]:
+        ours = self._session and not method.startswith(("Target.", "Browser."))
+        return {"sessionId": self._session} if ours else {}
+
+    async def heard(self, method: str, params: dict[str, Any]) -> None:
+        if method == "Page.javascriptDialogOpening":  # it would wait for an answer for ever
+            await self.post("Page.handleJavaScriptDialog", accept=False)
+        elif method == "Inspector.targetCrashed":
+            raise crashed()
+        elif method == "Page.lifecycleEvent" and params.get("frameId") == self._frame:
+            if params.get("name") == "init":
+                self._done.clear()
+            self._done.add(str(params.get("name")))
+        elif method == "Network.responseReceived" and params.get("type") == "Document":
+            response = params.get("response")
+            if params.get("frameId") == self._frame and isinstance(response, dict):
+                status = response.get("status")
+                self.sight.status = status if isinstance(status, int) and status else None
+
+    async def begin(self) -> None:
+        """A blank page that looks as was asked for."""
+        visit, version = self.visit, await self.call("Browser.getVersion")
+        product = str(version.get("product", ""))
+        self.sight.browser = product.replace("Headless", "").replace("Chrome/", "Chromium ")
+        made = await self.call("Target.createTarget", url="about:blank")
+        target = made.get("targetId")
+        session = await self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = str(session.get("sessionId", ""))
+        for domain in ("Page", "Network", "Inspector"):
+            await self.call(f"{domain}.enable")
+        await self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=visit.width,
+            height=visit.height,
+            deviceScaleFactor=visit.scale,
+            mobile=False,
+        )
+        agent = visit.user_agent or str(version.get("userAgent", "")).replace("Headless", "")
+        await self.call("Network.setUserAgentOverride", userAgent=agent)
+        if visit.dark:
+            feature = {"name": "prefers-color-scheme", "value": "dark"}
+            await self.call("Emulation.setEmulatedMedia", features=[feature])
+        if visit.insecure:
+            await self.call("Security.setIgnoreCertificateErrors", ignore=True)
+        tree = await self.call("Page.getFrameTree")
+        self._frame = str(tree.get("frameTree", {}).get("frame", {}).get("id", ""))
+
+    async def load(self) -> None:
+        """Go to the page, and wait until it has come to rest. Raises PageUnreachable."""
+        self._done.clear()
+        went = await self.call("Page.navigate", url=self.visit.url)
+        if problem := went.get("errorText"):
+            raise (
+                downloaded()
+                if problem == "net::ERR_ABORTED"
+                else unreachable(self.visit.url, str(problem))
+            )
+        await self.until(lambda: "load" in self._done)
+        await self._rest()
+        if self.visit.selector:
+            await self._select(self.visit.selector)
+        if self.visit.wait:
+            await self.listen(self.visit.wait)
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(_IDLE):
+                await self.until(lambda: "networkIdle" in self._done)
+                await self._evaluate(scripts.FONTS)
+        except TimeoutError:
+            self.sight.notes += (f"The page still loaded something {_IDLE:g} s later.",)
+
+    async def _select(self, selector: str) -> None:
+        try:
+            await self._evaluate(scripts.until(selector))
+        except CommandRefused as error:
+            raise unselectable(selector) from error
+
+    async def _evaluate(self, expression: str) -> Any:
+        found = await self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        if found.get("exceptionDetails"):
+            raise CommandRefused(str(found["exceptionDetails"].get("text", "")))
+        return found.get("result", {}).get("value")
+
+    async def take(self) -> None:
+        """The pictures, and what the page says of itself."""
+        sight = self.sight
+        sight.title = str(await self._evaluate("document.title"))
+        sight.url = str(await self._evaluate("location.href"))
+        if self.visit.screenshot:
+            sight.screenshot = decoded(await self._picture())
+        if self.visit.pdf:
+            sight.pdf = decoded(await self.call("Page.printToPDF", printBackground=True))
+
+    async def _picture(self) -> dict[str, Any]:
+        if not self.visit.full_page:
+            return await self.call("Page.captureScreenshot", format="png")
+        size = (await self.call("Page.getLayoutMetrics")).get("cssContentSize", {})
+        width, height = (float(size.get(key, 0)) for key in ("width", "height"))
+        longest = LONGEST / self.visit.scale
+        if height > longest:
+            self.sight.notes += (f"The page is {height:g} pixels high; this is the beginning.",)
+        if min(width, height) <= 0:
+            raise BrowserFailed("The page has no size.")
+        clip = {"x": 0, "y": 0, "width": min(width, longest), "height": min(height, longest)}
+        return await self.call(
+            "Page.captureScreenshot",
+            format="png",
+            captureBeyondViewport=True,
+            clip={**clip, "scale": 1},
+        )
