@@ -32,6 +32,7 @@ from sublet.domain.errors import BudgetExhausted, InvalidArgument, NoSuchBudget
 from sublet.domain.instance import State
 from sublet.domain.spec import InstanceSpec, Market, check_spec
 from sublet.drivers.store.budgets import BudgetStore
+from sublet.drivers.store.database import Database
 from sublet.engine.budgets import Budgets
 from sublet.engine.events import Events
 from sublet.engine.tasks import Tasks
@@ -296,3 +297,14 @@ async def test_a_price_that_moves_moves_the_moment(lab: Lab) -> None:
     await lab.pass_(3)
     assert lab.state("a") is State.STOPPED
     assert lab.budgets.every()[0].level is Level.EXHAUSTED
+
+
+def test_what_was_told_in_periods_that_are_over_is_forgotten(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db")
+    store, day = BudgetStore(database), 86400.0
+    for number in range(100):
+        store.tell(f"i{number}", 5.0, number * day, Level.WARNING)
+    (kept,) = database.connection.execute("SELECT count(*) FROM budget_levels").fetchone()
+    assert kept == 33
+    assert store.told("i99", 5.0, 99 * day) is Level.WARNING
+    database.close()

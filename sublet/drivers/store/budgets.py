@@ -5,6 +5,9 @@ from __future__ import annotations
 from sublet.domain.budget import Budget, LabelBudget, Level, Period
 from sublet.drivers.store.database import Database
 
+LONGEST = 32 * 86400.0
+"""Seconds that no period of a budget lasts."""
+
 
 class BudgetStore:
     """The rows of `budgets` and `budget_levels`."""
@@ -46,7 +49,8 @@ class BudgetStore:
         return Level(row["level"]) if row else Level.FINE
 
     def tell(self, subject: str, amount: float, renews: float, level: Level) -> None:
-        """Remember that it was told."""
+        """Remember that it was told, and forget what was in periods that are over."""
+        self._connection.execute("DELETE FROM budget_levels WHERE renews < ?", (renews - LONGEST,))
         self._connection.execute(
             "INSERT OR REPLACE INTO budget_levels VALUES (?, ?, ?, ?)",
             (subject, amount, renews, int(level)),
