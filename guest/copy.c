@@ -11,6 +11,7 @@
  *   compare UPPER LOWER            see copy_diff.c
  *   fetch PATH, store PATH MODE, stat PATH, list PATH DEPTH, make PATH, remove PATH,
  *   rename PATH TO                 see copy_paths.c; MODE in octal, or -1
+ *   watch PATH [recursive]         see copy_watch.c
  *   processes                      see copy_top.c
  *
  * The exit code is 0, or 1 with what was wrong on standard error: see copy_say.c. */
@@ -56,6 +57,8 @@ static bool single(const char *verb, int count, char **argv) {
         copy_remove(argv[2]);
     else if (strcmp(verb, "rename") == 0 && count == 4)
         copy_rename(argv[2], argv[3]);
+    else if (strcmp(verb, "watch") == 0 && count >= 3)
+        copy_watch(argv[2], count > 3);
     else
         return false;
     return true;

@@ -117,6 +117,7 @@ void copy_list(const char *path, int depth);
 void copy_make(const char *path);
 void copy_remove(const char *path);
 void copy_rename(const char *path, const char *to);
+void copy_watch(const char *path, bool all); /* copy_watch.c */
 char **names_in(int directory); /* sorted, ended by NULL; the caller frees names and list */
 
 #endif

@@ -53,6 +53,7 @@ from sublet.engine.budgets import Budgets
 from sublet.engine.commits import Commits
 from sublet.engine.events import Events
 from sublet.engine.expiry import Expiry
+from sublet.engine.file_watches import FileWatches
 from sublet.engine.files import Files
 from sublet.engine.health import HealthChecks
 from sublet.engine.idleness import Idleness
@@ -191,6 +192,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         images=images,
         files=Files(instances),
         paths=Paths(instances),
+        file_watches=FileWatches(instances),
         commits=Commits(instances),
         volumes=lifecycle.volumes,
         snapshots=snapshots,

@@ -30,8 +30,7 @@ def explained(error: OSError, path: str) -> SubletError:
         )
     if error.errno == errno.E2BIG:
         return CopyFailed(
-            f"There is too much in {shown} to list.",
-            hint="List a directory in it, or go less deep.",
+            f"There is too much in {shown}.", hint="Name a directory in it, or go less deep."
         )
     return CopyFailed(f"{shown}: {error.strerror or error}.")
 

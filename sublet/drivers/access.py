@@ -44,6 +44,9 @@ class Access(Protocol):
         """What is fed is all that the file at `path` holds then; it is made if need be, with the
         directories to it, as root's. `mode`: its permission bits, or KEEP."""
 
+    def watching(self, path: str, *, recursive: bool) -> AbstractAsyncContextManager[Sender]:
+        """What happens at `path`, as `file_events.text` has it, as it happens."""
+
     async def ask(self, question: Question) -> list[FileInfo]:
         """Do what is asked of a path; what is told of it. Raises NoSuchPath, CopyFailed."""
 

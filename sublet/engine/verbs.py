@@ -10,6 +10,7 @@ from sublet.engine.bills import Bills
 from sublet.engine.budgets import Budgets
 from sublet.engine.commits import Commits
 from sublet.engine.events import Events
+from sublet.engine.file_watches import FileWatches
 from sublet.engine.files import Files
 from sublet.engine.health import HealthChecks
 from sublet.engine.idleness import Idleness
@@ -51,6 +52,7 @@ class Verbs:
     networks: Networks
     files: Files
     paths: Paths
+    file_watches: FileWatches
     commits: Commits
     meter: Meter
     bills: Bills

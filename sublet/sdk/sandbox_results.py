@@ -8,10 +8,13 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from sublet.domain.errors import TimeoutExceeded
+from sublet.domain.file_events import FileChange, FileEvent
 from sublet.domain.file_info import FileInfo, FileType
 
 __all__ = [
     "CommandTimeout",
+    "FileChange",
+    "FileEvent",
     "FileInfo",
     "FileType",
     "Isolation",
@@ -161,3 +164,8 @@ def labels_of(labels: Mapping[str, str] | None) -> dict[str, str]:
 def info(row: dict[str, Any]) -> FileInfo:
     """What is at a path, from its JSON."""
     return FileInfo(**{**row, "type": FileType(row["type"])})
+
+
+def file_event(row: Mapping[str, Any]) -> FileEvent:
+    """What happened, from its JSON."""
+    return FileEvent(FileChange(row["type"]), row["path"], row["to"])

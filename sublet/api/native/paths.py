@@ -28,7 +28,7 @@ class Asked(Body):
 
 
 def router(verbs: Verbs) -> APIRouter:
-    """`/v1/instances/NAME/file` and `/files`."""
+    """`/v1/instances/NAME/file`, `/files` and `/watch`."""
     routes = APIRouter(prefix="/v1/instances", tags=["files"])
     paths = verbs.paths
 
@@ -56,5 +56,12 @@ def router(verbs: Verbs) -> APIRouter:
             found = await paths.ask(name, Question(body.verb, body.path, body.to, body.depth))
         rows: list[dict[str, Any]] = [asdict(each) for each in found]
         return Response(json.dumps(rows), media_type="application/json")
+
+    @routes.get("/{name}/watch")
+    async def watch_files(name: str, path: str, recursive: bool = False) -> StreamingResponse:
+        """JSON lines with `type`, `path` and `to`: `ready` first, then what happens."""
+        using = verbs.idleness.session(verbs.instances.get(name).id, "watch")
+        telling = verbs.file_watches.watch(name, path, recursive=recursive)
+        return await sent(telling, using, "application/x-ndjson")
 
     return routes

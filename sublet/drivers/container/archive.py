@@ -63,6 +63,13 @@ class Entrance:
         async with _working(self, job, stdin=asyncio.subprocess.PIPE) as courier:
             yield courier
 
+    @asynccontextmanager
+    async def watching(self, path: str, *, recursive: bool) -> AsyncIterator[Courier]:
+        """Have what happens at `path` told."""
+        job = Job("watch", path, -1, -1, -1, recursive=recursive)
+        async with _working(self, job, stdin=asyncio.subprocess.DEVNULL) as courier:
+            yield courier
+
     async def ask(self, question: Question) -> list[FileInfo]:
         """Do what is asked; what is told of it."""
         to, depth = question.to, question.depth

@@ -23,7 +23,7 @@ from sublet.archive.transfer import Received, gathered, receive, send
 from sublet.domain.errors import SubletError, unexpected
 from sublet.domain.file_info import KEEP
 from sublet.drivers import linux
-from sublet.drivers.container import child, paths
+from sublet.drivers.container import child, paths, watch
 
 _CHUNK = 1 << 18
 _MEMORY = 2 << 30
@@ -54,6 +54,7 @@ class Job:
     mode: int = KEEP
     to: str = ""
     depth: int = 1
+    recursive: bool = False
 
 
 def argv(job: Job) -> list[str]:
@@ -148,7 +149,12 @@ def _answer(job: Job) -> None:
         _write(1, piece)
 
 
-_WORK = {"send": _send, "receive": _receive, "fetch": _fetch, "store": _store}
+def _watch(job: Job) -> None:
+    for piece in watch.watch(job.path, recursive=job.recursive):
+        _write(1, piece.encode(errors="surrogateescape"))
+
+
+_WORK = {"send": _send, "receive": _receive, "fetch": _fetch, "store": _store, "watch": _watch}
 
 
 def _read() -> Iterator[bytes]:

@@ -27,12 +27,12 @@ _BEGINNING = 16 << 20
 class Outgoing:
     """A program in the guest that sends an archive."""
 
-    def __init__(self, tool: Tool) -> None:
-        self._tool = tool
+    def __init__(self, tool: Tool, silence: float | None = SILENCE) -> None:
+        self._tool, self._silence = tool, silence
 
     def stream(self) -> AsyncIterator[bytes]:
         """What it sends; the error for which it did not send all of it."""
-        return self._tool.output()
+        return self._tool.output(self._silence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,11 @@ class GuestFiles:
     @asynccontextmanager
     async def storing(self, path: str, mode: int) -> AsyncIterator[Storing]:
         yield Storing(self, path, mode)
+
+    @asynccontextmanager
+    async def watching(self, path: str, *, recursive: bool) -> AsyncIterator[Outgoing]:
+        async with self.working("watch", path, *(["recursive"] if recursive else [])) as tool:
+            yield Outgoing(tool, silence=None)
 
     async def ask(self, question: Question) -> list[FileInfo]:
         more = {FileVerb.LIST: [str(question.depth)], FileVerb.RENAME: [question.to]}

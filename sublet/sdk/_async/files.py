@@ -6,7 +6,14 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 
 from sublet.sdk._async import wire
 from sublet.sdk._async.calls import AsyncCalls, Progress, silent
@@ -118,6 +125,15 @@ class AsyncFileVerbs(AsyncCalls):
         instance; the entries that are told of it."""
         body = {"verb": verb, "path": path, **more}
         return list(await self.call("POST", f"/v1/instances/{quote(name)}/files", body))
+
+    def watch_files(
+        self, name: str, path: str, *, recursive: bool = False
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """What happens in a directory of a running instance: `type` (ready, created, modified,
+        deleted, moved, lost), `path`, and `to` of what was moved. The first is `ready`."""
+        query = query_of({"path": path, "recursive": recursive})
+        target = f"/v1/instances/{quote(name)}/watch{query}"
+        return wire.lines("GET", target, path=self._path)
 
     async def diff(self, name: str) -> AsyncIterator[dict[str, Any]]:
         """What an instance has changed of its image's files: `kind` (A: added, C: changed,

@@ -14,6 +14,7 @@ from sublet.sdk._async.client import AsyncClient
 from sublet.sdk._async.deadline import deadline, together
 from sublet.sdk._async.sandbox_exec import AsyncProcess, collected
 from sublet.sdk._async.sandbox_files import AsyncSandboxFiles
+from sublet.sdk._async.sandbox_hold import AsyncHold
 from sublet.sdk._async.sandbox_python import AsyncPython
 from sublet.sdk.results import Environment, exec_spec
 from sublet.sdk.sandbox_results import LIMIT, Isolation, PythonResult, Result, labels_of
@@ -32,8 +33,14 @@ class AsyncSandbox:
     then it raises TimeoutExceeded.
     """
 
-    def __init__(self, client: AsyncClient, row: Mapping[str, Any], timeout: float) -> None:
-        self._client, self._timeout = client, timeout
+    def __init__(
+        self,
+        client: AsyncClient,
+        row: Mapping[str, Any],
+        timeout: float,
+        held: AsyncHold | None = None,
+    ) -> None:
+        self._client, self._timeout, self._held = client, timeout, held
         self.id: str = row["id"]
         self.name: str = row["name"]
         self.image: str = row["image"]
@@ -60,17 +67,20 @@ class AsyncSandbox:
         labels: Mapping[str, str] | None = None,
         ports: Sequence[int | str] = (),
         command: Sequence[str] | None = None,
+        lease: bool = False,
         socket: str = "",
         **options: Any,
     ) -> Self:
         """A new sandbox, which runs.
 
-        `isolation` container (shares the host's kernel) or vm (has its own), `size` as 2x4 (vCPUs
-        and GiB), `ttl` after which it goes by itself, in seconds or as 30m, `timeout` of each call
-        of a method in seconds, `creation_timeout` of this one, `egress` what it may reach: none,
-        internet, or names; `ports` are published on the host (8080, or 9000:8080). `command` is
-        run in place of a process that does nothing. `socket` of the daemon; further `options` are
-        those of `sublet.run`: volumes, disk, network.
+        `isolation`: container (shares the host's kernel) or vm (has its own). `size` as 2x4: vCPUs
+        and GiB. `ttl` after which it goes by itself, in seconds or as 30m. `timeout` of each call
+        of a method, in seconds, `creation_timeout` of this one. `egress`, whom it may connect to:
+        none, internet, names (example.org, *.example.net), or default, as its networks have it.
+        `ports` are published on the host: 8080, or 9000:8080. `command` is run in place of a
+        process that does nothing. `lease`: it is gone when this process has ended, however that
+        came, and so are its forks. `socket` is the daemon's. Further `options` are those of
+        `sublet.run`: volumes, disk, network.
 
         Raises NoSuchImage, InsufficientCapacity, StartFailed, InvalidArgument, TimeoutExceeded.
         """
@@ -79,23 +89,30 @@ class AsyncSandbox:
             options = {"entrypoint": ["sleep"], **options}
             command = ["infinity"]
         client = AsyncClient(socket)
-        async with deadline(creation_timeout, "The making of the sandbox"):
-            instance = await client.run(
-                image,
-                command,
-                vm=vm,
-                init=not vm,
-                size=size,
-                ttl=ttl,
-                env=env,
-                name=name,
-                labels=labels_of(labels),
-                ports=[str(port) for port in ports],
-                egress=egress,
-                **options,
-            )
+        held = await AsyncHold.open(client) if lease else None
+        try:
+            async with deadline(creation_timeout, "The making of the sandbox"):
+                instance = await client.run(
+                    image,
+                    command,
+                    vm=vm,
+                    init=not vm,
+                    size=size,
+                    ttl=ttl,
+                    env=env,
+                    name=name,
+                    labels=labels_of(labels),
+                    ports=[str(port) for port in ports],
+                    egress=egress,
+                    lease=held.id if held else "",
+                    **options,
+                )
+        except BaseException:
+            if held:
+                await held.leave()
+            raise
         row = {"id": instance.id, "name": instance.name, "image": instance.image}
-        return cls(client, {**row, "isolation": isolation}, timeout)
+        return cls(client, {**row, "isolation": isolation}, timeout, held)
 
     @classmethod
     async def attach(cls, name: str, *, timeout: float = 60.0, socket: str = "") -> Self:
@@ -213,7 +230,8 @@ class AsyncSandbox:
     async def _fork(self, source: str, seconds: float) -> Self:
         async with deadline(seconds, "The fork"):
             row = await self._client.fork_of(source)
-        return type(self)(self._client, row, self._timeout)
+        held = self._held.shared() if self._held else None
+        return type(self)(self._client, row, self._timeout, held)
 
     # The rest
 
@@ -244,7 +262,10 @@ class AsyncSandbox:
             async with deadline(max(self._timeout, 60.0), "The end of the sandbox"):
                 await self._client.remove(self.id, force=True, volumes=True)
         except NoSuchInstance:
-            return
+            pass
+        held, self._held = self._held, None
+        if held:
+            await held.leave()
 
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else timeout

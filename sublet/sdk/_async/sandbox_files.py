@@ -5,11 +5,13 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from sublet.domain.errors import CopyFailed, NoSuchPath
 from sublet.sdk._async.client import AsyncClient
 from sublet.sdk._async.deadline import deadline
+from sublet.sdk._async.sandbox_watch import AsyncWatch
 from sublet.sdk.sandbox_results import FileInfo, info
 
 Entries = list[FileInfo]
@@ -91,6 +93,14 @@ class AsyncSandboxFiles:
     async def rename(self, path: str, to: str, *, timeout: float | None = None) -> None:
         """Give the file or directory the path `to`; a file that is there is replaced."""
         await self._ask("rename", path, timeout, to=to)
+
+    def watch(self, path: str, *, recursive: bool = False, timeout: float = math.inf) -> AsyncWatch:
+        """Iterates over what happens to what is in the directory, or to the file: FileEvents.
+
+        `recursive`: and in all directories below it. It ends after `timeout` seconds, with the
+        sandbox, or with the directory; a sandbox has 16 at a time.
+        """
+        return AsyncWatch(self._client, self._name, path, recursive, timeout)
 
     async def _ask(self, verb: str, path: str, timeout: float | None, **more: object) -> Entries:
         async with deadline(self._seconds(timeout), f"To {verb} {path}"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from sublet.domain.errors import from_dict
 from sublet.sdk import _marks
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 async def stream(
     method: str, target: str, body: Any = None, *, path: str = ""
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The response's body, piece by piece. Raises the error that the daemon answers."""
     connection = await AsyncConnection.open(path)
     try:
@@ -63,12 +63,15 @@ async def upload(target: str, pieces: AsyncIterator[bytes], *, path: str = "") -
 
 async def lines(
     method: str, target: str, body: Any = None, *, path: str = ""
-) -> AsyncIterator[dict[str, Any]]:
-    """The response's JSON lines."""
-    cutter = Lines()
-    async for piece in stream(method, target, body, path=path):
-        for line in cutter.feed(piece):
-            yield line
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The response's JSON lines. Who closes it closes the connection."""
+    cutter, pieces = Lines(), stream(method, target, body, path=path)
+    try:
+        async for piece in pieces:
+            for line in cutter.feed(piece):
+                yield line
+    finally:
+        await pieces.aclose()
 
 
 class AsyncSession:

@@ -5,7 +5,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    Generator,
+    Iterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 
 from sublet.sdk._sync import wire
 from sublet.sdk._sync.calls import Calls, Progress, silent
@@ -117,6 +124,15 @@ class FileVerbs(Calls):
         instance; the entries that are told of it."""
         body = {"verb": verb, "path": path, **more}
         return list(self.call("POST", f"/v1/instances/{quote(name)}/files", body))
+
+    def watch_files(
+        self, name: str, path: str, *, recursive: bool = False
+    ) -> Generator[dict[str, Any], None, None]:
+        """What happens in a directory of a running instance: `type` (ready, created, modified,
+        deleted, moved, lost), `path`, and `to` of what was moved. The first is `ready`."""
+        query = query_of({"path": path, "recursive": recursive})
+        target = f"/v1/instances/{quote(name)}/watch{query}"
+        return wire.lines("GET", target, path=self._path)
 
     def diff(self, name: str) -> Iterator[dict[str, Any]]:
         """What an instance has changed of its image's files: `kind` (A: added, C: changed,

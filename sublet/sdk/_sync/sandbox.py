@@ -13,6 +13,7 @@ from sublet.sdk._sync.client import Client
 from sublet.sdk._sync.deadline import deadline, together
 from sublet.sdk._sync.sandbox_exec import Process, collected
 from sublet.sdk._sync.sandbox_files import SandboxFiles
+from sublet.sdk._sync.sandbox_hold import Hold
 from sublet.sdk._sync.sandbox_python import Python
 from sublet.sdk.results import Environment, exec_spec
 from sublet.sdk.sandbox_results import LIMIT, Isolation, PythonResult, Result, labels_of
@@ -31,8 +32,14 @@ class Sandbox:
     then it raises TimeoutExceeded.
     """
 
-    def __init__(self, client: Client, row: Mapping[str, Any], timeout: float) -> None:
-        self._client, self._timeout = client, timeout
+    def __init__(
+        self,
+        client: Client,
+        row: Mapping[str, Any],
+        timeout: float,
+        held: Hold | None = None,
+    ) -> None:
+        self._client, self._timeout, self._held = client, timeout, held
         self.id: str = row["id"]
         self.name: str = row["name"]
         self.image: str = row["image"]
@@ -59,17 +66,20 @@ class Sandbox:
         labels: Mapping[str, str] | None = None,
         ports: Sequence[int | str] = (),
         command: Sequence[str] | None = None,
+        lease: bool = False,
         socket: str = "",
         **options: Any,
     ) -> Self:
         """A new sandbox, which runs.
 
-        `isolation` container (shares the host's kernel) or vm (has its own), `size` as 2x4 (vCPUs
-        and GiB), `ttl` after which it goes by itself, in seconds or as 30m, `timeout` of each call
-        of a method in seconds, `creation_timeout` of this one, `egress` what it may reach: none,
-        internet, or names; `ports` are published on the host (8080, or 9000:8080). `command` is
-        run in place of a process that does nothing. `socket` of the daemon; further `options` are
-        those of `sublet.run`: volumes, disk, network.
+        `isolation`: container (shares the host's kernel) or vm (has its own). `size` as 2x4: vCPUs
+        and GiB. `ttl` after which it goes by itself, in seconds or as 30m. `timeout` of each call
+        of a method, in seconds, `creation_timeout` of this one. `egress`, whom it may connect to:
+        none, internet, names (example.org, *.example.net), or default, as its networks have it.
+        `ports` are published on the host: 8080, or 9000:8080. `command` is run in place of a
+        process that does nothing. `lease`: it is gone when this process has ended, however that
+        came, and so are its forks. `socket` is the daemon's. Further `options` are those of
+        `sublet.run`: volumes, disk, network.
 
         Raises NoSuchImage, InsufficientCapacity, StartFailed, InvalidArgument, TimeoutExceeded.
         """
@@ -78,23 +88,30 @@ class Sandbox:
             options = {"entrypoint": ["sleep"], **options}
             command = ["infinity"]
         client = Client(socket)
-        with deadline(creation_timeout, "The making of the sandbox"):
-            instance = client.run(
-                image,
-                command,
-                vm=vm,
-                init=not vm,
-                size=size,
-                ttl=ttl,
-                env=env,
-                name=name,
-                labels=labels_of(labels),
-                ports=[str(port) for port in ports],
-                egress=egress,
-                **options,
-            )
+        held = Hold.open(client) if lease else None
+        try:
+            with deadline(creation_timeout, "The making of the sandbox"):
+                instance = client.run(
+                    image,
+                    command,
+                    vm=vm,
+                    init=not vm,
+                    size=size,
+                    ttl=ttl,
+                    env=env,
+                    name=name,
+                    labels=labels_of(labels),
+                    ports=[str(port) for port in ports],
+                    egress=egress,
+                    lease=held.id if held else "",
+                    **options,
+                )
+        except BaseException:
+            if held:
+                held.leave()
+            raise
         row = {"id": instance.id, "name": instance.name, "image": instance.image}
-        return cls(client, {**row, "isolation": isolation}, timeout)
+        return cls(client, {**row, "isolation": isolation}, timeout, held)
 
     @classmethod
     def attach(cls, name: str, *, timeout: float = 60.0, socket: str = "") -> Self:
@@ -212,7 +229,8 @@ class Sandbox:
     def _fork(self, source: str, seconds: float) -> Self:
         with deadline(seconds, "The fork"):
             row = self._client.fork_of(source)
-        return type(self)(self._client, row, self._timeout)
+        held = self._held.shared() if self._held else None
+        return type(self)(self._client, row, self._timeout, held)
 
     # The rest
 
@@ -243,7 +261,10 @@ class Sandbox:
             with deadline(max(self._timeout, 60.0), "The end of the sandbox"):
                 self._client.remove(self.id, force=True, volumes=True)
         except NoSuchInstance:
-            return
+            pass
+        held, self._held = self._held, None
+        if held:
+            held.leave()
 
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else timeout

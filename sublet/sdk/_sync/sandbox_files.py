@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from sublet.domain.errors import CopyFailed, NoSuchPath
 from sublet.sdk._sync.client import Client
 from sublet.sdk._sync.deadline import deadline
+from sublet.sdk._sync.sandbox_watch import Watch
 from sublet.sdk.sandbox_results import FileInfo, info
 
 Entries = list[FileInfo]
@@ -90,6 +92,14 @@ class SandboxFiles:
     def rename(self, path: str, to: str, *, timeout: float | None = None) -> None:
         """Give the file or directory the path `to`; a file that is there is replaced."""
         self._ask("rename", path, timeout, to=to)
+
+    def watch(self, path: str, *, recursive: bool = False, timeout: float = math.inf) -> Watch:
+        """Iterates over what happens to what is in the directory, or to the file: FileEvents.
+
+        `recursive`: and in all directories below it. It ends after `timeout` seconds, with the
+        sandbox, or with the directory; a sandbox has 16 at a time.
+        """
+        return Watch(self._client, self._name, path, recursive, timeout)
 
     def _ask(self, verb: str, path: str, timeout: float | None, **more: object) -> Entries:
         with deadline(self._seconds(timeout), f"To {verb} {path}"):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from sublet.domain.errors import from_dict
 from sublet.sdk import _marks
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def stream(
     method: str, target: str, body: Any = None, *, path: str = ""
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """The response's body, piece by piece. Raises the error that the daemon answers."""
     connection = Connection.open(path)
     try:
@@ -64,12 +64,15 @@ def upload(target: str, pieces: Iterator[bytes], *, path: str = "") -> bytes:
 
 def lines(
     method: str, target: str, body: Any = None, *, path: str = ""
-) -> Iterator[dict[str, Any]]:
-    """The response's JSON lines."""
-    cutter = Lines()
-    for piece in stream(method, target, body, path=path):
-        for line in cutter.feed(piece):
-            yield line
+) -> Generator[dict[str, Any], None, None]:
+    """The response's JSON lines. Who closes it closes the connection."""
+    cutter, pieces = Lines(), stream(method, target, body, path=path)
+    try:
+        for piece in pieces:
+            for line in cutter.feed(piece):
+                yield line
+    finally:
+        pieces.close()
 
 
 class Session:
