@@ -74,6 +74,7 @@ COMMANDS = {
     "reclaim": ("market", "Take the capacity of spot instances back"),
     "host": ("system", "Show what this host has and what of it is sold"),
     "cost": ("billing", "Show what instances have cost, and what was saved; what-if"),
+    "mcp": ("mcp", "Give agents sandboxes, over the Model Context Protocol"),
     "simulate": ("simulating", "Try placement and market on an imagined fleet"),
     "budget": ("budgets", "What instances and labels may cost: set, ls, rm"),
     "budgets": ("budgets", "List budgets"),

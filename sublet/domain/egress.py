@@ -103,6 +103,11 @@ def allows_address(egress: Egress, address: IPv4Address) -> bool:
     return not any(address in subnet for subnet in PRIVATE)
 
 
+def is_subnet(word: str) -> bool:
+    """Whether an entry of a list is an address or a subnet, and no name."""
+    return _subnet(word) is not None
+
+
 def _plain(word: str) -> str:
     return word.lower().removesuffix(".")
 

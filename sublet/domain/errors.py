@@ -147,6 +147,14 @@ class NoSuchOperation(SubletError):
     status = 404
 
 
+class NotPermitted(SubletError):
+    """An agent asks for more than its MCP server was told to give."""
+
+    code = "not-permitted"
+    status = 403
+    default_hint = "The options of `sublet mcp` say what is permitted."
+
+
 class NameInUse(SubletError):
     """Another instance has this name."""
 

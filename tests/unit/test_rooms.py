@@ -19,7 +19,8 @@ PERMITTED = {
     "api": {"engine", "drivers", "image", "domain"},
     "sdk": {"archive", "domain"},
     "browser": {"sdk", "domain"},
-    "cli": {"browser", "sdk", "domain"},
+    "mcp": {"sdk", "domain"},
+    "cli": {"browser", "mcp", "sdk", "domain"},
     "daemon": {"api", "engine", "drivers", "image", "domain"},
     "__init__": {"sdk", "domain"},
     "__main__": {"cli"},
@@ -33,7 +34,7 @@ PURE = {"asyncio", "socket", "sqlite3", "shutil", "tempfile", "ctypes", "fcntl",
 """What the domain has no business with: it decides, it does not act."""
 
 SEAM = "sublet.drivers.run"
-DIALECTS = {"native", "metadata", "docker", "ec2", "mcp", "web"}
+DIALECTS = {"native", "metadata", "docker", "ec2", "web"}
 
 
 def module_name(package: Path, path: Path) -> str:
