@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from sublet.archive.directories import Way
@@ -22,6 +22,7 @@ from sublet.archive.entry import (
     FILE,
     HARD_LINK,
     LINK,
+    Entry,
     Extent,
     entry_of,
     header,
@@ -29,6 +30,7 @@ from sublet.archive.entry import (
 from sublet.archive.failures import explained
 
 CHUNK = 1 << 18
+_IDS, _NOBODY = 1 << 16, (1 << 16) - 2
 MAX_EXTENTS, MAX_LINKS, MAX_NAME = 1 << 14, 1 << 18, 1 << 18
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -37,10 +39,12 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 @dataclass(frozen=True, slots=True)
 class Options:
     """`xattrs`: user.* and file capabilities come along. `closed`: directories (device and
-    inode) whose contents stay out."""
+    inode) whose contents stay out. `base`: taken from every owner's ids; what is no id of an
+    instance then is nobody's."""
 
     xattrs: bool = False
     closed: frozenset[tuple[int, int]] = frozenset()
+    base: int = 0
 
 
 @dataclass(slots=True)
@@ -51,7 +55,7 @@ class _Packer:
     def member(self, parent: int, name: str, full: str) -> Iterator[bytes]:
         """The entry of one file, and its data; nothing where it is gone meanwhile."""
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        entry = entry_of(full, status)
+        entry = self._entry(full, status)
         if entry is None:
             return
         known = self._known(status, full)
@@ -70,6 +74,14 @@ class _Packer:
         else:
             yield header(entry)
 
+    def _entry(self, full: str, status: os.stat_result) -> Entry | None:
+        entry = entry_of(full, status)
+        if entry is None or not self.options.base:
+            return entry
+        ids = (entry.uid - self.options.base, entry.gid - self.options.base)
+        uid, gid = (number if 0 <= number < _IDS else _NOBODY for number in ids)
+        return replace(entry, uid=uid, gid=gid)
+
     def _known(self, status: os.stat_result, full: str) -> str:
         """The name under which a file with several names has been packed already."""
         if status.st_nlink < 2 or stat.S_ISDIR(status.st_mode):
@@ -83,7 +95,7 @@ class _Packer:
     def _file(self, parent: int, name: str, full: str) -> Iterator[bytes]:
         fd = os.open(name, _READ, dir_fd=parent)
         try:
-            entry = entry_of(full, os.fstat(fd))
+            entry = self._entry(full, os.fstat(fd))
             if entry is None or entry.kind != FILE:
                 return  # it was another kind of file a moment ago
             entry = replace(entry, extents=_extents(fd, entry.size), xattrs=self._xattrs(fd))
@@ -125,6 +137,24 @@ def pack(parent: int, name: str, top: str, options: Options | None = None) -> It
                 os.close(root)
     except OSError as error:
         raise explained(error, top) from error
+    yield END
+
+
+def pack_each(
+    members: Iterable[tuple[int, str, str]], options: Options | None = None
+) -> Iterator[bytes]:
+    """Single files as a tar stream, of directories the entry alone: each by an open directory that
+    has it, its name there, and what it is called in the stream. What is gone is left out.
+
+    Raises CopyFailed where something cannot be read.
+    """
+    packer = _Packer(options or Options())
+    for parent, name, full in members:
+        try:
+            yield from packer.member(parent, name, full)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise explained(error, full) from error
     yield END
 
 

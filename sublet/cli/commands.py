@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import click
 
 from sublet.cli import completing, elsewhere, flags
-from sublet.cli.main import ENGINE_ERROR
+from sublet.cli.main import ENGINE_ERROR, RUNNING
 
 COMMANDS = {
     "run": ("hot", "Run an instance of an image"),
     "exec": ("hot", "Run a command in a running instance"),
+    "try": ("trying", "Try something on this directory, or on the host, without changing it"),
     "ssh": ("ssh", "Log in to a running instance over SSH"),
     "ps": ("ps", "List instances"),
     "inspect": ("instances", "Show all that is known of an instance"),
@@ -139,7 +140,7 @@ def invoke(args: list[str]) -> int:
 
 def _usage(args: list[str], error: click.ClickException) -> int:
     error.show()
-    return ENGINE_ERROR if args[:1] == ["run"] else 1
+    return ENGINE_ERROR if args[:1] and args[0] in RUNNING else 1
 
 
 F = TypeVar("F", bound=Callable[..., Any])

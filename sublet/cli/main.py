@@ -12,6 +12,8 @@ from sublet.sdk import _marks
 ENGINE_ERROR, INTERRUPTED = 125, 130
 HOT = {"run": flags.RUN, "exec": flags.EXEC}
 GROUPS = ("instance", "container")
+RUNNING = frozenset({"run", "try"})
+"""Verbs whose exit code is a command's: their own failures have a code that tells."""
 
 
 def main() -> None:
@@ -68,7 +70,7 @@ def _guarded(args: list[str]) -> int:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _explain(SubletError(f"{error.strerror or error}{where}."))
-        return ENGINE_ERROR if verb == "run" else 1
+        return ENGINE_ERROR if verb in RUNNING else 1
 
 
 def _explain(error: SubletError) -> None:
@@ -83,11 +85,11 @@ def _explain(error: SubletError) -> None:
 def exit_code(verb: str, error: SubletError) -> int:
     """Docker's codes: 126, 127 for the command, 125 for `run` itself, 1 for the other verbs."""
     started = verb == "exec" or not isinstance(error, NoSuchUser)
-    if verb in HOT and started and error.exit_code in (126, 127):
+    if verb in RUNNING | HOT.keys() and started and error.exit_code in (126, 127):
         return error.exit_code
     if error.exit_code == INTERRUPTED:
         return INTERRUPTED
-    return ENGINE_ERROR if verb == "run" else 1
+    return ENGINE_ERROR if verb in RUNNING else 1
 
 
 def _dispatch(args: list[str]) -> int:

@@ -74,7 +74,7 @@ def execute(options: Options, args: list[str]) -> int:
         user=options.get("user") or "",
         working_dir=options.get("workdir") or "",
         tty=tty,
-        console_size=_console_size(tty),
+        console_size=console_size(tty),
     )
     _marks.mark("imports and flags")
     return relay(Client().exec_session(name, spec), options)
@@ -117,7 +117,7 @@ def request(options: Options, args: list[str]) -> dict[str, Any]:
         entrypoint=None if entrypoint is None else ([entrypoint] if entrypoint else []),
         stop_timeout=parse_duration(stop_timeout) if stop_timeout else None,
         tty=tty,
-        console_size=_console_size(tty),
+        console_size=console_size(tty),
         stdin=bool(options.get("interactive")),
         remove=bool(options.get("rm")),
         **(_rare(options) if RARE.intersection(options) else {}),
@@ -172,7 +172,7 @@ def _terminal(options: Options) -> bool:
     return tty
 
 
-def _console_size(tty: bool) -> tuple[int, ...]:
+def console_size(tty: bool) -> tuple[int, ...]:
     """Of this terminal, so that the process finds it so; a change later on is a signal."""
     if tty and sys.stdin and sys.stdin.isatty():
         size = os.get_terminal_size(sys.stdin.fileno())

@@ -93,6 +93,7 @@ def check_manifest(manifest: Manifest) -> None:
 def reaches(spec: InstanceSpec) -> list[str]:
     """What of a request reaches into the host, a phrase each: what a stranger may not ask for."""
     found = [f"it mounts {mount.source}" for mount in spec.mounts if mount.type is MountType.BIND]
+    found += ["it has this host's root file system"] if spec.root else []
     found += [f"it has the device {device.source}" for device in spec.devices]
     found += [f"it has the capability {name}" for name in spec.cap_add]
     if Mode.of(spec.network) in (Mode.HOST, Mode.CONTAINER):

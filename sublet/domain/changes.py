@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]
+"""A change as `diff` has it: `kind`, `path`, `type`, `size`."""
 
 SYSTEM = ("/dev", "/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 """Where something is mounted in every instance, so that there must be something."""
@@ -17,6 +21,24 @@ class Made:
 
     points: frozenset[str]
     parents: frozenset[str]
+
+
+def lies_at(path: str, chosen: str) -> bool:
+    """Whether an absolute path is the chosen one, lies below it, or is on the way there."""
+    outer, inner = f"{chosen.rstrip('/')}/", f"{path.rstrip('/')}/"
+    return inner.startswith(outer) or outer.startswith(inner)
+
+
+def chosen(rows: Iterable[Row], paths: Sequence[str]) -> list[Row]:
+    """The changes at or below one of `paths`; without any, all. A new directory on the way to one
+    is needed for it."""
+    return [row for row in rows if not paths or any(_is_meant(row, path) for path in paths)]
+
+
+def _is_meant(row: Row, path: str) -> bool:
+    if f"{row['path']}/".startswith(f"{path.rstrip('/')}/"):
+        return True
+    return row["kind"] == "A" and row["type"] == "directory" and lies_at(row["path"], path)
 
 
 def made(destinations: Iterable[str]) -> Made:

@@ -33,6 +33,9 @@ from sublet.domain.units import MIB
 MAXIMUM_PIDS = 1 << 22
 """The most pids that Linux has (PID_MAX_LIMIT, proc(5), pid_max)."""
 
+HOST_ROOT = "host"
+"""The root of an instance that has the host's files below its layer."""
+
 _MOST_CELLS = (1 << 16) - 1
 
 
@@ -74,6 +77,8 @@ class InstanceSpec:
     `lease`: the id of a lease, with whose end it is deleted.
     `egress`: whom it may connect to (domain/egress.py), None: whom its networks reach.
     `host_ports`: ports of the host's loopback that it reaches at its own.
+    `root`: what lies below its layer; empty: its image; `host`: this host's own root file system,
+    which stays as it is.
     """
 
     image: str
@@ -130,6 +135,7 @@ class InstanceSpec:
     lease: str = ""
     egress: tuple[str, ...] | None = None
     host_ports: tuple[int, ...] = ()
+    root: str = ""
 
     @property
     def vm(self) -> bool:
@@ -198,6 +204,7 @@ def check_spec(spec: InstanceSpec) -> None:
         check_spot(spec.spot, vm=spec.vm, remove=spec.remove)
     if spec.stop_timeout is not None and not 0 <= spec.stop_timeout < math.inf:
         raise InvalidArgument(f"{spec.stop_timeout} is not a number of seconds to wait.")
+    _check_root(spec)
     check_mounts(spec.mounts)
     check_options(spec)
     check_request(
@@ -219,6 +226,16 @@ def check_spec(spec: InstanceSpec) -> None:
     check_budget(spec.budget)
     if not 0 <= spec.ttl < math.inf:
         raise InvalidArgument(f"{spec.ttl} is not a time to live in seconds.")
+
+
+def _check_root(spec: InstanceSpec) -> None:
+    if spec.root not in ("", HOST_ROOT):
+        raise InvalidArgument(f"'{spec.root}' is no root file system.", hint="Write host.")
+    if spec.root and spec.vm:
+        raise InvalidArgument(
+            "A VM cannot have the host's root file system: it sees none of the host's files.",
+            hint="Leave out --vm.",
+        )
 
 
 def check_again(spec: InstanceSpec) -> None:

@@ -49,6 +49,15 @@ def guest(lifecycle: Lifecycle, instance: Instance) -> GuestFiles:
     return GuestFiles(lifecycle.parts.machines.execute, instance.id, guests.OWN_FILES)
 
 
+def imaged(instance: Instance) -> None:
+    """Raises WrongState where the files below its layer are the host's, no image's."""
+    if instance.spec.root:
+        raise WrongState(
+            f"{instance.name} has the host's root file system, which is nobody's to pack.",
+            hint="`sublet diff` shows what it has changed; `sublet cp` copies it out.",
+        )
+
+
 def layered(lifecycle: Lifecycle, instance: Instance) -> None:
     """Raises InvalidArgument where nothing tells what the instance changed from what it was."""
     image = lifecycle.parts.image_store.get(instance.digest)

@@ -48,6 +48,7 @@ class Commits:
         instance ends meanwhile.
         """
         instance = self._instances.get(text)
+        access.imaged(instance)
         stored = self._parts.image_store.get(instance.digest)
         config = configured(stored.config if stored else ImageConfig(), instance, wish)
 

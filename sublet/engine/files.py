@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
+from dataclasses import replace
 
 from sublet.archive.transfer import Received
 from sublet.domain.changes import made
@@ -15,6 +15,7 @@ from sublet.domain.instance import Instance
 from sublet.drivers.access import Sender, Taker
 from sublet.drivers.container import archive
 from sublet.drivers.container.difference import Layers
+from sublet.drivers.container.layer import cow
 from sublet.drivers.vm import listings
 from sublet.engine import access
 from sublet.engine.instances import Instances
@@ -70,6 +71,7 @@ class Files:
     async def export(self, text: str) -> AsyncIterator[Sender]:
         """The instance's whole file system as a tar stream, without what is mounted in it."""
         instance_id = self._instances.get(text).id
+        access.imaged(self._instances.get(text))
 
         @contextlib.asynccontextmanager
         async def place() -> AsyncIterator[Sender]:
@@ -83,12 +85,16 @@ class Files:
             yield courier
 
     @contextlib.asynccontextmanager
-    async def changes(self, text: str) -> AsyncIterator[Sender]:
+    async def changes(self, text: str, mount: str = "") -> AsyncIterator[Sender]:
         """What the instance has changed of its image's files: JSON objects, one a line, with
-        `kind` (A: added, C: changed, D: deleted) and `path`."""
+        `kind` (A: added, C: changed, D: deleted) and `path`; of a container's `type` (file,
+        directory, link, special), what it `was` if that is another one, and `size`, too.
+        With `mount`, of the directory of the host that it has copy-on-write there; paths begin
+        with `/` in that."""
         wanted = self._instances.get(text)
         instance_id = wanted.id
         access.layered(self._lifecycle, wanted)
+        _check_mount(wanted, mount)
 
         @contextlib.asynccontextmanager
         async def place() -> AsyncIterator[Sender]:
@@ -96,28 +102,75 @@ class Files:
                 if instance.spec.vm:
                     comparing = self._comparing_guest(instance)
                 else:
-                    comparing = self._comparing(instance, await self._lifecycle.lower(instance))
+                    comparing = archive.comparing(await self._layers(instance, mount))
                 async with comparing as courier:
                     yield courier
 
         async with self._lifecycle.visits.stay(instance_id, "diff", place()) as courier:
             yield courier
 
-    def _comparing(self, instance: Instance, lower: Path) -> AbstractAsyncContextManager[Sender]:
+    @contextlib.asynccontextmanager
+    async def changed(
+        self, text: str, mount: str = "", paths: Sequence[str] = ()
+    ) -> AsyncIterator[Sender]:
+        """The files that `changes` tells of, but for deleted ones, as a tar stream: those at or
+        below `paths`, with the directories on the way there; none: all. Containers only."""
+        wanted = self._instances.get(text)
+        _check_mount(wanted, mount)
+        chosen = tuple(_checked(path) for path in paths)
+        if wanted.spec.vm:
+            raise InvalidArgument(
+                f"{wanted.name} is a VM, whose changes cannot be told from its disk alone.",
+                hint="Copy what you want: sublet cp INSTANCE:/PATH .",
+            )
+
+        @contextlib.asynccontextmanager
+        async def place() -> AsyncIterator[Sender]:
+            async with self._lifecycle.mounted(wanted.id, "diff") as instance:
+                layers = await self._layers(instance, mount)
+                layers = replace(layers, packed=True, paths=chosen)
+                async with archive.comparing(layers) as courier:
+                    yield courier
+
+        async with self._lifecycle.visits.stay(wanted.id, "diff", place()) as courier:
+            yield courier
+
+    async def _layers(self, instance: Instance, mount: str) -> Layers:
+        """What is to be compared: the instance's layer, or that of its mount copy-on-write."""
+        layer = self._parts.containers.places(instance.id).layer
+        base = self._parts.network.uid_base(instance.slot)
+        if mount:
+            upper = cow(layer.shown, mount) / "upper"
+            if not upper.is_dir():
+                raise WrongState(f"{instance.name} has not been started yet.")
+            return Layers(str(upper), _source(instance, mount), base)
         points = made(mount.destination for mount in instance.spec.mounts)
-        layers = Layers(
-            upper=str(self._parts.containers.places(instance.id).upper),
-            lower=str(lower),
-            base=self._parts.network.uid_base(instance.slot),
+        return Layers(
+            upper=str(layer.upper),
+            lower=str(await self._lifecycle.lower(instance)),
+            base=base,
             points=tuple(sorted(points.points)),
             parents=tuple(sorted(points.parents)),
         )
-        return archive.comparing(layers)
 
     def _comparing_guest(self, instance: Instance) -> AbstractAsyncContextManager[Sender]:
         mounts = (mount.destination for mount in instance.spec.mounts)
         guest = access.guest(self._lifecycle, instance)
         return listings.comparing(guest, made((*mounts, *guest.own)))
+
+
+def _source(instance: Instance, mount: str) -> str:
+    """The host's directory that an instance has copy-on-write at `mount`; empty for none."""
+    mounts = instance.spec.mounts
+    return next((m.source for m in mounts if m.cow and m.destination == mount), "")
+
+
+def _check_mount(instance: Instance, mount: str) -> None:
+    if mount and not _source(instance, mount):
+        raise InvalidArgument(
+            f"{instance.name} has no directory copy-on-write at '{mount}'.",
+            hint="`sublet inspect` shows its mounts; one made with :cow can be compared.",
+        )
 
 
 def _checked(path: str) -> str:

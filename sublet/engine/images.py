@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from sublet.archive.entry import DIRECTORY, END, Entry, header
 from sublet.domain import catalog, containerfile, image_filter
 from sublet.domain.catalog import Choice
 from sublet.domain.config import Config
@@ -48,6 +49,10 @@ def silent(_line: str) -> None:
 
 def ignore(_file: Path) -> None:
     """A `gone` that nobody needs."""
+
+
+NOTHING = Reference("scratch")
+"""As in a Containerfile: no registry has it."""
 
 
 class Images:
@@ -113,6 +118,8 @@ class Images:
     ) -> Image:
         """Make an image of the catalogue, if the name is short and there; else as
         `Registries.pull`. Raises BuildFailed, too."""
+        if Reference.parse(text) == NOTHING:
+            return await self._nothing(report)
         if choice := catalog.find(text):
             return await self._from_catalogue(choice, str(Reference.parse(text)), report)
         try:
@@ -120,6 +127,16 @@ class Images:
         except (NoSuchImage, PullFailed) as error:
             error.hint = f"{catalog.advice(text)} {error.hint}".strip()
             raise
+
+    async def _nothing(self, report: Report) -> Image:
+        """The image without a file, for instances whose files come from elsewhere."""
+        async with self._shelf.alone(f"pull {NOTHING}"):
+            if image := self._store.find(str(NOTHING)):
+                return image
+            with self.files.temporary() as place:
+                archive = place / "nothing.tar"
+                archive.write_bytes(header(Entry(".", DIRECTORY, 0o755)) + END)
+                return await self._packing.take(archive, (str(NOTHING),), False, silent)
 
     async def _from_catalogue(self, choice: Choice, name: str, report: Report) -> Image:
         """The image of the catalogue, built here from the suite's packages."""

@@ -22,6 +22,7 @@ from sublet.domain.errors import NoSuchImage, NoSuchInstance, SubletError, Wrong
 from sublet.domain.health import Health
 from sublet.domain.image import Image
 from sublet.domain.instance import HELD, LIVE, Instance, State, check_transition
+from sublet.domain.mounts import Mount
 from sublet.domain.networks import Mode
 from sublet.domain.ports import Port
 from sublet.domain.spec import InstanceSpec
@@ -188,7 +189,8 @@ class Lifecycle:
                 await asyncio.sleep(0)  # it begins now; what follows waits for nothing for long
             with trace.step("image mount"):
                 lower = await self.lower(instance, image)
-            what = replace(what, mounts=await self.volumes.attach(instance, lower))
+            mounts = await self.volumes.attach(instance, lower)
+            what = replace(what, mounts=(*mounts, *self._hiding(instance)))
             await parts.containers.prepare(what, lower)
         await self.show_host(instance)
         return what, tuple(publishing.result())
@@ -197,6 +199,13 @@ class Lifecycle:
         """The ports of the host that it was given are at its own loopback."""
         netns = self.parts.containers.places(instance.id).network_namespace
         await self.parts.network.host_ports.open(instance.id, netns, instance.spec.host_ports)
+
+    def _hiding(self, instance: Instance) -> tuple[Mount, ...]:
+        """What hides Sublet's own directories, other instances' among them, and what runs here,
+        from one that has the host's files."""
+        parts = self.parts
+        own = (parts.config.root, parts.config.run, parts.containers.mounts)
+        return plan.hidden([*own, Path("/run")]) if instance.spec.root else ()
 
     def _image(self, instance: Instance) -> Image:
         image = self.parts.image_store.get(instance.digest)
@@ -334,7 +343,9 @@ class Lifecycle:
             yield
 
     async def lower(self, instance: Instance, image: Image | None = None) -> Path:
-        """The directory that shows the instance's image, until `release`."""
+        """The directory that shows the instance's image, until `release`; or the host's root."""
+        if instance.spec.root:
+            return Path("/")
         image, file = image or self._image(instance), self.parts.image_file(instance.digest)
         return await self.parts.layers.acquire(file, image.offset, image.length, instance.id)
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from sublet.domain import resolving
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.image import Image, ImageConfig, refuse_disk
 from sublet.domain.instance import Instance
+from sublet.domain.mounts import Mount, MountType
 from sublet.domain.networks import Mode
 from sublet.domain.spec import InstanceSpec, Isolation, check_working_dir
+from sublet.domain.units import MIB
 from sublet.drivers.container.containers import Plan
 from sublet.drivers.container.spec import PATH, Options, Process
+
+_HIDING = 16 * MIB
+"""Bytes that may be written where a directory of the host is hidden."""
 
 
 def check_image(spec: InstanceSpec, image: Image) -> None:
@@ -76,6 +84,16 @@ def process(
         cap_add=spec.cap_add,
         cap_drop=spec.cap_drop,
         ulimits=spec.ulimits,
+    )
+
+
+def hidden(places: Iterable[Path]) -> tuple[Mount, ...]:
+    """Empty memory over directories of the host, in which an instance may write but finds
+    nothing; those that lie in others among them go with these."""
+    found = sorted({place.resolve() for place in places}, key=lambda place: len(place.parts))
+    outer = [p for n, p in enumerate(found) if not any(p.is_relative_to(o) for o in found[:n])]
+    return tuple(
+        Mount("", str(place), type=MountType.TMPFS, size=_HIDING, mode="755") for place in outer
     )
 
 

@@ -73,6 +73,7 @@ def instance_spec(
     lease: str = "",
     egress: str | Sequence[str] = (),
     host_ports: Sequence[int | str] = (),
+    root: str = "",
 ) -> dict[str, Any]:
     """A request for an instance, as the API takes it: what is not given is left out.
 
@@ -89,7 +90,8 @@ def instance_spec(
     `host_ports`: ports of this host's loopback, at its own;
     `budget` as 5/month; `backup` as its flag: texts such as
     on-notice, on-stop, every=6h, and `backup_keep` as last=24,daily=7; `console_size` are rows and
-    columns. Raises InvalidArgument.
+    columns; `root` host: this host's root file system in place of the image's (scratch has none).
+    Raises InvalidArgument.
     """
     given: dict[str, Any] = {
         "command": list(command or ()),
@@ -126,6 +128,7 @@ def instance_spec(
         "console_size": list(console_size),
         "wake": wake,
         "lease": lease,
+        "root": root,
     }
     spec = {"image": image, **{key: value for key, value in given.items() if value}}
     optional: dict[str, Any] = {

@@ -17,8 +17,8 @@ from sublet.engine.instances import Instances
 from sublet.engine.waking import Failure
 
 _OPTIONS = (
-    "cap_add cap_drop devices dns dns_search group_add host_ports hosts init read_only seccomp "
-    "shm_size stop_signal stop_timeout sysctls ulimits"
+    "cap_add cap_drop devices dns dns_search group_add host_ports hosts init read_only root "
+    "seccomp shm_size stop_signal stop_timeout sysctls ulimits"
 ).split()
 
 

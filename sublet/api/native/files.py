@@ -8,9 +8,9 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
@@ -22,6 +22,7 @@ from sublet.drivers.access import Sender
 from sublet.engine.commits import Wish
 from sublet.engine.verbs import Verbs
 
+Paths = Annotated[tuple[str, ...], Query()]
 log = logging.getLogger(__name__)
 
 
@@ -110,7 +111,11 @@ def router(verbs: Verbs) -> APIRouter:
         return respond(request, verbs.operations, "commit", work)
 
     @routes.get("/{name}/changes")
-    async def changed_files(name: str) -> StreamingResponse:
-        return await sent(files.changes(name), copying(name), "application/x-ndjson")
+    async def changed_files(name: str, mount: str = "") -> StreamingResponse:
+        return await sent(files.changes(name, mount), copying(name), "application/x-ndjson")
+
+    @routes.get("/{name}/changes/archive")
+    async def changed_archive(name: str, mount: str = "", path: Paths = ()) -> StreamingResponse:
+        return await sent(files.changed(name, mount, path), copying(name))
 
     return routes

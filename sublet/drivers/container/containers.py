@@ -106,6 +106,19 @@ def tini() -> str:
     return found
 
 
+def _unfit(source: str, error: OSError) -> HostUnsupported:
+    """A directory of the host cannot lie under an overlay with mapped ids."""
+    if error.errno == errno.ELOOP:
+        return HostUnsupported(
+            f"{source} cannot be mounted copy-on-write: it holds what Sublet itself writes to.",
+            hint="Add --disk 10g: what is written has a disk of its own then.",
+        )
+    return HostUnsupported(
+        f"{source} cannot be mounted copy-on-write: {error.strerror}.",
+        hint="Use a directory on ext4, xfs, btrfs or tmpfs; or mount it :ro.",
+    )
+
+
 def as_user(process: oci.Process, user: User) -> oci.Process:
     """`process` run by `user`, whose home directory it gets unless it names one."""
     named = any(entry.startswith("HOME=") for entry in process.env)
@@ -237,8 +250,13 @@ class Containers:
         for directory in (mapped, at.rootfs):
             directory.mkdir(mode=0o755, exist_ok=True)
         layer = await self.writable.show(instance_id, lower, uid_base, limit)
-        mount.bind_idmapped(str(lower), str(mapped), str(at.user_namespace), read_only=True)
-        mount.overlay(str(mapped), layer / "upper", layer / "work", at.rootfs)
+        try:
+            mount.bind_idmapped(str(lower), str(mapped), str(at.user_namespace), read_only=True)
+            mount.overlay(str(mapped), layer / "upper", layer / "work", at.rootfs)
+        except OSError as error:
+            if str(lower) != "/":
+                raise
+            raise _unfit("/", error) from error
         mount.unmount(str(mapped))  # the overlay keeps a copy of its own
 
     def mount_volumes(self, instance_id: str, mounts: Iterable[Mount], uid_base: int) -> None:
@@ -297,17 +315,7 @@ class Containers:
             mount.bind_idmapped(bind.source, str(lower), str(at.user_namespace), read_only=True)
             mount.overlay(str(lower), layer / "upper", layer / "work", target)
         except OSError as error:
-            own = error.errno == errno.ELOOP
-            raise HostUnsupported(
-                f"{bind.source} cannot be mounted copy-on-write: "
-                + ("it holds what Sublet itself writes to." if own else f"{error.strerror}."),
-                hint="Use a directory on ext4, xfs, btrfs or tmpfs"
-                + (
-                    ", or add --disk 10g: what is written has a disk of its own then."
-                    if own
-                    else "; or mount it :ro."
-                ),
-            ) from error
+            raise _unfit(bind.source, error) from error
         mount.unmount(str(lower))  # the overlay keeps a copy of its own
 
     def _prepare(self, at: Places, plan: Plan) -> oci.Process:

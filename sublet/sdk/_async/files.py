@@ -135,12 +135,59 @@ class AsyncFileVerbs(AsyncCalls):
         target = f"/v1/instances/{quote(name)}/watch{query}"
         return wire.lines("GET", target, path=self._path)
 
-    async def diff(self, name: str) -> AsyncIterator[dict[str, Any]]:
+    async def diff(self, name: str, *, mount: str = "") -> AsyncIterator[dict[str, Any]]:
         """What an instance has changed of its image's files: `kind` (A: added, C: changed,
-        D: deleted) and `path`, in order."""
-        target = f"/v1/instances/{quote(name)}/changes"
+        D: deleted) and `path`, in order; of a container also `type` (file, directory, link,
+        special), what it `was` if that is another one, and `size`. With `mount`, of the host's
+        directory that it has copy-on-write there (`:cow`); paths begin with `/` in that."""
+        target = f"/v1/instances/{quote(name)}/changes{query_of({'mount': mount})}"
         async for line in wire.lines("GET", target, path=self._path):
             yield line
+
+    async def changed(
+        self, name: str, *, mount: str = "", paths: Sequence[str] = ()
+    ) -> AsyncIterator[bytes]:
+        """The files that `diff` tells of, but for deleted ones, as a tar stream: those at or below
+        `paths`, none: all. Of containers."""
+        query = query_of({"mount": mount, "path": list(paths)})
+        target = f"/v1/instances/{quote(name)}/changes/archive{query}"
+        async for piece in wire.stream("GET", target, path=self._path):
+            yield piece
+
+    async def apply_changes(
+        self,
+        name: str,
+        destination: str,
+        *,
+        mount: str = "",
+        paths: Sequence[str] = (),
+        since: float | None = None,
+    ) -> dict[str, Any]:
+        """Make the directory `destination` of this host what an instance's changes would make of
+        it: new and changed files are written, deleted ones deleted; only those at or below
+        `paths` (as `diff` has them), none: all.
+
+        What was changed here after `since`, seconds since the epoch, stays as it is; None:
+        nothing does. Nothing outside `destination` is touched, no symbolic link followed;
+        set-user-id bits are taken off and devices left out. Root gives files the owners that
+        they have inside. The answer lists what was `applied` and what `kept`, and counts what
+        was `left_out`.
+        """
+        import os
+
+        from sublet.archive.applying import apply
+        from sublet.archive.making import Owner
+        from sublet.domain.changes import chosen
+        from sublet.sdk._async.threads import pulled
+
+        rows = chosen([row async for row in self.diff(name, mount=mount)], paths)
+        owner = Owner.CALLER if os.geteuid() else Owner.ARCHIVE
+
+        def work(pieces: Iterator[bytes]) -> dict[str, Any]:
+            done = apply(destination, rows, pieces, owner, since)
+            return {"applied": done.applied, "kept": done.kept, "left_out": done.left_out}
+
+        return await pulled(work, self.changed(name, mount=mount, paths=paths))
 
     async def commit(
         self,

@@ -1,0 +1,283 @@
+"""`sublet try`: a shell, or a command, whose changes to this directory are only tried."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sublet.cli import run
+from sublet.cli.output import Progress, printable
+from sublet.domain import trying
+from sublet.domain.errors import InvalidArgument, NoSuchInstance
+from sublet.domain.trying import Line, lines
+from sublet.sdk import Client
+from sublet.sdk.results import instance_spec
+
+Row = dict[str, Any]
+
+IMAGE, NOTHING = "debian:bookworm", "scratch"
+SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash; exec sh")
+SIZE, DISK = "2x2", "16g"
+"""Of an instance that tries, unless said otherwise; the disk is for --host alone."""
+
+_MARK = "try.command"
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What is tried: a directory of the host, at the same place inside; `mount` is its name for
+    the API, empty for the root. Paths that are told and chosen begin with `prefix`."""
+
+    directory: str
+    mount: str
+    prefix: str = ""
+
+
+class WithCommand(click.Command):
+    """All that comes after `--` is the command, and not looked at."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            args, ctx.meta[_MARK] = args[:at], args[at + 1 :]
+        return super().parse_args(ctx, args)
+
+
+@click.command("try", cls=WithCommand)
+@click.argument("image", metavar="[IMAGE] [-- COMMAND…]", default="")
+@click.option("--host", is_flag=True, help="Over the host's own files, not an image's.")
+@click.option(
+    "--apply",
+    multiple=True,
+    is_flag=False,
+    flag_value=".",
+    metavar="[PATH]",
+    help="Copy the changes out at the end; with PATH (repeatable), those there.",
+)
+@click.option("--force", is_flag=True, help="Apply over what was changed here meanwhile, too.")
+@click.option("--keep", default="", metavar="NAME", help="Keep the instance, stopped.")
+@click.option("--all", "everything", is_flag=True, help="List every single change.")
+@click.option("--json", "as_json", is_flag=True, help="At the end, print the changes as JSON.")
+@click.option("--size", default=SIZE, show_default=True, help="CPUs and memory, or a name.")
+@click.option("--disk", default="", metavar="BYTES", help="The most that may be written.")
+@click.option("--network", default="", metavar="NAME|none", help="Its network.")
+@click.option("--egress", default="", metavar="none|NAME,…", help="Whom it may connect to.")
+@click.pass_context
+def try_(
+    ctx: click.Context,
+    /,
+    image: str,
+    host: bool,
+    apply: tuple[str, ...],
+    force: bool,
+    keep: str,
+    everything: bool,
+    as_json: bool,
+    **limits: str,
+) -> int:
+    """Try something in a throw-away instance that sees this directory copy-on-write.
+
+    Without a command, a shell. Nothing here changes; at the end it is told what would have, and
+    --apply makes it so. With --host the instance sees all of the host's files, copy-on-write, as
+    its own: try an `apt install` there. The exit code is the command's.
+    """
+    here = os.getcwd()
+    if host and image:
+        raise InvalidArgument(
+            "--host is instead of an image.", hint="Write `sublet try --host -- COMMAND`."
+        )
+    root = "/" if host else here
+    wanted = [trying.meant(path, here, root) for path in apply]
+    if host and "/" in wanted:
+        raise InvalidArgument(
+            "--apply of the host's whole root file system is refused.",
+            hint="Name what you want: --apply /usr/local/bin.",
+        )
+    trees = _host_trees() if host else [Tree(here, here)]
+    spec = _spec(image, ctx.meta.get(_MARK) or [], trees, host=host, keep=keep, **limits)
+    begun = time.time()
+    client = Client()
+    with _instance(client, spec, keep) as (name, code):
+        found = {tree: list(client.diff(name, mount=tree.mount)) for tree in trees}
+        _show(found, host=host, everything=everything)
+        since = None if force else begun
+        if not wanted and not as_json and any(found.values()) and not host:
+            wanted = _asked(found[trees[0]], here)
+        done = [_apply(client, name, tree, found[tree], wanted, since) for tree in trees]
+    applied, kept = (sorted({p for d in done for p in d[key]}) for key in ("applied", "kept"))
+    _tell(applied, kept, sum(d["left_out"] for d in done), wanted)
+    if as_json:
+        import json
+
+        changes = [
+            {**row, "path": _joined(tree, row["path"])} for tree, r in found.items() for row in r
+        ]
+        answer = {"exit_code": code, "directory": root, "changes": changes}
+        print(json.dumps({**answer, "applied": applied, "kept": kept}))
+    return code
+
+
+def _spec(
+    image: str,
+    command: Sequence[str],
+    trees: Sequence[Tree],
+    *,
+    host: bool,
+    keep: str,
+    size: str,
+    disk: str,
+    network: str,
+    egress: str,
+) -> dict[str, Any]:
+    here, tty = os.getcwd(), sys.stdin.isatty() and sys.stdout.isatty()
+    if here == "/" and not host:
+        raise InvalidArgument(
+            "The root directory cannot be tried in an image.",
+            hint="Go to the directory that you mean, or write `sublet try --host`.",
+        )
+    mounts = [
+        {"source": t.directory, "destination": t.mount, "cow": True} for t in trees if t.mount
+    ]
+    spec = instance_spec(
+        NOTHING if host else image or IMAGE,
+        list(command) or SHELL,
+        entrypoint=(),
+        name=keep,
+        working_dir=here,
+        user="0:0",
+        tty=tty,
+        console_size=run.console_size(tty),
+        stdin=True,
+        init=bool(command),
+        size=size,
+        disk=disk or (DISK if host else None),
+        network=network,
+        egress=egress,
+        root="host" if host else "",
+    )
+    return {**spec, "mounts": mounts} if mounts else spec
+
+
+def _host_trees() -> list[Tree]:
+    """The root and what else of the host can be shown so; what cannot is said."""
+    shown, hidden = trying.host_mounts(Path("/proc/self/mountinfo").read_text())
+    if hidden:
+        print(f"sublet: not shown inside: {', '.join(map(printable, hidden))}", file=sys.stderr)
+    return [Tree("/", ""), *(Tree(point, point, point) for point in shown)]
+
+
+@contextlib.contextmanager
+def _instance(client: Client, spec: dict[str, Any], keep: str) -> Iterator[tuple[str, int]]:
+    """Run the instance to its end: its id and exit code. It goes with the block, unless kept, and
+    when this process is killed."""
+    with contextlib.ExitStack() as stack:
+        if not keep:
+            spec["lease"] = stack.enter_context(client.lease()).id
+        with Progress() as progress:
+            session, started = client.foreground(spec, progress)
+        run.warn(started)
+        if not keep:
+            stack.callback(_removed, client, started["id"])
+        tty = bool(spec.get("tty"))
+        code = run.relay(session, {"interactive": True, "tty": tty})
+        client.stop(started["id"], 0)  # it may have been detached from
+        yield started["id"], code
+
+
+def _removed(client: Client, instance_id: str) -> None:
+    with contextlib.suppress(NoSuchInstance):
+        client.remove(instance_id, force=True, volumes=True)
+
+
+def _joined(tree: Tree, path: str) -> str:
+    return f"{tree.directory.rstrip('/')}{path}"
+
+
+def _show(found: dict[Tree, list[Row]], *, host: bool, everything: bool) -> None:
+    """The changes on standard error: standard output is the command's."""
+    quiet = 0
+    for tree, rows in found.items():
+        full = [{**row, "path": tree.prefix + row["path"]} for row in trying.told(rows)]
+        if host and not everything:
+            loud = [row for row in full if not trying.is_noise(row["path"])]
+            quiet += len(full) - len(loud)
+            full = loud
+        for line in lines(full, everything=everything):
+            print(_text(line, relative=not host), file=sys.stderr)
+    if quiet:
+        text = (
+            f"… and {quiet} in caches, logs, documentation and lists of packages (--all shows them)"
+        )
+        print(text, file=sys.stderr)
+    if not any(found.values()):
+        print("Nothing was changed.", file=sys.stderr)
+
+
+def _text(line: Line, *, relative: bool) -> str:
+    text = str(line)
+    return printable(text.replace(" /", " ", 1) if relative else text)
+
+
+def _asked(rows: Sequence[Row], here: str) -> list[str]:
+    """What somebody at the terminal wants to have of it."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return []
+    answer = _answer(f"Apply to {printable(here)}? [y/N/choose] ")
+    if answer in ("y", "yes"):
+        return ["/"]
+    if answer not in ("c", "choose"):
+        return []
+    shown = lines(trying.told(rows))
+    return [
+        line.path.rstrip("/")
+        for line in shown
+        if _answer(f"{_text(line, relative=True)}? [y/N] ") in ("y", "yes")
+    ]
+
+
+def _answer(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower()
+
+
+def _apply(
+    client: Client,
+    name: str,
+    tree: Tree,
+    rows: Sequence[Row],
+    wanted: Sequence[str],
+    since: float | None,
+) -> dict[str, Any]:
+    """Copy what is wanted of a tree out; `wanted` as the user's root has it."""
+    own = [
+        path.removeprefix(tree.prefix) or "/"
+        for path in wanted
+        if f"{path}/".startswith(f"{tree.prefix}/")
+    ]
+    if not own or not rows:
+        return {"applied": [], "kept": [], "left_out": 0}
+    done = client.apply_changes(name, tree.directory, mount=tree.mount, paths=own, since=since)
+    return {**done, **{key: [_joined(tree, p) for p in done[key]] for key in ("applied", "kept")}}
+
+
+def _tell(applied: Sequence[str], kept: Sequence[str], left_out: int, wanted: object) -> None:
+    if applied:
+        print(f"Applied {len(applied)} of the changes.", file=sys.stderr)
+    elif wanted and not kept:
+        print("sublet: nothing was changed there.", file=sys.stderr)
+    for path in kept:
+        text = f"sublet: {printable(path)} was changed here meanwhile, and stays (--force)"
+        print(text, file=sys.stderr)
+    if left_out:
+        print(f"sublet: devices and links that were left out: {left_out}", file=sys.stderr)
+
+
+COMMANDS = {"try": try_}
