@@ -50,7 +50,9 @@ def create(instance: str, repository: str, paths: tuple[str, ...]) -> None:
 @JSON
 def ls(instance: str, repository: str, quiet: bool, as_json: bool) -> None:
     """List the backups of an instance, or all."""
-    rows = Client().backups(instance, repository=repository)
+    with Progress() as progress:
+        progress.later(1.0, f"Looking into {repository or 'the repository'}")
+        rows = Client().backups(instance, repository=repository)
     if as_json:
         print_json(rows)
     elif quiet:
@@ -119,7 +121,8 @@ def prune(
         "keep_weekly": keep_weekly,
         "repository": repository,
     }
-    planned = client.prune_backups(instance, **rules, dry_run=True)
+    with Progress() as progress:
+        planned = client.prune_backups(instance, **rules, dry_run=True, progress=progress)
     count = len(planned)
     print(f"To be removed: {count} backup{'' if count == 1 else 's'}.", file=sys.stderr)
     if not confirmed(force):

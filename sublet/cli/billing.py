@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sublet.cli.common import JSON
-from sublet.cli.output import one_line, print_json, print_table
+from sublet.cli.output import dollars, one_line, print_json, print_table
 from sublet.domain.errors import InvalidArgument
 from sublet.sdk import Client
 
@@ -132,16 +132,6 @@ def saved(sums: dict[str, Any]) -> str:
     text = f"Saved {dollars(full - paid)}"
     share = f", {(full - paid) / full:.0%}" if full > 0 else ""
     return f"{text}{share}, against on-demand instances that are never stopped."
-
-
-def dollars(amount: float | None) -> str:
-    """An amount as people read it; small ones to a hundredth of a cent."""
-    if amount is None:
-        return "-"
-    if 0 < abs(amount) < 0.00005:
-        return "< $0.0001"
-    sign = "-" if amount < 0 else ""
-    return f"{sign}${abs(amount):,.2f}" if abs(amount) >= 1 else f"{sign}${abs(amount):.4f}"
 
 
 def duration(seconds: float) -> str:

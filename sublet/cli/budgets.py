@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from sublet.cli.billing import dollars
 from sublet.cli.common import JSON, each_named
 from sublet.cli.completing import instance_names
-from sublet.cli.output import one_line, print_json, print_table
+from sublet.cli.output import dollars, one_line, print_json, print_table
 from sublet.domain.errors import NoSuchBudget
 from sublet.domain.units import format_dollars
 from sublet.sdk import Client

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sublet.cli import charts
-from sublet.cli.billing import AMOUNTS, dollars, duration, label
+from sublet.cli.billing import AMOUNTS, duration, label
+from sublet.cli.output import dollars
 
 MOST = 30
 """Lines that are drawn; the smaller ones beyond are drawn as one."""

@@ -83,6 +83,7 @@ RUN = (
     Flag(("--health-timeout",), "text", "Time that a check may take.", "TIME"),
     Flag(("--health-retries",), "text", "Failures in a row that make it unhealthy.", "N"),
     Flag(("--health-start-period",), "text", "Time in which failures do not count.", "TIME"),
+    Flag(("--health-start-interval",), "text", "Time between checks until it is healthy.", "TIME"),
     Flag(("--no-healthcheck",), "switch", "Leave the image's check out."),
     Flag(("--init",), "switch", "Run a small init that reaps and passes on signals."),
     Flag(("--ulimit",), "list", "Set a resource limit.", "NAME=SOFT[:HARD]"),

@@ -9,7 +9,7 @@ import click
 from sublet.cli.common import JSON, JSON_ALWAYS, ago, each_named, print_found
 from sublet.cli.completing import instance_names, request_ids
 from sublet.cli.instances import NAME
-from sublet.cli.output import Progress, print_json, print_table
+from sublet.cli.output import Progress, dollars, print_json, print_table
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import format_bytes, parse_duration
 from sublet.sdk import Client
@@ -41,12 +41,8 @@ def sizes(as_json: bool) -> None:
 
 def _size(row: dict[str, Any]) -> list[str]:
     amounts = [f"{row['cpus']:g}", format_bytes(row["memory"])]
-    return [row["name"], row["size"], *amounts, dollars(row["price"]), dollars(row["spot_price"])]
-
-
-def dollars(amount: float) -> str:
-    """Dollars as the price list has them."""
-    return f"${amount:.4f}"
+    prices = [dollars(row[key], rate=True) for key in ("price", "spot_price")]
+    return [row["name"], row["size"], *amounts, *prices]
 
 
 @click.command()
@@ -100,7 +96,7 @@ def ls(as_json: bool) -> None:
 
 def _request(row: dict[str, Any]) -> list[str]:
     texts = [str(row[key]) for key in ("id", "instance", "name", "type", "state", "status")]
-    return [*texts, dollars(row["max_price"]), ago(row["updated"])]
+    return [*texts, dollars(row["max_price"], rate=True), ago(row["updated"])]
 
 
 @spot.command()

@@ -45,7 +45,7 @@ _PLAIN = {
 }
 """Flags that `instance_spec` takes as they are, and its name for each."""
 
-_HEALTH_TIMES = ("interval", "timeout", "start_period")
+_HEALTH_TIMES = ("interval", "timeout", "start_period", "start_interval")
 
 
 def rare(options: Options) -> Options:

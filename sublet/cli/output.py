@@ -50,6 +50,16 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def dollars(amount: float | None, *, rate: bool = False) -> str:
+    """An amount as people read it; small ones to a hundredth of a cent, as a `rate` is always."""
+    if amount is None:
+        return "-"
+    if 0 < abs(amount) < 0.00005:
+        return "< $0.0001"
+    sign, places = "-" if amount < 0 else "", 2 if abs(amount) >= 1 and not rate else 4
+    return f"{sign}${abs(amount):,.{places}f}"
+
+
 def confirmed(force: bool) -> bool:
     """Whether to go on with what cannot be undone: asked on a terminal only."""
     if force or not sys.stdin.isatty():

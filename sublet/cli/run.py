@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 RARE = frozenset(
     "stop_signal label label_file mount tmpfs disk read_only shm_size network network_alias dns "
     "dns_search add_host host_port restart health_cmd health_interval health_timeout "
-    "health_retries health_start_period no_healthcheck init ulimit sysctl device cap_add "
+    "health_retries health_start_period health_start_interval no_healthcheck init ulimit sysctl "
+    "device cap_add "
     "cap_drop group_add security_opt log_driver log_opt ttl idle idle_action user_data ssh_key "
     "cold size spot max_price on_reclaim persistent notice_signal notice_exec budget backup "
     "backup_keep wake egress".split()

@@ -10,12 +10,11 @@ from zoneinfo import ZoneInfo
 import click
 
 from sublet.cli import run as running
-from sublet.cli.billing import dollars
 from sublet.cli.commands import ONLY_HELP, with_flags
 from sublet.cli.common import JSON, JSON_ALWAYS, each_named, print_found
 from sublet.cli.completing import instance_names, schedule_names
 from sublet.cli.flags import CREATE
-from sublet.cli.output import Progress, one_line, print_json, print_table
+from sublet.cli.output import Progress, dollars, one_line, print_json, print_table
 from sublet.domain.errors import InvalidArgument, NoSuchSchedule
 from sublet.domain.units import format_age, parse_duration
 from sublet.sdk import Client

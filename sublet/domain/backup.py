@@ -82,12 +82,28 @@ def check_manifest(manifest: Manifest) -> None:
         and kinds <= {"files", "disk", "nothing"}
         and all((piece.volume is None) == (piece.place == "layer") for piece in manifest.pieces)
         and all(piece.size >= 0 for piece in manifest.pieces)
+        and _volumes(manifest) <= _mounted(manifest.spec)
     )
     if not sound:
         raise InvalidArgument(
             "What this backup says of itself is not what this Sublet writes.",
             hint="A newer Sublet may have made it; else see `sublet backup verify`.",
         )
+
+
+def _volumes(manifest: Manifest) -> set[str]:
+    return {piece.volume.name for piece in manifest.pieces if piece.volume}
+
+
+def _mounted(spec: InstanceSpec) -> set[str]:
+    return {mount.source for mount in spec.mounts if mount.type is MountType.VOLUME}
+
+
+def foreign(manifest: Manifest, here: Collection[str]) -> list[str]:
+    """What a backup wants of this host that is not in it, a phrase each: what `reaches` finds, and
+    volumes of the names that are `here`, with what is in them."""
+    own = (_mounted(manifest.spec) - _volumes(manifest)) & set(here)
+    return reaches(manifest.spec) + [f"it mounts the volume {name}" for name in sorted(own)]
 
 
 def reaches(spec: InstanceSpec) -> list[str]:

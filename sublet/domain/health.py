@@ -20,11 +20,10 @@ OUTPUT_LIMIT = 4096
 """Bytes that are kept of what a check writes."""
 
 START_INTERVAL = 5.0
-"""Seconds between checks in a start period, at most."""
+"""Seconds between checks of what starts, at most, as with Docker."""
 
-FIRST_CHECK = 0.05
-"""Seconds until the first check in a start period; each of the next waits twice as long, up to
-what it would be otherwise: what starts quickly is soon known to have."""
+SOONEST = 0.05
+"""Seconds until the first check."""
 
 IMAGE_INTERVAL = 1.0
 """Seconds between the checks of an image, at least."""
@@ -49,9 +48,10 @@ class Health(StrEnum):
 class Healthcheck:
     """`test` is the command, run without a shell.
 
-    `interval`, `timeout` and `start_period` in seconds; an instance is unhealthy after `retries`
-    failures in a row that do not fall into its start period. What is empty is the image's, else
-    30 s, 30 s, 3 and no start period; where all is empty, there is no check, whatever the image
+    `interval`, `timeout`, `start_period` and `start_interval` in seconds; an instance is unhealthy
+    after `retries` failures in a row that do not fall into its start period. What is empty is the
+    image's, else 30 s, 30 s, 3, no start period, and 5 s between the checks of what starts, less
+    in its first seconds; where all is empty, there is no check, whatever the image
     says.
     """
 
@@ -60,6 +60,13 @@ class Healthcheck:
     timeout: float = 0.0
     retries: int = 0
     start_period: float = 0.0
+    start_interval: float = 0.0
+
+    @property
+    def patience(self) -> float:
+        """Seconds after the start in which no failure counts: the start period, and what Docker
+        does not look at all."""
+        return max(self.start_period, self.interval)
 
 
 DEFAULT = Healthcheck(interval=30.0, timeout=30.0, retries=3)
@@ -67,7 +74,12 @@ DEFAULT = Healthcheck(interval=30.0, timeout=30.0, retries=3)
 
 def check_health(check: Healthcheck) -> None:
     """Raises InvalidArgument where a time or a count is out of range."""
-    for name, value in (("interval", check.interval), ("timeout", check.timeout)):
+    times = {
+        "interval": check.interval,
+        "timeout": check.timeout,
+        "start-interval": check.start_interval,
+    }
+    for name, value in times.items():
         if value and not 0.001 <= value < math.inf:
             raise InvalidArgument(
                 f"{value} s is no health {name}.", hint=f"Write --health-{name} 30s."
@@ -101,12 +113,12 @@ class Report:
 def following(report: Report, result: Result, check: Healthcheck, started: float) -> Report:
     """The report with one more result of an instance that runs since `started`.
 
-    A failure in the start period does not count, until the first success: that ends it.
+    A failure while it starts does not count, until the first success: that ends the start.
     """
     results = (*report.results, result)[-KEPT:]
     if result.exit_code == 0:
         return Report(Health.HEALTHY, 0, results)
-    early = result.end - started < check.start_period
+    early = result.end - started < check.patience
     if report.health is Health.STARTING and early:
         return replace(report, results=results)
     streak = report.streak + 1
@@ -114,14 +126,14 @@ def following(report: Report, result: Result, check: Healthcheck, started: float
     return Report(health, streak, results)
 
 
-def pause(report: Report, check: Healthcheck) -> float:
-    """Seconds until the next check: a start period is looked at more closely, as with Docker, and
-    its beginning more closely still."""
-    if report.health is not Health.STARTING or not check.start_period:
+def pause(report: Report, check: Healthcheck, age: float) -> float:
+    """Seconds until the next check of an instance that started `age` seconds ago. Until it is
+    healthy it is looked at more closely, in the first seconds most of all: who waits for it does
+    not wait for an interval."""
+    if report.health is not Health.STARTING or age >= check.patience:
         return check.interval
-    # Of the results KEPT are there: from 1.6 s on the pause grows at once to what it is to be.
-    soon = FIRST_CHECK * 2 ** len(report.results) if len(report.results) < KEPT else math.inf
-    return min(check.interval, START_INTERVAL, soon)
+    close = check.start_interval or min(max(SOONEST, age / 2), START_INTERVAL)
+    return min(check.interval, close)
 
 
 def image_check(data: Mapping[str, Any]) -> Healthcheck | None:
@@ -139,12 +151,14 @@ def image_check(data: Mapping[str, Any]) -> Healthcheck | None:
     if not rest or not (shell or kind == "CMD"):
         return None
     retries, interval = data.get("Retries"), _seconds(data.get("Interval"))
+    early = _seconds(data.get("StartInterval"))
     return Healthcheck(
         test=(*_SHELL, *rest) if shell else tuple(rest),
         interval=max(interval, IMAGE_INTERVAL) if interval else 0.0,
         timeout=_seconds(data.get("Timeout")),
         retries=retries if type(retries) is int and 0 < retries <= 1000 else 0,
         start_period=_seconds(data.get("StartPeriod")),
+        start_interval=max(early, IMAGE_INTERVAL) if early else 0.0,
     )
 
 
@@ -160,6 +174,7 @@ def effective(asked: Healthcheck | None, image: Mapping[str, Any]) -> Healthchec
         timeout=next(check.timeout for check in layers if check.timeout),
         retries=next(check.retries for check in layers if check.retries),
         start_period=next((check.start_period for check in layers if check.start_period), 0.0),
+        start_interval=next((c.start_interval for c in layers if c.start_interval), 0.0),
     )
     return found if found.test else None
 

@@ -136,7 +136,12 @@ def _healthcheck(_config: ImageConfig, text: str) -> dict[str, Any]:
 def _health_option(key: str, value: str) -> dict[str, int]:
     if key == "retries":
         return {"Retries": int(value)}
-    names = {"interval": "Interval", "timeout": "Timeout", "start-period": "StartPeriod"}
+    names = {
+        "interval": "Interval",
+        "timeout": "Timeout",
+        "start-period": "StartPeriod",
+        "start-interval": "StartInterval",
+    }
     if key not in names:
         raise ValueError(f"there is no option --{key}")
     return {names[key]: int(parse_duration(value) * _NANOSECONDS)}

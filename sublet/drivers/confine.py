@@ -46,15 +46,21 @@ COPYING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP", "SYS
 
 
 def caged(
-    argv: Sequence[str], directories: Mapping[str, str], *, network: bool = False
+    argv: Sequence[str],
+    directories: Mapping[str, str],
+    *,
+    network: bool = False,
+    name: str = "",
 ) -> list[str]:
     """`argv` as root that sees only /usr and the given directories (inside: outside); with
     `network`, what programs need for that as well, such as SSH's keys.
 
     For what walks through trees while strangers change them: a link that is put in its way
-    leads nowhere.
+    leads nowhere. With a `name` it is on a host of that name: who notes down host and process, as
+    in a lock, means no process outside.
     """
-    options = ["--unshare-pid", "--unshare-ipc", "--die-with-parent", "--ro-bind", "/usr", "/usr"]
+    options = ["--unshare-uts", "--hostname", name] if name else []
+    options += ["--unshare-pid", "--unshare-ipc", "--die-with-parent", "--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib64"):
         options += ["--ro-bind-try", f"/{name}", f"/{name}"]
     if network:

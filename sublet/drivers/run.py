@@ -157,6 +157,7 @@ async def run(
     env: Mapping[str, str] | None = None,
     before_exec: Callable[[], None] | None = None,
     grace: float = 0,
+    most: int | None = None,
     **options: Any,
 ) -> Result:
     """Run a program to its end.
@@ -164,10 +165,11 @@ async def run(
     `input` is fed to it; `stdin`/`stdout` are descriptors used instead of pipes.
     `on_line` gets each line of standard error (and of standard output, unless it is
     redirected) as it comes. `env` is added to the environment. `timeout` in seconds. A program
-    whose caller is cancelled gets SIGINT, and `grace` seconds to end in good order.
+    whose caller is cancelled gets SIGINT, and `grace` seconds to end in good order. `most` bytes
+    of standard output are taken.
 
-    Raises ProcessFailed if it exits other than 0 (unless not `check`) or runs too
-    long, DiskFull if it says that there is no space left, ToolMissing.
+    Raises ProcessFailed if it exits other than 0 (unless not `check`), runs too
+    long or writes more, DiskFull if it says that there is no space left, ToolMissing.
     """
     process = await spawn(
         argv,
@@ -181,7 +183,7 @@ async def run(
     try:
         async with asyncio.timeout(timeout):
             out, err, _ = await asyncio.gather(
-                _collect(process.stdout, on_line, None),
+                _collect(process.stdout, on_line, None, most),
                 _collect(process.stderr, on_line, KEPT_OUTPUT),
                 _feed(process.stdin, input),
             )
@@ -235,7 +237,10 @@ async def _feed(stream: asyncio.StreamWriter | None, data: bytes | None) -> None
 
 
 async def _collect(
-    stream: asyncio.StreamReader | None, on_line: OnLine | None, keep: int | None
+    stream: asyncio.StreamReader | None,
+    on_line: OnLine | None,
+    keep: int | None,
+    most: int | None = None,
 ) -> bytes:
     """Everything the stream gives (the last `keep` bytes), lines passed on as they come."""
     if stream is None:
@@ -243,6 +248,8 @@ async def _collect(
     kept, partial = bytearray(), b""
     while chunk := await stream.read(65536):
         kept += chunk
+        if most is not None and len(kept) > most:
+            raise ProcessFailed(f"A program wrote more than {most} bytes.")
         if keep is not None and len(kept) > 2 * keep:
             del kept[:-keep]
         if on_line:

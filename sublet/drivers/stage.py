@@ -53,10 +53,12 @@ class Stage:
         (self.directory / "images").mkdir(mode=0o700, exist_ok=True)
 
     def write(self, text: bytes) -> None:
-        """Write the manifest."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with opened(self.directory / MANIFEST, flags) as fd:
-            os.write(fd, text)
+        """Write the manifest: it is there after a power cut, as the row is that tells of it."""
+        with (self.directory / MANIFEST).open("wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        files.sync(self.directory)
 
     @property
     def parent(self) -> str:

@@ -11,20 +11,19 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from sublet.domain.backup import Backup
 from sublet.domain.backup_plan import BackupPlan, cut, due
 from sublet.domain.errors import SubletError
 from sublet.domain.instance import LIVE, Instance
 from sublet.domain.notice import Notice
 from sublet.drivers import clock
 from sublet.engine.backups import Backups
+from sublet.engine.sending import RETRY
 
 log = logging.getLogger(__name__)
 
-AT_ONCE, AT_NOTICE = 2, 8
-"""Backups at the same time: of those that wait, and of those that have a deadline."""
-
-RETRY = 300.0
-"""Seconds after which a regular backup that failed is tried again, at most."""
+AT_NOTICE = 8
+"""Backups at the same time that have a deadline."""
 
 
 class BackupPlans:
@@ -40,7 +39,7 @@ class BackupPlans:
         self._lifecycle = backups.lifecycle
         self._now, self._until = now, until
         self._regular: dict[str, asyncio.Task[None]] = {}
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = backups.sending.turns
         self._urgent = asyncio.Semaphore(AT_NOTICE)
 
     # What becomes of instances
@@ -97,9 +96,9 @@ class BackupPlans:
         if task := self._regular.pop(instance_id, None):
             task.cancel()
 
-    def _unfinished(self, instance_id: str) -> bool:
+    def _unfinished(self, instance_id: str) -> list[Backup]:
         rows = self._backups.store.of(instance_id)
-        return any(row.staged and not row.complete for row in rows)
+        return [row for row in rows if row.staged and not row.complete]
 
     async def _in_time(self, notice: Notice, plan: BackupPlan) -> None:
         """Back up until shortly before the deadline."""
@@ -117,9 +116,9 @@ class BackupPlans:
     async def _after(self, instance_id: str, plan: BackupPlan | None) -> None:
         """Complete what was cut off; with a `plan`, back up what it has now."""
         async with self._turns:
-            for row in self._backups.store.of(instance_id):
-                if row.staged and not row.complete:
-                    await self._backups.complete(row)
+            for row in self._unfinished(instance_id):
+                if not await self._backups.sending.tried(row):
+                    self._backups.sending.insist(row)
             if plan and self._parts.store.get(instance_id):
                 await self._backups.create(instance_id)
                 await self._backups.thin(instance_id, plan.keep)

@@ -64,7 +64,8 @@ class HealthChecks:
 
     async def _watch(self, instance: Instance, check: Healthcheck) -> None:
         while True:
-            await asyncio.sleep(health.pause(self._reports[instance.id], check))
+            age = max(0.0, time.time() - instance.started)
+            await asyncio.sleep(health.pause(self._reports[instance.id], check, age))
             current = self._parts.store.get(instance.id)
             if current is None or current.state not in LIVE:
                 return

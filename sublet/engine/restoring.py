@@ -13,7 +13,7 @@ import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sublet.domain.backup import Backup, Manifest, Piece, published, reaches, restored
+from sublet.domain.backup import Backup, Manifest, Piece, foreign, published, restored
 from sublet.domain.errors import (
     BackupFailed,
     InsufficientCapacity,
@@ -34,8 +34,9 @@ from sublet.drivers.namespaces import ID_COUNT
 from sublet.drivers.stage import Stage, tree_of
 from sublet.drivers.vm import disks
 from sublet.engine import seeds, staging
-from sublet.engine.backups import Backups, Report, silent
+from sublet.engine.backups import Backups
 from sublet.engine.images import Images
+from sublet.engine.sending import Report, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Restores:
         Raises NoSuchBackup, BackupIncomplete, NameInUse, NoSuchImage, UntrustedBackup and the like.
         """
         backup = await self._backups.get(text, repository)
-        backup = await self._backups.complete(backup, report)
+        backup = await self._backups.sending.complete(backup, report)
         manifest = await self._manifest(backup, trust=trust)
         vm = vm or manifest.spec.vm
         stage_name = f"restore-{secrets.token_hex(6)}"
@@ -114,10 +115,10 @@ class Restores:
             raise
 
     async def _manifest(self, backup: Backup, *, trust: bool) -> Manifest:
-        repository = self._backups.repository(backup.repository)
+        repository = self._backups.repositories.at(backup.repository)
         text = await repository.read(backup.snapshot, "/manifest.json", staging.MOST)
         manifest, own = staging.load(text), self._backups.store.get(backup.id)
-        found = reaches(manifest.spec)
+        found = foreign(manifest, {volume.name for volume in self.parts.volume_store.all()})
         ours = own and own.manifest == hashlib.sha256(text).hexdigest()
         if found and not (trust or ours):
             raise UntrustedBackup(
@@ -193,7 +194,7 @@ class Restores:
                 await limited.create(stage.image(piece.place), limit)
         async with stage.shown(places):
             report(f"Fetching the files of {manifest.name}")
-            repository = self._backups.repository(backup.repository)
+            repository = self._backups.repositories.at(backup.repository)
             await repository.restore(backup.snapshot, stage.directory)
             for piece in manifest.pieces:
                 if piece.kind == "files":

@@ -1,4 +1,5 @@
-"""Repositories that are not a directory of this host: SFTP, against a real sshd on loopback."""
+"""Repositories that are not a directory of this host: SFTP, against a real sshd on loopback, and
+S3, against a server of our own that checks every signature."""
 
 from __future__ import annotations
 
@@ -6,11 +7,14 @@ import os
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import s3lab
+from clilab import assert_nothing_left, refused
 from conftest import BASE, Sublet, eventually
 
 
@@ -105,3 +109,108 @@ def test_over_sftp(own: Sublet, nas: Nas) -> None:
 
 def made_other_key(nas: Nas) -> str:
     return " ".join(made_key(nas.place / "other").split()[:2])
+
+
+# S3
+
+
+@pytest.fixture
+def bucket() -> Iterator[s3lab.S3]:
+    with s3lab.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def other(base_file: Path) -> Iterator[Sublet]:
+    """Another host: a daemon with a root of its own, which has the image."""
+    sublet = Sublet(Path(tempfile.mkdtemp(prefix="sublet-")))
+    sublet.ok("import", str(base_file), "--trust", "-t", BASE)
+    yield sublet
+    sublet.clean()
+    sublet.close()
+
+
+def keys(sublet: Sublet, key: str = s3lab.KEY, secret: str = s3lab.SECRET) -> None:
+    file = sublet.root / "backup.env"
+    file.write_text(f"# of the bucket\nAWS_ACCESS_KEY_ID={key}\nAWS_SECRET_ACCESS_KEY={secret}\n")
+    file.chmod(0o600)
+
+
+class Watched:
+    """Looks at every command line of this host for a text, until it is done."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.looks = text.encode(), 0
+        self.found: list[bytes] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def _look(self) -> None:
+        while not self._over.wait(0.01):
+            self.looks += 1
+            for entry in os.listdir("/proc"):
+                try:
+                    line = Path(f"/proc/{entry}/cmdline").read_bytes() if entry.isdigit() else b""
+                except OSError:
+                    continue
+                if self.text in line:
+                    self.found.append(line)
+
+    def __enter__(self) -> Watched:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_over_s3(own: Sublet, other: Sublet, bucket: s3lab.S3) -> None:
+    repository = f"s3:{bucket.url}/bucket/sublet"
+    own.ok("run", "-d", "--name", "far", "-v", "/data", BASE, "sleep", "inf")
+    own.ok("exec", "far", "sh", "-c", "echo 1 > /data/a; echo 2 > /root/b; rm /etc/issue")
+    keys(own)
+    with Watched(s3lab.SECRET) as watched:
+        first = own.ok("backup", "far", "--repo", repository)
+        own.ok("exec", "far", "sh", "-c", "echo 3 > /data/a")
+        second = own.ok("backup", "far", "--repo", repository)
+        (other.root / "backup.password").write_bytes((own.root / "backup.password").read_bytes())
+        keys(other)
+        assert other.ok("backups", "--repo", repository, "-q").split() == [second, first]
+        other.ok("restore", first, "--repo", repository)
+        script = "cat /data/a /root/b; test ! -e /etc/issue"
+        assert other.ok("exec", "far", "sh", "-c", script) == "1\n2"
+        gone = own.ok("backup", "prune", "--repo", repository, "--keep-last", "1", "-f")
+    assert gone == first
+    assert watched.looks > 20
+    assert watched.found == []
+    own.ok("backup", "verify", "--data", "--repo", repository)
+    assert own.ok("backups", "--repo", repository, "-q").split() == [second]
+    assert other.ok("backups", "--repo", repository, "-q").split() == [second]
+    for sublet in (own, other):
+        sublet.ok("rm", "-f", "-v", "far")
+        files = [f for f in sublet.home.rglob("*") if f.is_file() and f.suffix != ".img"]
+        holders = [f.name for f in files if s3lab.SECRET.encode() in f.read_bytes()]
+        assert holders == ["backup.env"]
+
+
+def test_s3_that_refuses(own: Sublet, bucket: s3lab.S3) -> None:
+    repository = f"s3:{bucket.url}/bucket"
+    own.ok("create", "--name", "far", BASE, "true")
+    keys(own)
+    refused(own, "backup", "verify", "--repo", repository, code=1, says="no password for")
+    own.ok("backup", "far", "--repo", repository)  # restic makes the bucket
+    nowhere = f"s3:{bucket.url}/nowhere"
+    refused(own, "backups", "--repo", nowhere, code=1, says=f"no repository at {nowhere}")
+    keys(own, key="AKIASOMEBODYELSE")
+    for verb in (("backups",), ("backup", "far"), ("backup", "verify"), ("backup", "prune")):
+        refused(own, *verb, "--repo", repository, code=1, says="refuses its keys")
+    keys(own, secret="another-secret")
+    outcome = own("backups", "--repo", repository)
+    assert "refuses its keys: Stat: SignatureDoesNotMatch" in outcome.err.replace("\n", " ")
+    assert str(own.root / "backup.env") in outcome.err
+    assert "another-secret" not in outcome.err
+    (own.root / "backup.env").chmod(0o644)
+    refused(own, "backups", "--repo", repository, code=1, says="can be read by others")
+    own.ok("rm", "far")
+    assert_nothing_left(own)

@@ -108,12 +108,7 @@ def test_what_does_not_fit_is_sent_afterwards(hasty: Sublet, action: str) -> Non
     """It says what is missing at the deadline, and nothing is lost: a copy is on the host."""
     name, host = f"large-{action}", hasty
     run(host, name, "--spot", "--on-reclaim", action, "--backup", "on-notice")
-    data, file = b"", host.home / "data"
-    with file.open("wb") as opened:
-        for _ in range(300):
-            data = os.urandom(1 << 20)
-            opened.write(data)
-    host.ok("cp", str(file), f"{name}:/data")
+    data = much(host, name)
     host.ok("reclaim", name)
 
     def cut_off() -> list[dict[str, Any]]:
@@ -132,6 +127,35 @@ def test_what_does_not_fit_is_sent_afterwards(hasty: Sublet, action: str) -> Non
     host.ok("cp", f"{copy}:/data", str(host.home / "back"))
     assert (host.home / "back").read_bytes()[-(1 << 20) :] == data
     assert states(host)[copy] == "running"
+    host.clean()
+
+
+def much(sublet: Sublet, name: str) -> bytes:
+    """Write more into an instance than is sent in a second or two; the last MiB of it."""
+    data, file = b"", sublet.home / "data"
+    with file.open("wb") as opened:
+        for _ in range(300):
+            data = os.urandom(1 << 20)
+            opened.write(data)
+    sublet.ok("cp", str(file), f"{name}:/data")
+    return data
+
+
+@pytest.mark.slow
+def test_a_notice_while_another_backup_is_sent(hasty: Sublet) -> None:
+    """What it has written since that one began is not lost."""
+    name, host = "busy", hasty
+    run(host, name, "--spot", "--on-reclaim", "terminate", "--backup", "on-notice")
+    much(host, name)
+    earlier = host.spawn("backup", name)
+    eventually(lambda: len(events(host, "backup.copied", name)) == 1, "the first one is sent")
+    write(host, name, "at the last moment")
+    host.ok("reclaim", name)
+    earlier.communicate(timeout=120)
+    comes(host, name, "gone")
+    complete(host, name, 2)
+    host.ok("restore", rows(host, name)[0]["id"], "--as", "busy-copy", "--start")
+    assert host.ok("exec", "busy-copy", "cat", "/written") == "at the last moment"
     host.clean()
 
 

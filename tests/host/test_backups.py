@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,19 +193,27 @@ def test_on_another_host(idle: Sublet, other: Sublet, tmp_path: Path) -> None:
     kept = backup(idle, "moving", "--repo", repository)
     idle.ok("run", "-d", "--name", "reaching", "-v", f"{shown}:/shown", BASE, "sleep", "inf")
     reaching = backup(idle, "reaching", "--repo", repository)
+    idle.ok("create", "--name", "reader", "-v", "ledger:/ledger:ro", BASE, "true")
+    reader = backup(idle, "reader", "--repo", repository)
+    idle.ok("rm", "reader")
+    idle.ok("volume", "rm", "ledger")
     refused(other, "backups", "--repo", repository, code=1, says="password")
     shutil.copy(idle.root / "backup.password", other.root / "backup.password")
     rows = other.json("backups", "--repo", repository, "--json")
-    assert {row["id"] for row in rows} == {kept, reaching}
+    assert {row["id"] for row in rows} == {kept, reaching, reader}
     other.ok("restore", kept, "--repo", repository)
     script = "cat /data/a /root/b; test ! -e /etc/issue"
     assert other.ok("exec", "moving", "sh", "-c", script) == "1\n2"
     refused(other, "restore", reaching, "--repo", repository, code=1, says=f"mounts {shown}")
+    other.ok("volume", "create", "ledger")  # somebody else's, of the same name
+    said = "mounts the volume ledger"
+    refused(other, "restore", reader, "--repo", repository, code=1, says=said)
+    other.ok("volume", "rm", "ledger")
     other.ok("restore", reaching, "--repo", repository, "--trust")
     other.ok("rm", "-f", "-v", "moving", "reaching")
     idle.ok("restore", reaching, "--repo", repository, "--as", "mine")  # its own
     idle.ok("rm", "-f", "-v", "moving", "reaching", "mine")
-    for backup_id in (kept, reaching):
+    for backup_id in (kept, reaching, reader):
         idle.ok("backup", "rm", "--repo", repository, backup_id)
 
 
@@ -256,6 +265,8 @@ def test_a_strangers_repository(idle: Sublet, tmp_path: Path) -> None:
     attempt(4, "should be")
     manifest["pieces"] = [{"place": "../../..", "kind": "files"}]
     attempt(5, "not what this Sublet writes")
+    manifest["name"] = "x" * (17 << 20)
+    attempt(6, "more than 16777216 bytes")
     assert kept in idle.ok("backups", "--repo", str(repository), "-q")
     shutil.rmtree(repository)
 
@@ -320,3 +331,41 @@ def test_a_daemon_that_is_killed_goes_on(own: Sublet) -> None:
     own.ok("restore", kept)
     assert own.ok("exec", "survivor", "sha256sum", "/data/a") == digest
     own.ok("rm", "-f", "-v", "survivor")
+
+
+def test_a_copy_of_a_repository_is_another_one(idle: Sublet, tmp_path: Path) -> None:
+    """What is removed there is here still, and needs no trust."""
+    idle.ok("create", "--name", "twice", BASE, "true")
+    kept = backup(idle, "twice")
+    shutil.copytree(idle.root / "backups", tmp_path / "copy")
+    idle.ok("backup", "rm", kept, "--repo", str(tmp_path / "copy"))
+    assert idle.ok("backups", "--repo", str(tmp_path / "copy"), "-q") == ""
+    with sqlite3.connect(idle.root / "sublet.db") as database:
+        count = database.execute("SELECT count(*) FROM backups WHERE id = ?", (kept,)).fetchone()
+    assert count == (1,)
+    assert kept in idle.ok("backups", "-q").split()
+    idle.ok("rm", "twice")
+
+
+def test_killed_after_all_has_arrived(own: Sublet) -> None:
+    """The daemon that sent it did not live to note that: it is not sent, or listed, twice."""
+    kept = backup_of_nothing(own)
+    size = row_of(own, kept)["size"]
+    own.kill_daemon()
+    with sqlite3.connect(own.root / "sublet.db") as database:
+        database.execute(
+            "UPDATE backups SET complete = 0, staged = 1, snapshot = '', size = 0 WHERE id = ?",
+            (kept,),
+        )
+    rows = own.json("backups", "--json")
+    assert [(row["id"], row["complete"], row["size"]) for row in rows] == [(kept, True, size)]
+
+    def noted() -> bool:
+        with sqlite3.connect(own.root / "sublet.db") as database:
+            query = "SELECT complete, staged, size FROM backups"
+            return database.execute(query).fetchall() == [(1, 0, size)]
+
+    eventually(noted, "the new daemon finds it", 60)
+    listed = restic(own, own.root / "backups", "snapshots", "--json", cwd=own.root)
+    assert len(json.loads(listed)) == 1
+    assert own.json("audit", "--json") == []

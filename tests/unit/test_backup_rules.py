@@ -13,6 +13,7 @@ from sublet.domain.backup import (
     Manifest,
     Piece,
     check_manifest,
+    foreign,
     inside,
     located,
     reaches,
@@ -29,7 +30,8 @@ from sublet.drivers.restic import Kept
 from sublet.engine import backup_records as records
 from sublet.engine import staging
 
-SPEC = InstanceSpec("debian:bookworm", name="db", hostname="db", user_data="")
+PG = Mount("pg", "/data", type=MountType.VOLUME)
+SPEC = InstanceSpec("debian:bookworm", name="db", hostname="db", user_data="", mounts=(PG,))
 MANIFEST = Manifest(
     instance="0123456789ab",
     name="db",
@@ -111,6 +113,7 @@ def test_a_manifest_is_read_as_it_was_written() -> None:
         (Piece("layer", "files"), Piece("volumes/0", "files")),
         (Piece("layer", "device"),),
         (Piece("layer", "files", -1),),
+        (Piece("layer", "files"), Piece("volumes/0", "files", volume=Volume("x", "y", 0))),
     ],
 )
 def test_strange_manifests(pieces: tuple[Piece, ...]) -> None:
@@ -128,6 +131,20 @@ def test_what_reaches_out() -> None:
     assert reaches(SPEC) == []
     asked = replace(SPEC, mounts=(Mount("/etc", "/x"),), cap_add=("SYS_ADMIN",), network="host")
     assert [text.split()[-1] for text in reaches(asked)] == ["/etc", "SYS_ADMIN", "host"]
+
+
+def test_a_strangers_backup_wants_a_volume_that_is_here() -> None:
+    """One that it brings along takes a name of its own; one that it only mounts is another's."""
+    mounts = tuple(Mount(name, f"/{name}", type=MountType.VOLUME) for name in ("own", "theirs"))
+    brought = Piece("volumes/0", "files", volume=Volume("own", "0011aabbccdd", 0))
+    manifest = replace(
+        MANIFEST,
+        spec=replace(SPEC, mounts=mounts),
+        pieces=(Piece("layer", "files"), brought),
+    )
+    check_manifest(manifest)
+    assert foreign(manifest, {"own", "other"}) == []
+    assert foreign(manifest, {"own", "theirs"}) == ["it mounts the volume theirs"]
 
 
 def test_what_a_restored_one_asks_for() -> None:

@@ -68,15 +68,20 @@ def test_unhealthy_means_as_many_failures_in_a_row(codes: list[int], retries: in
     assert (report.health is Health.UNHEALTHY) == (report.streak >= retries)
 
 
-def test_a_start_period_is_looked_at_closely() -> None:
-    def pauses(check: Healthcheck) -> list[float]:
-        return [pause(after([1] * count, check=check, first=1), check) for count in range(7)]
-
-    assert pauses(CHECK) == [0.05, 0.1, 0.2, 0.4, 0.8, 5, 5]
-    quick = replace(CHECK, interval=0.3)
-    assert pauses(quick) == [0.05, 0.1, 0.2, 0.3, 0.3, 0.3, 0.3]
-    assert pause(Report(Health.HEALTHY), CHECK) == 10
-    assert pause(Report(), Healthcheck(("c",), interval=30)) == 30
+def test_what_starts_is_looked_at_closely() -> None:
+    """Nobody waits for a whole interval; the first that counts is at the interval, as before."""
+    assert pause(Report(), CHECK, 0) == 0.05
+    assert pause(Report(), CHECK, 1) == 0.5
+    assert pause(Report(), CHECK, 30) == 5
+    assert pause(Report(), CHECK, 60) == 10
+    assert pause(Report(Health.HEALTHY), CHECK, 0) == 10
+    check = Healthcheck(("c",), interval=30, retries=1)
+    assert pause(Report(), check, 1) == 0.5
+    assert pause(Report(), check, 30) == 30
+    assert following(Report(), Result(28, 29.9, 1), check, 0).health is Health.STARTING
+    assert following(Report(), Result(29.5, 30, 1), check, 0).health is Health.UNHEALTHY
+    assert pause(Report(), Healthcheck(("c",), interval=1, start_period=9), 8) == 1
+    assert pause(Report(), replace(CHECK, start_interval=2), 0) == 2
 
 
 @pytest.mark.parametrize(

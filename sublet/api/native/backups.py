@@ -110,7 +110,7 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.post("/backups/prune")
     async def prune_backups(body: Prune, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            report("Deleting backups")
+            report("Looking for backups" if body.dry_run else "Deleting backups")
             keep = Keep(body.last, body.daily, body.weekly)
             found = await backups.prune(body.instance, keep, body.repository, dry=body.dry_run)
             return {"backups": [rendered(backup) for backup in found]}
@@ -122,7 +122,7 @@ def router(verbs: Verbs) -> APIRouter:
         async def work(report: Report) -> dict[str, Any]:
             report("Checking the repository")
             await backups.verify(body.repository, data=body.data)
-            return {"repository": backups.address(body.repository)}
+            return {"repository": backups.repositories.address(body.repository)}
 
         return respond(request, operations, "verify", work)
 
