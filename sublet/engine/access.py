@@ -11,7 +11,7 @@ from sublet.domain.instance import Instance, State
 from sublet.drivers.access import Access
 from sublet.drivers.container.archive import Entrance
 from sublet.drivers.vm.files import GuestFiles
-from sublet.engine import guests
+from sublet.engine import guests, showing
 from sublet.engine.lifecycle import Lifecycle
 
 
@@ -21,7 +21,7 @@ async def entered(lifecycle: Lifecycle, instance_id: str, action: str) -> AsyncI
 
     Raises NoSuchInstance, WrongState.
     """
-    async with lifecycle.mounted(instance_id, action) as instance:
+    async with showing.mounted(lifecycle, instance_id, action) as instance:
         if instance.spec.vm:
             yield guest(lifecycle, instance)
             return
@@ -33,7 +33,7 @@ async def entered(lifecycle: Lifecycle, instance_id: str, action: str) -> AsyncI
 
 async def _mount_volumes(lifecycle: Lifecycle, instance: Instance) -> None:
     parts = lifecycle.parts
-    lower = await lifecycle.lower(instance)
+    lower = await showing.lower(lifecycle, instance)
     mounts = await lifecycle.volumes.attach(instance, lower)
     parts.containers.mount_volumes(instance.id, mounts, parts.network.uid_base(instance.slot))
 

@@ -17,7 +17,7 @@ from sublet.drivers.container import archive
 from sublet.drivers.container.difference import Layers
 from sublet.drivers.container.layer import cow
 from sublet.drivers.vm import listings
-from sublet.engine import access
+from sublet.engine import access, showing
 from sublet.engine.instances import Instances
 
 
@@ -98,7 +98,7 @@ class Files:
 
         @contextlib.asynccontextmanager
         async def place() -> AsyncIterator[Sender]:
-            async with self._lifecycle.mounted(instance_id, "diff") as instance:
+            async with showing.mounted(self._lifecycle, instance_id, "diff") as instance:
                 if instance.spec.vm:
                     comparing = self._comparing_guest(instance)
                 else:
@@ -126,7 +126,7 @@ class Files:
 
         @contextlib.asynccontextmanager
         async def place() -> AsyncIterator[Sender]:
-            async with self._lifecycle.mounted(wanted.id, "diff") as instance:
+            async with showing.mounted(self._lifecycle, wanted.id, "diff") as instance:
                 layers = await self._layers(instance, mount)
                 layers = replace(layers, packed=True, paths=chosen)
                 async with archive.comparing(layers) as courier:
@@ -147,7 +147,7 @@ class Files:
         points = made(mount.destination for mount in instance.spec.mounts)
         return Layers(
             upper=str(layer.upper),
-            lower=str(await self._lifecycle.lower(instance)),
+            lower=str(await showing.lower(self._lifecycle, instance)),
             base=base,
             points=tuple(sorted(points.points)),
             parents=tuple(sorted(points.parents)),

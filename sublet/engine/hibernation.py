@@ -105,7 +105,7 @@ async def _end(lifecycle: Lifecycle, instance: Instance) -> None:
     runner = lifecycle.parts.runner(instance)
     await runner.signal(instance.id, instance.pid, instance.pid_start, signal.SIGKILL)
     await lifecycle.visits.end(instance.id)
-    await lifecycle.release(instance.id)
+    await lifecycle.releases.release(instance.id)
     lifecycle.move(instance, State.HIBERNATED)
 
 
@@ -147,7 +147,7 @@ async def _wake(lifecycle: Lifecycle, instance: Instance) -> None:
 
 async def _stay(lifecycle: Lifecycle, instance: Instance, spent: Path) -> None:
     """It could not be woken. Memory that went on once does not go with its disk any more."""
-    await lifecycle.release(instance.id)
+    await lifecycle.releases.release(instance.id)
     if spent.exists():
         await forget(lifecycle, instance, reason=_SPENT)
 
@@ -174,10 +174,10 @@ async def recover(lifecycle: Lifecycle, instance: Instance) -> None:
         if not memory.exists:
             await _ended(lifecycle, lifecycle.move(instance, State.RUNNING))
             return
-        await lifecycle.release(instance.id)
+        await lifecycle.releases.release(instance.id)
         instance = lifecycle.move(instance, State.HIBERNATED)
     if (memory.directory / "spent").exists() or not memory.exists:
-        await lifecycle.release(instance.id)
+        await lifecycle.releases.release(instance.id)
         await forget(lifecycle, instance, reason=_SPENT)
     else:
         lifecycle.exits.expect(instance.id)

@@ -10,36 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sublet.domain import health
 from sublet.domain.change import settled
-from sublet.domain.errors import NoSuchImage, NoSuchInstance, SubletError, WrongState
+from sublet.domain.errors import NoSuchImage, NoSuchInstance, WrongState
 from sublet.domain.health import Health
 from sublet.domain.image import Image
 from sublet.domain.instance import HELD, LIVE, Instance, State, check_transition
-from sublet.domain.mounts import Mount
-from sublet.domain.networks import Mode
 from sublet.domain.ports import Port
 from sublet.domain.spec import InstanceSpec
-from sublet.domain.waking import holds_ports
 from sublet.drivers import files, processes, trace
-from sublet.drivers.container.containers import Plan
 from sublet.drivers.container.streams import Streams
 from sublet.drivers.container.supervisor import Started
-from sublet.drivers.network import Endpoint
 from sublet.drivers.vm.memory import MemoryImage
-from sublet.engine import plan
 from sublet.engine.connections import Connections
+from sublet.engine.containers import ContainerStarts
 from sublet.engine.exits import Exits
 from sublet.engine.locks import Locks
 from sublet.engine.machines import MachineStarts
 from sublet.engine.observer import Observer
 from sublet.engine.parts import Parts
+from sublet.engine.releases import Releases
 from sublet.engine.visits import Visits
 from sublet.engine.volumes import Volumes
 
@@ -58,6 +52,8 @@ class Lifecycle:
         self.connections = Connections(parts)
         self.volumes = Volumes(parts, self.locks)
         self.machines = MachineStarts(parts, self.connections, self.volumes)
+        self.containers = ContainerStarts(parts, self.connections, self.volumes)
+        self.releases = Releases(parts)
         self.visits = Visits(parts.tasks)
         self.observers: list[Observer] = []
         self.updated: list[Callable[[Instance], None]] = []
@@ -112,7 +108,7 @@ class Lifecycle:
     ) -> Instance:
         """Let a hibernated VM go on from its memory; the row as it is then. `begun` is called
         before it does. To be watched."""
-        image = self._image(instance)
+        image = self.image(instance)
         started, ports = await self.machines.start(instance, image, memory=memory, begun=begun)
         return self._up(instance, image, started, ports)
 
@@ -123,31 +119,14 @@ class Lifecycle:
     async def _bring_up(
         self, instance: Instance, attach: bool, memory: MemoryImage | None
     ) -> tuple[Instance, Streams | None]:
-        image = self._image(instance)
+        image = self.image(instance)
         if instance.spec.vm:
             started, ports = await self.machines.start(
                 instance, image, attach=attach, memory=memory, fork=True
             )
         else:
-            started, ports = await self._start_container(instance, image, attach)
+            started, ports = await self.containers.start(instance, image, attach=attach)
         return self._up(instance, image, started, ports), started.streams
-
-    async def _start_container(
-        self, instance: Instance, image: Image, attach: bool
-    ) -> tuple[Started, tuple[Port, ...]]:
-        parts, endpoint = self.parts, self.connections.endpoint(instance)
-        uid_base = parts.network.uid_base(instance.slot)
-        what = plan.container_plan(
-            instance,
-            image.config,
-            address=endpoint.address,
-            gateway=self.connections.gateway(endpoint),
-            uid_base=uid_base,
-            resolv_conf=self.connections.resolv_conf(instance),
-            joined=self.connections.joined(instance),
-        )
-        what, ports = await self._make(instance, image, endpoint, what)
-        return await parts.containers.start(what, attach=attach), ports
 
     def _up(
         self, instance: Instance, image: Image, started: Started, ports: tuple[Port, ...]
@@ -168,46 +147,8 @@ class Lifecycle:
         )
         return self.move(instance, State.RUNNING)
 
-    async def _make(
-        self, instance: Instance, image: Image, endpoint: Endpoint, what: Plan
-    ) -> tuple[Plan, tuple[Port, ...]]:
-        """All that the instance needs before its command runs: what does not need the other is
-        made at the same time. The plan with its volumes, and the ports that are published."""
-        parts = self.parts
-        own_network = Mode.of(instance.spec.network).own
-        async with asyncio.TaskGroup() as group:
-            ports = parts.network.publish(instance.id, endpoint.address, instance.spec.ports)
-            publishing = group.create_task(trace.timed("publish", ports))
-            group.create_task(trace.timed("names", parts.network.announce(endpoint)))
-            with trace.step("namespaces"):
-                namespace = await parts.containers.isolate(
-                    instance.id, what.uid_base, network=own_network
-                )
-            if namespace:
-                plugging = self.connections.attach(endpoint, namespace)
-                group.create_task(trace.timed("network", plugging))
-                await asyncio.sleep(0)  # it begins now; what follows waits for nothing for long
-            with trace.step("image mount"):
-                lower = await self.lower(instance, image)
-            mounts = await self.volumes.attach(instance, lower)
-            what = replace(what, mounts=(*mounts, *self._hiding(instance)))
-            await parts.containers.prepare(what, lower)
-        await self.show_host(instance)
-        return what, tuple(publishing.result())
-
-    async def show_host(self, instance: Instance) -> None:
-        """The ports of the host that it was given are at its own loopback."""
-        netns = self.parts.containers.places(instance.id).network_namespace
-        await self.parts.network.host_ports.open(instance.id, netns, instance.spec.host_ports)
-
-    def _hiding(self, instance: Instance) -> tuple[Mount, ...]:
-        """What hides Sublet's own directories, other instances' among them, and what runs here,
-        from one that has the host's files."""
-        parts = self.parts
-        own = (parts.config.root, parts.config.run, parts.containers.mounts)
-        return plan.hidden([*own, Path("/run")]) if instance.spec.root else ()
-
-    def _image(self, instance: Instance) -> Image:
+    def image(self, instance: Instance) -> Image:
+        """The image of an instance. Raises NoSuchImage."""
         image = self.parts.image_store.get(instance.digest)
         if image is None:
             raise NoSuchImage(f"The image of {instance.name} is not on this host any more.")
@@ -215,7 +156,7 @@ class Lifecycle:
 
     async def _abandon(self, instance: Instance, error: BaseException) -> None:
         log.info("start of %s failed: %s", instance.name, error)
-        await self.release(instance.id)
+        await self.releases.release(instance.id)
         if instance.kept:
             self.move(instance, State.STOPPED, reason=str(error))
         else:
@@ -261,7 +202,7 @@ class Lifecycle:
             end = self._end(instance)
             self.parts.store.update(replace(instance, exit_code=code, finished=end))
         told = self.parts.machines.reason(instance_id)
-        await self.release(instance_id)
+        await self.releases.release(instance_id)
         instance = self.parts.store.get(instance_id)
         if instance is None or instance.state not in LIVE:
             return
@@ -301,7 +242,7 @@ class Lifecycle:
 
     async def complete_removal(self, instance: Instance, *, volumes: bool = False) -> None:
         """The rest of a removal, also of one that a crash interrupted."""
-        await self.release(instance.id)
+        await self.releases.release(instance.id)
         await self._delete(instance, volumes=volumes or instance.spec.remove)
 
     async def _delete(self, instance: Instance, *, volumes: bool) -> None:
@@ -316,113 +257,6 @@ class Lifecycle:
         for observer in self.observers:
             observer.gone(instance.id)
         self.tell("terminated", instance)
-
-    async def mount(self, instance: Instance) -> None:
-        """Show the file system of an instance that does not run, until `release`."""
-        uid_base = self.parts.network.uid_base(instance.slot)
-        lower = await self.lower(instance)
-        await self.parts.containers.isolate(instance.id, uid_base, network=False)
-        limit = instance.spec.size.disk
-        await self.parts.containers.mount_root(instance.id, lower, uid_base, limit)
-
-    @asynccontextmanager
-    async def _shown(self, instance: Instance, *, volumes: bool) -> AsyncIterator[None]:
-        """A way to the files of an instance that does not run, `volumes` of a VM among them. What a
-        guest has written, the host's kernel never reads: another guest does."""
-        if not instance.spec.vm:
-            await self.mount(instance)
-            yield
-            return
-        if instance.state is State.HIBERNATED:
-            raise WrongState(
-                f"{instance.name} is hibernated: what is on its disk belongs to its memory.",
-                hint=f"Wake it first: sublet wake {instance.name}.",
-            )
-        image = self._image(instance)
-        async with self.machines.visited(instance, image, volumes=volumes):
-            yield
-
-    async def lower(self, instance: Instance, image: Image | None = None) -> Path:
-        """The directory that shows the instance's image, until `release`; or the host's root."""
-        if instance.spec.root:
-            return Path("/")
-        image, file = image or self._image(instance), self.parts.image_file(instance.digest)
-        return await self.parts.layers.acquire(file, image.offset, image.length, instance.id)
-
-    @asynccontextmanager
-    async def mounted(self, instance_id: str, action: str) -> AsyncIterator[Instance]:
-        """The instance, whose file system is mounted, whether it runs or not.
-
-        A running one is not locked: whoever reads slowly must not keep it from ending.
-        """
-        instance = self._present(instance_id)
-        if instance.state not in LIVE:
-            async with self.locks.hold(instance_id, action):
-                instance = self._present(instance_id)
-                if instance.state not in LIVE:
-                    try:
-                        async with self._shown(instance, volumes=action == "copy"):
-                            yield instance
-                    finally:
-                        await self.anyway(self.release(instance_id))
-                    return
-        yield instance
-
-    def _present(self, instance_id: str) -> Instance:
-        instance = self.parts.store.get(instance_id)
-        if instance is None:
-            raise NoSuchInstance(f"The instance {instance_id} is gone.")
-        if instance.state is State.SHUTTING_DOWN:
-            raise WrongState(f"{instance.name} is being removed.", hint="It will be gone soon.")
-        return instance
-
-    async def release(self, instance_id: str) -> None:
-        """Give back what a running instance holds. Idempotent; nothing stops it half-way."""
-        parts = self.parts
-        outcomes = await asyncio.gather(
-            trace.timed("withdraw names", parts.network.unregister(instance_id)),
-            trace.timed("unpublish", self._unpublish(instance_id)),
-            self._take_down(instance_id),
-            return_exceptions=True,
-        )
-        failures = [error for error in outcomes if isinstance(error, BaseException)]
-        with trace.step("image unmount"):
-            parts.layers.release(instance_id)
-            parts.volumes.release(instance_id)
-        if failures:
-            raise SubletError(
-                f"{instance_id} could not be cleaned up: {'; '.join(map(repr, failures))}."
-            )
-
-    async def _unpublish(self, instance_id: str) -> None:
-        instance = self.parts.store.get(instance_id)
-        if instance is None:
-            await self.parts.network.unpublish(instance_id)
-        else:
-            await self.withdraw(instance)
-
-    async def withdraw(self, instance: Instance) -> None:
-        """The host does not answer on the instance's ports any more. One that a connection wakes
-        keeps them: who comes is heard, and nobody else gets them."""
-        if not holds_ports(instance):
-            await self.parts.network.unpublish(instance.id)
-            return
-        for port in await self.parts.network.ports.hold(instance.id, instance.spec.ports):
-            log.warning("%s of %s is another program's now", port, instance.name)
-
-    async def _take_down(self, instance_id: str) -> None:
-        """The namespaces first: the cable goes with the network's."""
-        self.parts.network.host_ports.close(instance_id)
-        try:
-            with trace.step("teardown"):
-                instance = self.parts.store.get(instance_id)
-                if instance is None or instance.spec.vm:
-                    await self.parts.machines.teardown(instance_id)
-                if instance is None or not instance.spec.vm:
-                    await self.parts.containers.teardown(instance_id)
-        finally:
-            with trace.step("unplug"):
-                await self.parts.network.detach(instance_id)
 
     # State
 

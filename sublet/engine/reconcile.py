@@ -89,7 +89,7 @@ class Reconciler:
             parts.layers.adopt(parts.image_file(instance.digest), instance.id)
         self.lifecycle.volumes.adopt(instance)
         await parts.network.announce(self.lifecycle.connections.endpoint(instance))
-        await self.lifecycle.show_host(instance)
+        await self.lifecycle.containers.show_host(instance)
         self.lifecycle.watch(instance)
         self.lifecycle.tell("adopted", instance)
         runner = parts.runner(instance)  # a pause, a save or an update may have been cut off
@@ -106,7 +106,7 @@ class Reconciler:
                 code = self.parts.runner(instance).exit_code(instance.id)
                 await lifecycle.finish(instance.id, instance.exit_code if code is None else code)
             case Fate.STOP:
-                await lifecycle.release(instance.id)
+                await lifecycle.releases.release(instance.id)
                 lifecycle.move(instance, State.STOPPED, reason="the daemon ended during its start")
             case Fate.REMOVE:
                 await lifecycle.remove(instance, volumes=True)
@@ -124,7 +124,7 @@ class Reconciler:
                 async with self.lifecycle.locks.hold(instance.id, "ports"):
                     current = self.parts.store.get(instance.id)
                     if current is not None and sleeps(current):
-                        await self.lifecycle.withdraw(current)
+                        await self.lifecycle.releases.withdraw(current)
 
     async def guard(self) -> None:
         """Bring the network back whenever something else removed it: a firewall's reload, say."""
@@ -206,7 +206,7 @@ class Reconciler:
                 continue
             log.warning("removing what is left of %s", owner)
             async with self.lifecycle.locks.hold(owner, "clean-up"):
-                await self.lifecycle.release(owner)
+                await self.lifecycle.releases.release(owner)
                 if self.parts.store.get(owner) is None:
                     await self.parts.containers.delete(owner)
         for key in self._unused_layers():

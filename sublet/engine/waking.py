@@ -101,7 +101,7 @@ class Waking:
         async with self._lifecycle.locks.hold(instance.id, "ports"):
             current = self._parts.store.get(instance.id)
             if current is not None and current.state in waking.ASLEEP:
-                await self._lifecycle.withdraw(current)
+                await self._lifecycle.releases.withdraw(current)
 
     # Knocks
 
