@@ -133,52 +133,23 @@ def load_config() -> Config:
 def assemble(config: Config) -> tuple[Verbs, Parts]:
     """Drivers, then the engine on top of them."""
     database = Database(config.root / "sublet.db")
-    store, image_store = InstanceStore(database), ImageStore(database)
-    network_store = NetworkStore(database)
-    tasks, region = Tasks(), store.setting(REGION)
-    cgroups = Cgroups(config.identity)
-    containers = Containers(config, cgroups)
-    parts = Parts(
-        config=config,
-        rentable=rentable(os.cpu_count() or 1, host.memory(), config.overcommit, config.reserve),
-        store=store,
-        network_store=network_store,
-        image_store=image_store,
-        containers=containers,
-        machines=Machines(config, cgroups, containers.pool, tasks.start),
-        layers=Layers(containers.mounts / "images", config.root / "unpacked"),
-        volumes=VolumeFiles(containers.pool, containers.mounts),
-        volume_store=VolumeStore(database),
-        snapshot_store=SnapshotStore(database),
-        network=Network(
-            config, store.setting(SUBNET), int(region) if region else None, network_store.all()
-        ),
-        events=Events(store),
-        tasks=tasks,
-    )
-    images = Images(config, image_store, gone=lambda file: forget(parts, file.stem))
+    parts = drivers(config, database)
+    images = Images(config, parts.image_store, gone=lambda file: forget(parts, file.stem))
     lifecycle = Lifecycle(parts)
     market = SpotMarket(lifecycle, MarketStore(database))
     instances = Instances(lifecycle, images, market)
-    meter = Meter(store, ChargeStore(database), market.price, config.on_demand)
-    market.pricing.observers.append(meter.repriced)
-    market.notices.taking.append(meter.reclaimed)
-    lifecycle.lost = meter.seen
+    meter = metered(lifecycle, market, ChargeStore(database))
     health = HealthChecks(lifecycle, instances.execute)
     restarts = Restarts(lifecycle, market.admit)
     idleness = Idleness(instances, KeepaliveStore(database))
-    lifecycle.observers += [health, restarts, idleness]
-    wakes = Waking(instances)
-    lifecycle.observers.append(wakes)
-    lifecycle.updated += [idleness.updated, wakes.updated]
-    snapshots = Snapshots(instances)
-    schedule_store = ScheduleStore(database)
-    runs = Runs(instances, schedule_store, meter.cost_of_starts)
+    wakes, snapshots = Waking(instances), Snapshots(instances)
     backups = Backups(snapshots, BackupStore(database))
     plans = BackupPlans(backups)
-    lifecycle.observers.append(plans)
+    lifecycle.observers += [health, restarts, idleness, wakes, plans]
+    lifecycle.updated += [idleness.updated, wakes.updated, plans.updated]
     market.observers.append(plans)
-    lifecycle.updated.append(plans.updated)
+    schedule_store = ScheduleStore(database)
+    runs = Runs(instances, schedule_store, meter.cost_of_starts)
     verbs = Verbs(
         config=config,
         instances=instances,
@@ -200,13 +171,49 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         meter=meter,
         bills=Bills(config, meter, market.factor),
         budgets=Budgets(instances, meter, BudgetStore(database)),
-        operations=Operations(tasks),
+        operations=Operations(parts.tasks),
         events=parts.events,
         reconciler=Reconciler(lifecycle, images, restarts, snapshots, backups, meter),
         backups=backups,
         restores=Restores(backups, images),
     )
     return verbs, parts
+
+
+def drivers(config: Config, database: Database) -> Parts:
+    """What acts on the host, and what is kept."""
+    store, network_store = InstanceStore(database), NetworkStore(database)
+    tasks, region = Tasks(), store.setting(REGION)
+    cgroups = Cgroups(config.identity)
+    containers = Containers(config, cgroups)
+    return Parts(
+        config=config,
+        rentable=rentable(os.cpu_count() or 1, host.memory(), config.overcommit, config.reserve),
+        store=store,
+        network_store=network_store,
+        image_store=ImageStore(database),
+        containers=containers,
+        machines=Machines(config, cgroups, containers.pool, tasks.start),
+        layers=Layers(containers.mounts / "images", config.root / "unpacked"),
+        volumes=VolumeFiles(containers.pool, containers.mounts),
+        volume_store=VolumeStore(database),
+        snapshot_store=SnapshotStore(database),
+        network=Network(
+            config, store.setting(SUBNET), int(region) if region else None, network_store.all()
+        ),
+        events=Events(store),
+        tasks=tasks,
+    )
+
+
+def metered(lifecycle: Lifecycle, market: SpotMarket, charges: ChargeStore) -> Meter:
+    """The meter: it is told of prices and of what is taken back, and tells when lost ones ended."""
+    parts = lifecycle.parts
+    meter = Meter(parts.store, charges, market.price, parts.config.on_demand)
+    market.pricing.observers.append(meter.repriced)
+    market.notices.taking.append(meter.reclaimed)
+    lifecycle.lost = meter.seen
+    return meter
 
 
 def forget(parts: Parts, image: str) -> None:
