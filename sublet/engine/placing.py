@@ -18,16 +18,26 @@ from sublet.engine.restore_plans import Plan
 
 def check(stage: Stage, piece: Piece) -> None:
     """Raises UntrustedBackup for files that cannot be an instance's."""
-    tree = stage.place(piece.place) / tree_of(piece.place)
-    if not os.path.lexists(tree):
-        return  # only some paths were backed up
-    if tree.is_symlink() or not tree.is_dir():
-        raise UntrustedBackup("The backup has a file where its files should be.", hint="")
+    if piece.kind == "nothing":
+        return
+    place = stage.place(piece.place)
+    tree = place / tree_of(piece.place)
+    steps = [place, *place.parents]
+    for step in steps[: steps.index(stage.directory)]:
+        _directory(step)  # a link in its place leads to what is not in the backup
+    if piece.kind == "disk" or not os.path.lexists(tree):
+        return  # only some paths were backed up; a disk is looked at when it is unpacked
+    _directory(tree)
     if piece.place == "layer":
         base = _base(tree)
         screening.screen(tree, range(base, base + ID_COUNT), host_root=True)
     else:
         screening.screen(tree, range(1 << 32), host_root=True)
+
+
+def _directory(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        raise UntrustedBackup("The backup has a file where its files should be.", hint="")
 
 
 async def place(plan: Plan, piece: Piece, target: Path) -> None:

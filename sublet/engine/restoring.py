@@ -107,10 +107,9 @@ class Restores:
         async with stage.shown(places):
             report(f"Fetching the files of {manifest.name}")
             repository = self._backups.repositories.at(backup.repository)
-            await repository.restore(backup.snapshot, stage.directory)
+            await repository.restore(backup.snapshot, stage.directory, own=("images",))
             for piece in manifest.pieces:
-                if piece.kind == "files":
-                    await asyncio.to_thread(placing.check, stage, piece)
+                await asyncio.to_thread(placing.check, stage, piece)
 
     # Making
 

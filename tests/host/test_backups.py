@@ -240,7 +240,8 @@ def test_a_strangers_repository(idle: Sublet, tmp_path: Path) -> None:
         (fake / "manifest.json").write_text(json.dumps(manifest))
         name = f"{number:012x}"
         tags = [f"--tag={t}" for t in ("sublet=1", f"id={name}", "instance=x", "name=model")]
-        restic(idle, repository, "backup", *tags, "manifest.json", "layer", cwd=fake)
+        paths = ["manifest.json", "layer", *(["images"] if (fake / "images").exists() else [])]
+        restic(idle, repository, "backup", *tags, *paths, cwd=fake)
         return name
 
     def attempt(number: int, says: str) -> None:
@@ -263,6 +264,20 @@ def test_a_strangers_repository(idle: Sublet, tmp_path: Path) -> None:
     shutil.rmtree(upper)
     upper.symlink_to("/etc")
     attempt(4, "should be")
+    upper.unlink()
+    shutil.rmtree(fake / "layer")
+    elsewhere = tmp_path / "elsewhere"  # the host's; its files could be another tenant's
+    (elsewhere / "upper").mkdir(parents=True)
+    os.chown(elsewhere / "upper", 0x20000000 + 65536, 0x20000000 + 65536)
+    (fake / "layer").symlink_to(elsewhere)
+    attempt(7, "should be")
+    assert (elsewhere / "upper").exists()
+    (fake / "layer").unlink()
+    (fake / "layer").mkdir()
+    (fake / "images").mkdir()
+    (fake / "images/layer.img").write_text("a file system that the host would mount")
+    attempt(8, "restore failed")
+    shutil.rmtree(fake / "images")
     manifest["pieces"] = [{"place": "../../..", "kind": "files"}]
     attempt(5, "not what this Sublet writes")
     manifest["name"] = "x" * (17 << 20)

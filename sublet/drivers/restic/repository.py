@@ -162,10 +162,11 @@ class Repository:
         except ProcessFailed as error:
             raise BackupFailed(f"{path} in the backup cannot be read: {error.message}") from error
 
-    async def restore(self, snapshot: str, target: Path) -> None:
+    async def restore(self, snapshot: str, target: Path, own: Sequence[str] = ()) -> None:
         """Write a snapshot into the directory, which nobody else can reach, and compare it.
 
-        In a cage that has nothing but the two: the repository may be a stranger's.
+        In a cage that has nothing but the two: the repository may be a stranger's. The directories
+        in it that are our `own` it cannot write to: a snapshot that has something for them fails.
         """
         argv = self._argv("restore", snapshot, "--target", "/target", "--verify")
         env, account = self._env(), self._account
@@ -180,7 +181,13 @@ class Repository:
             env["RESTIC_CACHE_DIR"] = "/cache"
             if account.ssh.is_dir():
                 places[str(account.ssh)] = str(account.ssh)
-        argv = caged(argv, places, network=not is_local(self.address), name="sublet-restore")
+        argv = caged(
+            argv,
+            places,
+            network=not is_local(self.address),
+            name="sublet-restore",
+            fixed=[f"/target/{name}" for name in own],
+        )
         result = await run.run(argv, check=False, env=env, timeout=_FOREVER, grace=GRACE)
         if result.code:
             self._fail("restore", result)
