@@ -35,9 +35,6 @@ def confined(
         options += ["--ro-bind", outside, inside]
     for inside, outside in (writable or {}).items():
         options += ["--bind", outside, inside]
-        below = [path for path in fixed if path.startswith(f"{inside}/")]
-        for path in below:
-            options += ["--ro-bind", f"{outside}{path.removeprefix(inside)}", path]
     options += ["--dev", "/dev", "--chdir", "/", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"]
     options += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
@@ -73,9 +70,9 @@ def caged(
         options += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
     for inside, outside in directories.items():
         options += ["--bind", outside, inside]
-        below = [path for path in fixed if path.startswith(f"{inside}/")]
-        for path in below:
-            options += ["--ro-bind", f"{outside}{path.removeprefix(inside)}", path]
+        for path in fixed:
+            if path.startswith(f"{inside}/"):
+                options += ["--ro-bind", f"{outside}{path.removeprefix(inside)}", path]
     options += ["--cap-drop", "ALL"]
     for name in COPYING:
         options += ["--cap-add", f"CAP_{name}"]
