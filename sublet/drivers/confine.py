@@ -51,7 +51,6 @@ def caged(
     *,
     network: bool = False,
     name: str = "",
-    fixed: Sequence[str] = (),
 ) -> list[str]:
     """`argv` as root that sees only /usr and the given directories (inside: outside); with
     `network`, what programs need for that as well, such as SSH's keys.
@@ -70,9 +69,6 @@ def caged(
         options += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
     for inside, outside in directories.items():
         options += ["--bind", outside, inside]
-        for path in fixed:
-            if path.startswith(f"{inside}/"):
-                options += ["--ro-bind", f"{outside}{path.removeprefix(inside)}", path]
     options += ["--cap-drop", "ALL"]
     for name in COPYING:
         options += ["--cap-add", f"CAP_{name}"]

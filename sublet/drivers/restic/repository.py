@@ -166,9 +166,10 @@ class Repository:
         """Write a snapshot into the directory, which nobody else can reach, and compare it.
 
         In a cage that has nothing but the two: the repository may be a stranger's. The directories
-        in it that are our `own` it cannot write to: a snapshot that has something for them fails.
+        in it that are our `own` are left alone, whatever a snapshot has for them.
         """
-        argv = self._argv("restore", snapshot, "--target", "/target", "--verify")
+        without = [f"--exclude=/{name}" for name in own]
+        argv = self._argv("restore", snapshot, "--target", "/target", "--verify", *without)
         env, account = self._env(), self._account
         places = {"/target": str(target), "/password": str(account.password)}
         env["RESTIC_PASSWORD_FILE"] = "/password"
@@ -186,7 +187,6 @@ class Repository:
             places,
             network=not is_local(self.address),
             name="sublet-restore",
-            fixed=[f"/target/{name}" for name in own],
         )
         result = await run.run(argv, check=False, env=env, timeout=_FOREVER, grace=GRACE)
         if result.code:
