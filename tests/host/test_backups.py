@@ -269,7 +269,7 @@ def test_a_strangers_repository(idle: Sublet, tmp_path: Path) -> None:
     (elsewhere / "upper").mkdir(parents=True)
     os.chown(elsewhere / "upper", 0x20000000 + 65536, 0x20000000 + 65536)
     (fake / "layer").symlink_to(elsewhere)
-    attempt(7, "should be")
+    attempt(7, "restore failed")
     assert (elsewhere / "upper").exists()
     (fake / "layer").unlink()
     (fake / "layer").mkdir()

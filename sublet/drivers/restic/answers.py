@@ -79,7 +79,10 @@ def fail(action: str, result: run.Result, address: str, account: Account) -> NoR
     try:
         raise run.failure(["restic", action], result)
     except ProcessFailed:
-        raise BackupFailed(f"restic {action} failed: {_why(said)}.") from None
+        error = BackupFailed(f"restic {action} failed: {_why(said)}.")
+        if action != "backup":
+            error.hint = "`sublet backup verify --data` tells whether the repository is sound."
+        raise error from None
 
 
 def locked(result: run.Result) -> bool:
