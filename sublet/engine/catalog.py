@@ -41,4 +41,4 @@ def shown(entry: Entry, images: Iterable[Image] = ()) -> Shown:
 def listing(images: Iterable[Image]) -> list[Shown]:
     """All entries."""
     known = list(images)
-    return [shown(each, known) for each in catalog.ENTRIES if directory(each).is_dir()]
+    return [shown(each, known) for each in catalog.ENTRIES]
