@@ -159,10 +159,12 @@ void task_signal(const struct task *task, int number) {
         kill(task->process, number);
 }
 
-/* With what it has started, where it leads a group of its own. */
+/* With its process group: that which it leads, or its runtime made, since `become` at the latest. */
 void task_abandon(struct task *task) {
+    pid_t group = task->process > 0 ? getpgid(task->process) : 0;
+
     task->unwanted = true;
-    if (task->process > 0 && getpgid(task->process) == task->process)
-        kill(-task->process, SIGKILL);
+    if (group > 0 && group != getpgrp())
+        kill(-group, SIGKILL);
     task_signal(task, SIGKILL);
 }

@@ -10,7 +10,7 @@ from dataclasses import replace
 from sublet.domain.copying import inside
 from sublet.domain.errors import InvalidArgument, TimeoutExceeded, WrongState
 from sublet.domain.file_info import KEEP, FileInfo, FileVerb, Question, check_question
-from sublet.drivers.access import Access, Sender
+from sublet.drivers.access import Access, Sender, Taker
 from sublet.engine import access
 from sublet.engine.instances import Instances
 
@@ -54,14 +54,14 @@ class Paths:
             raise InvalidArgument(f"{mode} is no mode of a file.", hint="Give 0o644 or the like.")
 
         @contextlib.asynccontextmanager
-        async def place() -> AsyncIterator[Access]:
-            async with self._entered(instance_id) as files:
-                yield files
+        async def place() -> AsyncIterator[Taker]:
+            async with (
+                self._entered(instance_id) as files,
+                files.storing(checked(path), mode) as taker,
+            ):
+                yield taker
 
-        async with (
-            self._lifecycle.visits.stay(instance_id, _ACTION, place()) as files,
-            files.storing(checked(path), mode) as taker,
-        ):
+        async with self._lifecycle.visits.stay(instance_id, _ACTION, place()) as taker:
             await taker.feed(pieces)
 
     async def ask(self, text: str, question: Question) -> list[FileInfo]:
@@ -77,16 +77,16 @@ class Paths:
         instance_id = self._writable(text) if changing else self._instances.get(text).id
 
         @contextlib.asynccontextmanager
-        async def place() -> AsyncIterator[Access]:
+        async def place() -> AsyncIterator[list[FileInfo]]:
             async with self._entered(instance_id) as files:
-                yield files
+                yield await files.ask(question)
 
         try:
             async with (
                 asyncio.timeout(DEADLINE) as limit,
-                self._lifecycle.visits.stay(instance_id, _ACTION, place()) as files,
+                self._lifecycle.visits.stay(instance_id, _ACTION, place()) as answer,
             ):
-                return await files.ask(question)
+                return answer
         except TimeoutError as error:
             if not limit.expired():
                 raise
