@@ -66,7 +66,7 @@ class Sandbox:
         labels: Mapping[str, str] | None = None,
         ports: Sequence[int | str] = (),
         command: Sequence[str] | None = None,
-        lease: bool = False,
+        lease: bool | str = False,
         socket: str = "",
         **options: Any,
     ) -> Self:
@@ -78,8 +78,8 @@ class Sandbox:
         none, internet, names (example.org, *.example.net), or default, as its networks have it.
         `ports` are published on the host: 8080, or 9000:8080. `command` is run in place of a
         process that does nothing. `lease`: it is gone when this process has ended, however that
-        came, and so are its forks. `socket` is the daemon's. Further `options` are those of
-        `sublet.run`: volumes, disk, network.
+        came, and so are its forks; or the id of a lease that somebody holds. `socket` is the
+        daemon's. Further `options` are those of `sublet.run`: volumes, disk, network.
 
         Raises NoSuchImage, InsufficientCapacity, StartFailed, InvalidArgument, TimeoutExceeded.
         """
@@ -88,7 +88,7 @@ class Sandbox:
             options = {"entrypoint": ["sleep"], **options}
             command = ["infinity"]
         client = Client(socket)
-        held = Hold.open(client) if lease else None
+        held = Hold.open(client) if lease is True else None
         try:
             with deadline(creation_timeout, "The making of the sandbox"):
                 instance = client.run(
@@ -103,7 +103,7 @@ class Sandbox:
                     labels=labels_of(labels),
                     ports=[str(port) for port in ports],
                     egress=egress,
-                    lease=held.id if held else "",
+                    lease=held.id if held else lease or "",
                     **options,
                 )
         except BaseException:
