@@ -29,6 +29,7 @@ FILES = (
     "sandbox_python.py",
     "sandbox_watch.py",
     "schedules.py",
+    "services.py",
     "storage.py",
     "wire.py",
 )
@@ -37,6 +38,7 @@ WORDS = (
     (r" async for ", " for "),
     (r"\bawait ", ""),
     (r"__a(enter|exit|iter|next)__", r"__\1__"),
+    (r"\banext\(", "next("),
     (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"\ba(next|close)\(", r"\1("),
     (r"\bAsyncGenerator\[(.*), None\]", r"Generator[\1, None, None]"),

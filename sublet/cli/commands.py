@@ -15,6 +15,8 @@ COMMANDS = {
     "run": ("hot", "Run an instance of an image"),
     "exec": ("hot", "Run a command in a running instance"),
     "try": ("trying", "Try something on this directory, or on the host, without changing it"),
+    "with": ("services", "Run a command of this host with databases and the like beside it"),
+    "db": ("databases", "Start a database, and delete it on Ctrl-C"),
     "ssh": ("ssh", "Log in to a running instance over SSH"),
     "ps": ("ps", "List instances"),
     "inspect": ("instances", "Show all that is known of an instance"),

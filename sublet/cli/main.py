@@ -12,7 +12,7 @@ from sublet.sdk import _marks
 ENGINE_ERROR, INTERRUPTED = 125, 130
 HOT = {"run": flags.RUN, "exec": flags.EXEC}
 GROUPS = ("instance", "container")
-RUNNING = frozenset({"run", "try"})
+RUNNING = frozenset({"run", "try", "with"})
 """Verbs whose exit code is a command's: their own failures have a code that tells."""
 
 
@@ -85,7 +85,8 @@ def _explain(error: SubletError) -> None:
 def exit_code(verb: str, error: SubletError) -> int:
     """Docker's codes: 126, 127 for the command, 125 for `run` itself, 1 for the other verbs."""
     started = verb == "exec" or not isinstance(error, NoSuchUser)
-    if verb in RUNNING | HOT.keys() and started and error.exit_code in (126, 127):
+    instances = (RUNNING | HOT.keys()) - {"with"}  # whose command runs on the host
+    if verb in instances and started and error.exit_code in (126, 127):
         return error.exit_code
     if error.exit_code == INTERRUPTED:
         return INTERRUPTED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
 from sublet.cli.output import Progress
 from sublet.domain.errors import InvalidArgument
@@ -97,7 +98,7 @@ def relay(session: Any, options: Options, *, ends_input: bool = True) -> int:
 
 def request(options: Options, args: list[str]) -> dict[str, Any]:
     """What the flags and arguments of `run` or `create` ask for."""
-    image, command = _image(args[0]), args[1:]
+    image, command = image_of(args[0]), args[1:]
     tty = bool(options.get("tty")) if options.get("detach") else _terminal(options)
     entrypoint = options.get("entrypoint")
     stop_timeout = options.get("stop_timeout")
@@ -132,7 +133,7 @@ def _rare(options: Options) -> Options:
     return rare(options)
 
 
-def _image(text: str) -> str:
+def image_of(text: str) -> str:
     """A path to a file becomes absolute: the daemon has another working directory."""
     is_path = text.startswith(("./", "../", "/")) or (
         text.endswith(".sif") and os.path.isfile(text)
@@ -146,9 +147,13 @@ def _volume(text: str) -> str:
 
 
 def _environment(options: Options) -> list[str]:
+    return completed(options.get("env") or ())
+
+
+def completed(env: Iterable[str]) -> list[str]:
     """NAME=VALUE as given; NAME alone with this process's value, or not at all."""
     found = []
-    for entry in options.get("env") or ():
+    for entry in env:
         if "=" in entry or not entry:  # the empty name is refused with the others
             found.append(entry)
         elif entry in os.environ:

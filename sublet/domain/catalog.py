@@ -17,7 +17,7 @@ from sublet.domain.reference import Reference
 LABEL = "io.sublet.catalog"
 """Of an image that the catalogue's entry of that name made."""
 
-SERVICE, PORT, URL = "io.sublet.service", "io.sublet.port", "io.sublet.url"
+SERVICE, PORT, URL, SQL = "io.sublet.service", "io.sublet.port", "io.sublet.url", "io.sublet.sql"
 """What an image says of the service in it; anybody's images may."""
 
 SUITE = "SUITE"
@@ -68,12 +68,13 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What an entry's Containerfile says of itself: the service, its port (0: none), the template
-    of its URL, the environment with the credentials."""
+    of its URL, the environment with the credentials, whether it is an SQL database."""
 
     service: str = ""
     port: int = 0
     url: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    sql: bool = False
 
 
 def _pair(bookworm: str, trixie: str) -> Versions:

@@ -367,6 +367,14 @@ class MemoryUnusable(SubletError):
     default_hint = "Its disk is untouched: started without its memory it boots anew."
 
 
+class LoadFailed(SubletError):
+    """The database did not take all that was to be loaded into it."""
+
+    code = "load-failed"
+    status = 400
+    default_hint = "Mend the line that the database's client names above, or load less."
+
+
 class BuildFailed(SubletError):
     """A step of the build ended with an error."""
 

@@ -5,9 +5,14 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from sublet.domain.errors import InsufficientCapacity, NoSuchImage, NoSuchInstance
+from sublet.domain.errors import (
+    InsufficientCapacity,
+    NoSuchImage,
+    NoSuchInstance,
+    SubletError,
+)
 from sublet.sdk._async import wire
 from sublet.sdk._async.backups import AsyncBackupVerbs
 from sublet.sdk._async.billing import AsyncBillingVerbs
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sublet.sdk._async.leases import AsyncLease
+    from sublet.sdk._async.services import AsyncServices
     from sublet.sdk.outcome import ExecResult
 
 
@@ -203,12 +209,20 @@ class AsyncClient(
         async for piece in wire.stream("GET", target, path=self._path):
             yield piece
 
-    def lease(self) -> AsyncLease:
+    def lease(self, told: Callable[[SubletError], None] = lambda error: None) -> AsyncLease:
         """A lease, as a context manager, or with `open` and `close`: instances that are made with
-        its id (`run(…, lease=lease.id)`) are gone when it ends, or this process does."""
+        its id (`run(…, lease=lease.id)`) are gone when it ends, or this process does. `told` is
+        called when it is lost."""
         from sublet.sdk._async.leases import AsyncLease
 
-        return AsyncLease(self._path)
+        return AsyncLease(self._path, told)
+
+    def services(self, services: Sequence[str], **options: Any) -> AsyncServices:
+        """Services such as `postgres:15` or `db=postgres:15`, as a context manager: started all at
+        once, healthy when it is entered, gone when it is left; options as of `AsyncServices`."""
+        from sublet.sdk._async.services import AsyncServices
+
+        return AsyncServices(self, services, **options)
 
     # Host
 
@@ -255,6 +269,10 @@ class AsyncInstance:
     ) -> ExecResult:
         """Run a further process to its end; options as of `exec_spec`."""
         return await self._client.exec(self.id, command, input=input, **options)
+
+    async def exec_session(self, spec: dict[str, Any]) -> wire.AsyncSession:
+        """Start a further process in it, with its streams."""
+        return await self._client.exec_session(self.id, spec)
 
     async def inspect(self) -> dict[str, Any]:
         """All that is known of it: state, address, pid, limits."""

@@ -5,6 +5,8 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sublet.domain.errors import DaemonUnavailable, LeaseEnded, SubletError
 from sublet.sdk import _launch
 from sublet.sdk._async import threads, wire
@@ -21,14 +23,16 @@ class AsyncLease:
     is left, or when this process has ended, be it by SIGKILL.
 
     It is looked after beside whatever else its owner does: where the daemon starts again, the
-    lease is taken up again. `lost` tells if that failed: its instances are gone then. A child
-    that this process forks does not hold it.
+    lease is taken up again. `lost` tells if that failed, as does `told`, which is called then: its
+    instances are gone. A child that this process forks does not hold it.
     """
 
-    def __init__(self, socket: str = "") -> None:
+    def __init__(
+        self, socket: str = "", told: Callable[[SubletError], None] = lambda error: None
+    ) -> None:
         self.id = ""
         self.lost: SubletError | None = None
-        self._path = socket
+        self._path, self._told = socket, told
         self._failure: SubletError | None = None
         self._closing = False
 
@@ -87,6 +91,7 @@ class AsyncLease:
         except SubletError as error:
             if not self._closing:
                 self.lost = error
+                self._told(error)
             elif not isinstance(error, LeaseEnded):
                 self._failure = error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -57,3 +57,30 @@ class Background:
     async def ended(self, deadline: float) -> bool:
         """Whether it ends within so many seconds."""
         return bool((await asyncio.wait([self._task], timeout=deadline))[0])
+
+    async def drop(self) -> None:
+        """Nobody needs it any more."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def all_of(works: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+    """What they give, all at once; the first error ends them."""
+    tasks = [asyncio.ensure_future(work()) for work in works]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def accepts(host: str, port: int) -> bool:
+    """Whether somebody takes a connection there."""
+    try:
+        async with asyncio.timeout(1.0):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

@@ -29,6 +29,11 @@ class Calls:
     def __init__(self, socket: str = "") -> None:
         self._path = socket
 
+    @property
+    def socket(self) -> str:
+        """The path that was given, empty for this environment's daemon."""
+        return self._path
+
     def call(self, method: str, target: str, body: Any = None, **query: Any) -> Any:
         """One request of the native API: the JSON answer, None where it has none."""
         target += query_of(query)

@@ -4,9 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Callable, Sequence
 
-from sublet.domain.errors import InsufficientCapacity, NoSuchImage, NoSuchInstance
+from sublet.domain.errors import (
+    InsufficientCapacity,
+    NoSuchImage,
+    NoSuchInstance,
+    SubletError,
+)
 from sublet.sdk._sync import wire
 from sublet.sdk._sync.backups import BackupVerbs
 from sublet.sdk._sync.billing import BillingVerbs
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sublet.sdk._sync.leases import Lease
+    from sublet.sdk._sync.services import Services
     from sublet.sdk.outcome import ExecResult
 
 
@@ -202,12 +208,20 @@ class Client(
         for piece in wire.stream("GET", target, path=self._path):
             yield piece
 
-    def lease(self) -> Lease:
+    def lease(self, told: Callable[[SubletError], None] = lambda error: None) -> Lease:
         """A lease, as a context manager, or with `open` and `close`: instances that are made with
-        its id (`run(…, lease=lease.id)`) are gone when it ends, or this process does."""
+        its id (`run(…, lease=lease.id)`) are gone when it ends, or this process does. `told` is
+        called when it is lost."""
         from sublet.sdk._sync.leases import Lease
 
-        return Lease(self._path)
+        return Lease(self._path, told)
+
+    def services(self, services: Sequence[str], **options: Any) -> Services:
+        """Services such as `postgres:15` or `db=postgres:15`, as a context manager: started all at
+        once, healthy when it is entered, gone when it is left; options as of `Services`."""
+        from sublet.sdk._sync.services import Services
+
+        return Services(self, services, **options)
 
     # Host
 
@@ -254,6 +268,10 @@ class Instance:
     ) -> ExecResult:
         """Run a further process to its end; options as of `exec_spec`."""
         return self._client.exec(self.id, command, input=input, **options)
+
+    def exec_session(self, spec: dict[str, Any]) -> wire.Session:
+        """Start a further process in it, with its streams."""
+        return self._client.exec_session(self.id, spec)
 
     def inspect(self) -> dict[str, Any]:
         """All that is known of it: state, address, pid, limits."""

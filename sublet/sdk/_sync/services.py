@@ -1,0 +1,292 @@
+# Made from ../_async/services.py by scripts/unasync.py; edit that file.
+"""Services for a while: databases and the like, started together, and gone together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+from sublet.domain import services as rules
+from sublet.domain.errors import (
+    DaemonUnavailable,
+    LoadFailed,
+    NoSuchInstance,
+    NotHealthy,
+    SubletError,
+)
+from sublet.sdk import _launch
+from sublet.sdk._sync import client as clients
+from sublet.sdk._sync import threads, wire
+from sublet.sdk._sync.calls import Progress, silent
+from sublet.sdk.results import Environment, environment, exec_spec, instance_spec
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every command
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sublet.domain.catalog import Offer
+
+Output = Callable[[int, bytes], None]
+"""Is told what a process writes, to its stream 1 or 2."""
+
+_LOOK, _RETRY = 0.05, 1.0
+"""Seconds between looks at whether a service answers, and whether a daemon is there again."""
+
+_LINES = 10
+"""Lines of what a service wrote that are shown when it has failed."""
+
+
+class Service:
+    """A service that answers at `host` and `port` (0: it has none), with the `url` that its image
+    has a template for (empty: none). `kind` is what it is, `environment` what it was started
+    with, `instance` what it runs as."""
+
+    def __init__(
+        self,
+        wanted: rules.Wanted,
+        offered: Offer,
+        environment: dict[str, str],
+        instance: clients.Instance,
+    ) -> None:
+        self.name, self.image, self.prefix = wanted.name, wanted.image, wanted.prefix
+        self.kind, self.port, self.sql = offered.service, offered.port, offered.sql
+        self.environment = environment
+        self.instance, self.id = instance, instance.id
+        self.host = self.url = ""
+        self._offered = offered
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.url or self.host}>"
+
+    def placed(self, host: str) -> None:
+        """It is to be reached there. Raises InvalidArgument where its URL lacks a variable."""
+        self.host = host
+        self.url = rules.url(self._offered, host, self.port, self.environment)
+
+    def load(self, pieces: Iterator[bytes], output: Output) -> None:
+        """Feed a dump to the database's own client, which stops at the first error; what it says
+        goes to `output`. The first piece tells which kind of dump it is. Raises LoadFailed, and
+        InvalidArgument where it is no database."""
+        first = next(pieces, b"")
+        argv, env = rules.loader(self.kind, self.environment, first)
+        session = self.instance.exec_session(exec_spec(argv, env=env))
+        try:
+            code = _fed(session, first, pieces, output)
+        finally:
+            session.close()
+        if code:
+            raise LoadFailed(f"{argv[0]} in {self.name} ended with {code}: not all is loaded.")
+
+
+def _fed(
+    session: wire.Session, piece: bytes, pieces: Iterator[bytes], output: Output
+) -> int:
+    """The exit code of a process that is given all pieces, or as many as it takes."""
+    while piece:
+        session.send_input(piece)
+        while session.connection.pending() or session.ready():
+            code = _heard(session, output)
+            if code is not None:
+                return code
+        piece = next(pieces, b"")
+    session.close_input()
+    while (code := _heard(session, output)) is None:
+        pass
+    return code
+
+
+def _heard(session: wire.Session, output: Output) -> int | None:
+    """Take what has come, or comes next; the exit code if it is that."""
+    if not session.ready():
+        session.take()
+    while session.ready():
+        message = session.receive()
+        if isinstance(message, bytes):
+            output(message[0], message[1:])
+        elif message["type"] == "exit":
+            return int(message["code"])
+    return None
+
+
+class Services:
+    """Several services, by name: `services["postgres"].url`. As a context manager it starts them
+    all at once, fetching what is not on this host, and waits until they are healthy; those whose
+    images have no health check, until their port takes a connection.
+
+    `services` are images or `NAME=IMAGE`. `env` is NAME=VALUE for all, SERVICE:NAME=VALUE for one.
+    `publish`: by name, [ADDRESS:]PORT of this host that leads to one as well; ADDRESS is 127.0.0.1
+    if it is not given. `timeout`: seconds until they must be healthy. They are gone when the
+    context is left, or this process has ended, however; unless they `stay`, then after `ttl`.
+    `progress` is told what happens to them, also later: that one has ended, say. `options` are
+    those of `Client.run`. Raises NotHealthy, which says what a service wrote last.
+    """
+
+    def __init__(
+        self,
+        client: clients.Client,
+        services: Sequence[str],
+        *,
+        env: Environment = (),
+        timeout: float = 60.0,
+        stay: bool = False,
+        publish: Mapping[str, str] | None = None,
+        progress: Progress = silent,
+        **options: Any,
+    ) -> None:
+        self._client = client
+        self._wanted = rules.parse_all(services)
+        self._env = rules.settings(environment(env), [each.name for each in self._wanted])
+        self._timeout, self._stay, self._progress = timeout, stay, progress
+        self._publish, self._options = publish or {}, options
+        self._started: list[str] = []
+        self._lease = None if stay else client.lease(self._lost)
+        self._found: dict[str, Service] = {}
+        self._watchers: list[threads.Background] = []
+        self._over = False
+        self._watching = clients.Client(client.socket or _launch.socket_path())
+
+    def __getitem__(self, name: str) -> Service:
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter(self._found.values())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that tell a program of them: NAME_HOST, NAME_PORT, NAME_URL of each, and
+        DATABASE_URL of the first SQL database."""
+        running = [rules.Running(s.prefix, s.host, s.port, s.url, s.sql) for s in self]
+        return rules.variables(running)
+
+    def __enter__(self) -> Services:
+        try:
+            if self._lease:
+                self._lease.open()
+            starts = [partial(self._start, wanted) for wanted in self._wanted]
+            for service in threads.all_of(starts):
+                self._found[service.name] = service
+            self._healthy(time.monotonic())
+        except BaseException:
+            self.close()
+            raise
+        for service in self:
+            watch = partial(self._watch, service)
+            self._watchers.append(threads.Background(f"sublet {service.name}", watch))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait(self) -> None:
+        """Wait until one of them has ended, which `progress` was told then."""
+        while not any([watcher.ended(_RETRY) for watcher in self._watchers]):
+            pass
+
+    def delete(self) -> None:
+        """Delete those that were to stay."""
+        for instance in self._started:
+            with suppress(NoSuchInstance):
+                self._client.remove(instance, force=True, volumes=True)
+
+    def close(self) -> None:
+        """Delete them, unless they stay."""
+        self._over = True
+        if self._lease and self._lease.id:
+            self._lease.close()
+        for watcher in self._watchers:
+            if self._stay or not watcher.ended(1.0):
+                watcher.drop()
+
+    def _start(self, wanted: rules.Wanted) -> Service:
+        def told(line: str) -> None:
+            self._progress(f"{wanted.name}: {line}")
+
+        image = self._client.ensure(wanted.image, told)
+        config = (self._client.inspect_image(image["digest"]))["config"]
+        offered = rules.offer(wanted.image, config)
+        own = (*rules.defaults(offered, config), *self._env[wanted.name])
+        health = rules.start_check(config)
+        lease = self._lease.id if self._lease else ""
+        spec = instance_spec(
+            wanted.image,
+            env=own,
+            health=health,
+            lease=lease,
+            ports=rules.published(self._publish.get(wanted.name, ""), offered.port),
+            **self._options,
+        )
+        started = self._client.launch(spec, told)
+        self._started.append(started["id"])
+        for warning in started.get("warnings", ()):
+            told(warning)
+        instance = clients.Instance(self._client, started)
+        full = {**offered.environment, **rules.pairs(own)}
+        return Service(wanted, offered, full, instance)
+
+    # Health
+
+    def _healthy(self, begun: float) -> None:
+        """Wait until all are. Raises NotHealthy."""
+        left = list(self)
+        while True:
+            for service in list(left):
+                if self._answers(service):
+                    left.remove(service)
+                    place = f"{service.host}:{service.port}" if service.port else service.host
+                    after = time.monotonic() - begun
+                    self._progress(f"{service.name}: healthy after {after:.1f} s, at {place}")
+            if not left:
+                return
+            if time.monotonic() - begun > self._timeout:
+                raise self._failed(left[0], f"is not healthy after {self._timeout:g} s")
+            threads.pause(_LOOK)
+
+    def _answers(self, service: Service) -> bool:
+        found = self._client.inspect(service.id)
+        if not service.host:
+            service.placed(found["address"] or "127.0.0.1")
+        if found["state"] != "running":
+            code = found["exit_code"]
+            how = f"ended with {code}" if code is not None else f"is {found['state']}"
+            raise self._failed(service, f"{how} before it was healthy")
+        if found["health"] == "unhealthy":
+            raise self._failed(service, "is unhealthy")
+        if found["health"] == "none" and service.port:
+            return threads.accepts(service.host, service.port)
+        return found["health"] in ("none", "healthy")
+
+    def _failed(self, service: Service, what: str) -> NotHealthy:
+        """The error that tells of it, with what it wrote last."""
+        told = self._last_lines(service)
+        wrote = ("\n" + " " * 8).join(["It wrote:", *told]) if told else "It wrote nothing."
+        return NotHealthy(
+            f"{service.name} ({service.image}) {what}. {wrote}",
+            hint="Give it more time (--timeout), more memory (--size), or keep it for a look "
+            "(--keep).",
+        )
+
+    def _last_lines(self, service: Service) -> list[str]:
+        texts = [line["data"] for line in self._client.logs(service.id, tail=_LINES)]
+        return "".join(texts).splitlines()
+
+    def _lost(self, error: SubletError) -> None:
+        self._progress(f"the services are lost. {error.message}")
+
+    def _watch(self, service: Service) -> None:
+        """Tell if it ends before it is to. The daemon is not started for that."""
+        while not self._over:
+            try:
+                code = self._watching.wait(service.id)
+            except DaemonUnavailable:
+                threads.pause(_RETRY)
+                continue
+            except SubletError as error:
+                what = "is gone" if isinstance(error, NoSuchInstance) else error.message
+            else:
+                what = f"has ended with {code}"
+            if not self._over:
+                self._progress(f"{service.name} {what}")
+            return

@@ -1,0 +1,47 @@
+"""The command of `sublet with`: exit codes, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sublet.cli import companion
+from sublet.domain.errors import CommandNotExecutable, CommandNotFound
+
+RUN = "import os, sys; from sublet.cli import companion; "
+RUN += "sys.exit(companion.run(sys.argv[1:], os.environ))"
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 7", 7), ("kill -TERM $$", 143), ('exit "$GIVEN"', 9)]
+)
+def test_its_code_is_ours(script: str, code: int) -> None:
+    assert companion.run(["sh", "-c", script], {**os.environ, "GIVEN": "9"}) == code
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_what_cannot_be_run(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no program")
+    with pytest.raises(CommandNotFound):
+        companion.run([str(tmp_path / "nothing")], os.environ)
+    for path in (tmp_path, tmp_path / "text"):
+        with pytest.raises(CommandNotExecutable):
+            companion.run([str(path)], os.environ)
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "HUP", "USR1"])
+def test_signals_are_handed_on(name: str) -> None:
+    script = f"trap 'echo got; exit 3' {name}; echo ready; while :; do sleep 0.05; done"
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN, "sh", "-c", script], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(getattr(signal, f"SIG{name}"))
+        assert process.stdout.read() == "got\n"
+    assert process.returncode == 3
