@@ -41,6 +41,11 @@ _IDLE = 5.0
 """Seconds after the load in which a page may come to rest; some never do."""
 
 
+def named(product: str) -> str:
+    """What people call a product, which itself says HeadlessChrome/1.2.3."""
+    return product.replace("Headless", "").replace("Chrome/", "Chromium ")
+
+
 class Chromium(Conversation):
     """One page of one Chromium."""
 
@@ -74,8 +79,7 @@ class Chromium(Conversation):
     async def begin(self) -> None:
         """A blank page that looks as was asked for."""
         visit, version = self.visit, await self.call("Browser.getVersion")
-        product = str(version.get("product", ""))
-        self.sight.browser = product.replace("Headless", "").replace("Chrome/", "Chromium ")
+        self.sight.browser = named(str(version.get("product", "")))
         made = await self.call("Target.createTarget", url="about:blank")
         target = made.get("targetId")
         session = await self.call("Target.attachToTarget", targetId=target, flatten=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from sublet.browser.failures import late
 from sublet.browser.sight import Sight
 from sublet.browser.stdio import Streams
 from sublet.domain.browsing import Kind, Visit, kind_of, page_of
-from sublet.domain.errors import BrowserFailed, NoSuchInstance
+from sublet.domain.errors import BrowserFailed
 from sublet.domain.seccomp import NESTED
 from sublet.sdk import AsyncClient
 from sublet.sdk.results import instance_spec
@@ -23,15 +22,15 @@ LABEL = "io.sublet.browser"
 
 Say = Callable[[str], None]
 
-_START = 90.0
+START = 90.0
 """Seconds in which a browser has to be there; a first start on a busy host is slow."""
 
 _SPARE = 120.0
-"""Seconds that an instance lives beyond all its deadlines, where nobody deletes it before."""
+"""Seconds that an instance lives beyond all its deadlines, where its lease does not end it."""
 
 
 def request(
-    image: str, command: Sequence[str], ports: Sequence[int], **options: Any
+    image: str, command: Sequence[str], shown: Sequence[int], **options: Any
 ) -> dict[str, Any]:
     """An instance for a browser. It may make namespaces inside, for its own sandbox: each page is
     shut in in the browser as well, and the browser in the instance."""
@@ -42,7 +41,7 @@ def request(
         remove=True,
         seccomp=NESTED,
         shm_size="512m",
-        host_ports=sorted(set(ports)),
+        host_ports=sorted(set(shown)),
         log={"driver": "none"},
         **options,
     )
@@ -62,35 +61,34 @@ async def look(
     kind, page = kind_of(image), page_of(visit.url)
     shown = [*ports, *([page.port] if page.port else [])]
     command = chromium.COMMAND if kind is Kind.CHROMIUM else firefox.command(visit)
-    spec = request(
-        image,
-        command,
-        shown,
-        cpus=2,
-        memory=memory,
-        stdin=True,
-        ttl=_START + visit.timeout + _SPARE,
-        labels={LABEL: kind.value},
-    )
-    session, row = await client.foreground(spec, progress)
-    try:
-        streams = Streams(session)
-        browser: chromium.Chromium | firefox.Firefox
-        browser = (chromium.Chromium if kind is Kind.CHROMIUM else firefox.Firefox)(streams, visit)
-        return await _visit(browser, visit)
-    except CommandRefused as error:
-        raise BrowserFailed(f"The browser refused a command: {error}.") from error
-    finally:
-        await asyncio.shield(_end(client, row["id"]))
-        await session.close()
+    async with client.lease() as lease:
+        spec = request(
+            image,
+            command,
+            shown,
+            cpus=2,
+            memory=memory,
+            stdin=True,
+            lease=lease.id,
+            ttl=START + visit.timeout + _SPARE,
+            labels={LABEL: kind.value},
+        )
+        session, _ = await client.foreground(spec, progress)
+        try:
+            made = chromium.Chromium if kind is Kind.CHROMIUM else firefox.Firefox
+            return await _visit(made(Streams(session), visit), visit)
+        except CommandRefused as error:
+            raise BrowserFailed(f"The browser refused a command: {error}.") from error
+        finally:
+            await session.close()
 
 
 async def _visit(browser: chromium.Chromium | firefox.Firefox, visit: Visit) -> Sight:
     try:
-        async with asyncio.timeout(_START):
+        async with asyncio.timeout(START):
             await browser.begin()
     except TimeoutError:
-        raise BrowserFailed(f"The browser was not ready within {_START:g} s.") from None
+        raise BrowserFailed(f"The browser was not ready within {START:g} s.") from None
     since, stage = time.monotonic(), "it was loading"
     try:
         async with asyncio.timeout(visit.timeout):
@@ -102,8 +100,3 @@ async def _visit(browser: chromium.Chromium | firefox.Firefox, visit: Visit) -> 
         raise late(visit, waited if stage == "it was loading" else stage) from None
     browser.sight.seconds = round(time.monotonic() - since, 3)
     return browser.sight
-
-
-async def _end(client: AsyncClient, instance_id: str) -> None:
-    with contextlib.suppress(NoSuchInstance):
-        await client.remove(instance_id, force=True, volumes=True)

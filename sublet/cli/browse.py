@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @click.command()
-@click.argument("url")
+@click.argument("url", default="")
 @click.option("--browser", default=BROWSER, metavar="IMAGE", help=f"Default {BROWSER}.")
 @click.option("--screenshot", default="", metavar="FILE", help="Write a picture of it, a PNG.")
 @click.option("--pdf", default="", metavar="FILE", help="Print it into a PDF.")
@@ -43,18 +43,28 @@ T = TypeVar("T")
 @click.option(
     "--compare", nargs=2, metavar="IMAGE IMAGE", help="Look with both; draw what differs."
 )
+@click.option("--cdp", is_flag=True, help="Print an endpoint for Playwright, and stay.")
+@click.option("-d", "--detach", is_flag=True, help="With --cdp: leave the browser running.")
+@click.option("--ttl", default="", metavar="TIME", help="With -d: delete it then; default 1h.")
 @JSON
-def browse(url: str, compare: tuple[str, str] | None, as_json: bool, **options: Any) -> None:
+def browse(url: str, cdp: bool, as_json: bool, **options: Any) -> None:
     """Show a page as a certain version of a browser shows it.
 
     URLs of this host (localhost:3000) work. Without --screenshot or --pdf, a picture is written
     into this directory. The browser is deleted afterwards.
     """
+    if cdp:
+        from sublet.cli.browse_cdp import answer
+
+        answer(page_of(url) if url else None, options, as_json=as_json)
+        return
+    if options["detach"] or options["ttl"]:
+        raise InvalidArgument("--detach and --ttl are for --cdp.", hint="Add --cdp.")
     page = page_of(url)
-    if compare:
+    if options["compare"]:
         from sublet.cli.browse_compare import both
 
-        both(page, compare, options, as_json=as_json)
+        both(page, options["compare"], options, as_json=as_json)
     else:
         _one(page, options, as_json=as_json)
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from conftest import Sublet
+from conftest import BASE, Sublet, eventually
 from PIL import Image
 from webpage import served
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import Request, TextMessage
+
+pytestmark = pytest.mark.timeout(900)  # its image is built
 
 CHROMIUM = "chromium:bookworm"
 
@@ -64,7 +73,7 @@ def test_a_page_of_this_host_as_picture_and_pdf(browser: Sublet, port: int, tmp_
     picture = pixels(png)
     assert picture.size == (640, 480)
     assert picture.getpixel((600, 400)) == (255, 0, 0)
-    assert len(set(picture.crop((0, 0, 320, 100)).getdata())) > 10  # letters
+    assert len(picture.crop((0, 0, 320, 100)).getcolors() or ()) > 10  # letters
     assert pdf.read_bytes().startswith(b"%PDF-")
     assert "Hello from red" in text_of(pdf)
     assert browser.json("ps", "-a", "--json") == []
@@ -127,6 +136,109 @@ def test_the_picture_has_a_name_of_its_own(browser: Sublet, port: int, tmp_path:
     out, err = program.communicate(timeout=120)
     assert (program.returncode, out) == (0, f"localhost-{port}.chromium-bookworm.png\n"), err
     assert pixels(tmp_path / out.strip()).size == (1280, 800)
+
+
+class DevTools:
+    """A client of the DevTools protocol, as Playwright is one: over a WebSocket of this host."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname == "127.0.0.1"
+        assert parts.port
+        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=60)
+        self.protocol = WSConnection(ConnectionType.CLIENT)
+        hello = Request(host=parts.netloc, target=parts.path)
+        self.socket.sendall(self.protocol.send(hello))
+        self.number = 0
+
+    def __call__(self, method: str, session: str = "", **params: object) -> dict[str, Any]:
+        self.number += 1
+        message: dict[str, Any] = {"id": self.number, "method": method, "params": params}
+        message |= {"sessionId": session} if session else {}
+        text = ""
+        if self.number == 1:
+            self.take()  # the handshake's answer
+        self.socket.sendall(self.protocol.send(TextMessage(json.dumps(message))))
+        while True:
+            for event in self.take():
+                if isinstance(event, TextMessage):
+                    text += event.data
+                    if event.message_finished:
+                        answer, text = json.loads(text), ""
+                        if answer.get("id") == self.number:
+                            return dict(answer["result"])
+
+    def take(self) -> list[object]:
+        self.protocol.receive_data(self.socket.recv(65536))
+        return list(self.protocol.events())
+
+
+def test_a_program_of_this_host_drives_it_and_nobody_elses(browser: Sublet, port: int) -> None:
+    flags = ("--cdp", "-d", "--ttl", "10m", "--json")
+    found = browser.json("browse", f"localhost:{port}", *flags)
+    with urllib.request.urlopen(f"{found['url']}/json/list", timeout=30) as answer:
+        assert f"http://localhost:{port}/" in [page["url"] for page in json.load(answer)]
+    tools = DevTools(found["websocket"])
+    targets = tools("Target.getTargets")["targetInfos"]
+    [page] = [target for target in targets if target["url"] == f"http://localhost:{port}/"]
+    attached = tools("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+    script = "document.querySelector('h1')?.innerText"
+
+    def said() -> object:
+        answer = tools("Runtime.evaluate", attached["sessionId"], expression=script)
+        return answer["result"].get("value")
+
+    eventually(lambda: said() == "Hello from red", "the page is there")
+
+    address = browser.json("inspect", found["id"])["address"]
+    ask = "exec 3<>/dev/tcp/$0/$1 && printf 'GET /json/version HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
+    for inner in ("9222", "9223"):
+        other = browser("run", "--rm", BASE, "bash", "-c", ask, address, inner)
+        assert "DevTools" not in other.out + other.err
+    gateway = address.rpartition(".")[0] + ".1"
+    outer = found["url"].rpartition(":")[2]
+    assert browser("run", "--rm", BASE, "bash", "-c", ask, gateway, outer).code != 0
+
+    look = "for p in /proc/[0-9]*; do echo $(readlink $p/ns/user) $(tr '\\0' ' ' <$p/cmdline); done"
+    rows = browser.ok("exec", found["id"], "sh", "-c", look).splitlines()
+    spaces = {"--type=renderer" in row: row.split()[0] for row in rows if "/chromium" in row}
+    assert spaces[True] != spaces[False]  # its own sandbox is there
+    assert not any("--no-sandbox" in row for row in rows)
+
+
+def test_in_the_foreground_it_lasts_as_long_as_the_command(browser: Sublet) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        program = browser.spawn("browse", "--cdp")
+        assert program.stdout
+        url = program.stdout.readline().strip()
+        with urllib.request.urlopen(f"{url}/json/version", timeout=30) as answer:
+            assert "Chrome/" in json.load(answer)["Browser"]
+        assert len(browser.json("ps", "--json")) == 1
+        program.send_signal(number)
+        _, err = program.communicate(timeout=60)
+        if number is signal.SIGINT:
+            assert program.returncode == 0, err
+            assert "Deleted." in err
+        eventually(lambda: browser.json("ps", "-a", "--json") == [], "it is deleted")
+
+
+def test_a_picture_that_is_interrupted_leaves_nothing(browser: Sublet, port: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        program = browser.spawn("browse", f"localhost:{port}/slow", "--screenshot", "/tmp/no.png")
+        eventually(lambda: browser.json("ps", "--json"), "the browser runs")
+        program.send_signal(number)
+        program.communicate(timeout=60)
+        assert program.returncode == (-9 if number is signal.SIGKILL else 130)
+        eventually(lambda: browser.json("ps", "-a", "--json") == [], "it is deleted")
+
+
+def test_what_does_not_go_together_is_said(browser: Sublet) -> None:
+    firefox = browser("browse", "--cdp", "--browser", "firefox-esr:bookworm")
+    assert "--cdp is Chromium's protocol" in firefox.err
+    assert "--pdf does not go with --cdp" in browser("browse", "--cdp", "--pdf", "a.pdf").err
+    assert "are for --cdp" in browser("browse", "localhost:1", "-d").err
+    assert "no URL of a page" in browser("browse").err
+    assert "no browser that is known" in browser("browse", "localhost:1", "--browser", BASE).err
 
 
 @pytest.mark.slow
