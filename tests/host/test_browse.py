@@ -189,6 +189,7 @@ def test_a_program_of_this_host_drives_it_and_nobody_elses(browser: Sublet, port
         return answer["result"].get("value")
 
     eventually(lambda: said() == "Hello from red", "the page is there")
+    tools.socket.close()
 
     address = browser.json("inspect", found["id"])["address"]
     ask = "exec 3<>/dev/tcp/$0/$1 && printf 'GET /json/version HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
@@ -197,7 +198,8 @@ def test_a_program_of_this_host_drives_it_and_nobody_elses(browser: Sublet, port
         assert "DevTools" not in other.out + other.err
     gateway = address.rpartition(".")[0] + ".1"
     outer = found["url"].rpartition(":")[2]
-    assert browser("run", "--rm", BASE, "bash", "-c", ask, gateway, outer).code != 0
+    knock = ("timeout", "3", "bash", "-c", ask, gateway, outer)  # nothing answers it at all
+    assert browser("run", "--rm", BASE, *knock).code == 124
 
     look = "for p in /proc/[0-9]*; do echo $(readlink $p/ns/user) $(tr '\\0' ' ' <$p/cmdline); done"
     rows = browser.ok("exec", found["id"], "sh", "-c", look).splitlines()
