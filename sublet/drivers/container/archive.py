@@ -107,6 +107,7 @@ class Courier:
         pipe: asyncio.ReadTransport,
     ) -> None:
         self._process, self._output, self._pipe = process, output, pipe
+        self._closing = False
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The archive that it sends; the error for which it did not send all of it."""
@@ -122,9 +123,12 @@ class Courier:
             async for piece in pieces:
                 process.stdin.write(piece)
                 await process.stdin.drain()
+        cut = self._closing
         process.stdin.close()
         answer = await self._output.read()
         await self._ended()
+        if cut:  # it took the end of what had come for the end of all
+            raise WrongState("The instance has ended meanwhile.", hint="Try again.")
         return Received(**json.loads(answer))
 
     async def _ended(self) -> None:
@@ -136,6 +140,7 @@ class Courier:
 
     async def close(self) -> None:
         """End it; before, one that unpacks may remove the file that is incomplete."""
+        self._closing = True
         if self._process.stdin is not None:
             self._process.stdin.close()
             with contextlib.suppress(TimeoutError):
