@@ -22,6 +22,7 @@ FILES = (
     "leases.py",
     "market.py",
     "networks.py",
+    "pools.py",
     "sandbox.py",
     "sandbox_exec.py",
     "sandbox_files.py",

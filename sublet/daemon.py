@@ -40,6 +40,7 @@ from sublet.drivers.store.instances import InstanceStore
 from sublet.drivers.store.keepalives import KeepaliveStore
 from sublet.drivers.store.market import MarketStore
 from sublet.drivers.store.networks import NetworkStore
+from sublet.drivers.store.pools import PoolStore
 from sublet.drivers.store.schedules import ScheduleStore
 from sublet.drivers.store.snapshots import SnapshotStore
 from sublet.drivers.store.volumes import VolumeStore
@@ -68,6 +69,7 @@ from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.parts import Parts
 from sublet.engine.paths import Paths
+from sublet.engine.pools import Pools
 from sublet.engine.pressure import Pressure
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.rehearsal import Rehearsals
@@ -168,6 +170,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         volumes=lifecycle.volumes,
         snapshots=snapshots,
         schedules=Schedules(instances, schedule_store, runs),
+        pools=Pools(instances, PoolStore(database)),
         meter=meter,
         bills=Bills(config, meter, market.factor),
         budgets=Budgets(instances, meter, BudgetStore(database)),
@@ -276,6 +279,7 @@ async def serve(config: Config) -> None:
     parts.tasks.start("leases", verbs.leases.recover())
     parts.tasks.keep("expiry", Expiry(verbs.instances).watch)
     parts.tasks.keep("schedules", verbs.schedules.watch)
+    parts.tasks.keep("pools", verbs.pools.watch)
     parts.tasks.keep("meter", verbs.meter.watch)
     parts.tasks.keep("budgets", verbs.budgets.watch)
     parts.tasks.keep("network guard", verbs.reconciler.guard)

@@ -69,6 +69,7 @@ COMMANDS = {
     "volume": ("volumes", "Storage that outlives instances: create, ls, inspect, rm, prune"),
     "network": ("networks", "Commands on networks: create, ls, connect and others"),
     "schedule": ("schedules", "Run images, or start instances, at certain times"),
+    "pool": ("pools", "Keep sandboxes ready, to be handed out at once; ls, rm"),
     "system": ("groups", "What takes room on the disk, and freeing it: df, prune"),
     "sizes": ("market", "List the sizes that have names, and their prices"),
     "market": ("market", "Show the spot price, now and before"),

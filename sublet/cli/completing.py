@@ -66,6 +66,11 @@ def schedule_names(_: click.Context, __: click.Parameter, typed: str) -> list[st
     return _starting(lambda: Client(socket_path()).schedules(), typed)
 
 
+def pool_names(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Names of pools that begin so."""
+    return _starting(lambda: Client(socket_path()).pools(), typed)
+
+
 def backup_ids(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
     """Ids of backups that begin so."""
     try:

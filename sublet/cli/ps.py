@@ -16,7 +16,13 @@ WIDTH = 40
 
 
 @click.command()
-@click.option("-a", "--all", "everything", is_flag=True, help="Stopped instances too.")
+@click.option(
+    "-a",
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Stopped ones and those of pools too.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Ids only.")
 @filters(
     "ancestor, before, exited, health, id, label, name, network, publish, since, status, "
@@ -64,6 +70,8 @@ def _row(row: dict[str, Any], no_trunc: bool) -> list[str]:
 def state_text(row: dict[str, Any]) -> str:
     """The state, and what is known beside it: exit code, or health."""
     state, health = str(row["state"]), row["health"]
+    if row.get("pooled"):
+        return f"{state} (pooled)"
     budget = row.get("budget")
     if budget and budget["state"] != "fine":
         return f"{state} (budget: {budget['share']:.0%})"

@@ -112,6 +112,14 @@ class NoSuchSchedule(SubletError):
     default_hint = "`sublet schedule ls` lists them all."
 
 
+class NoSuchPool(SubletError):
+    """No warm pool has this name."""
+
+    code = "no-such-pool"
+    status = 404
+    default_hint = "`sublet pool ls` lists them all."
+
+
 class NoSSH(SubletError):
     """The instance cannot be reached by SSH: it has no address, no sshd, or lets no key in."""
 

@@ -77,6 +77,7 @@ class Instance:
     start fails, as one that was created or ran before does. `restarts` counts those of its restart
     policy since it was last started by hand; `wanted`: it was started and nobody stopped it.
     `next_…`: the size that a running VM gets when it starts again, 0 where that stays.
+    `pool`: the id of the warm pool in which it waits, empty once it is somebody's.
     """
 
     id: str
@@ -102,3 +103,4 @@ class Instance:
     next_cpus: float = 0.0
     next_memory: int = 0
     next_disk: int = 0
+    pool: str = ""

@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 RETRY = 10.0
 """Seconds after which a removal that failed is tried again."""
 
-_NEWS = frozenset(f"instance.{what}" for what in ("created", "pending", "updated", "forked"))
+_NEWS = frozenset(
+    f"instance.{what}" for what in ("created", "pending", "updated", "forked", "taken")
+)
 """Events after which another instance may be the next one."""
 
 

@@ -53,8 +53,9 @@ class Instances:
     # Finding
 
     def list(self, *, all: bool = False) -> list[Instance]:
-        """The running instances, or all; the newest first."""
-        found = [i for i in self.parts.store.all() if all or i.state in LIVE]
+        """The running instances but for those that wait in a pool, or all; the newest first."""
+        rows = self.parts.store.all()
+        found = [i for i in rows if all or (i.state in LIVE and not i.pool)]
         return found[::-1]
 
     def digests(self, leaving: frozenset[str] = frozenset()) -> set[str]:
@@ -135,8 +136,10 @@ class Instances:
         attach: bool = False,
         wait: bool = True,
         report: Report = silent,
+        pool: str = "",
     ) -> tuple[Instance, Streams | None]:
-        """Make an instance and start it; with `attach`, also its streams from the first byte.
+        """Make an instance and start it; with `attach`, also its streams from the first byte; in
+        a `pool`, by its id.
 
         One on demand that does not fit waits for the room of spot instances, unless told not to
         (`wait`); `report` is told what for. A persistent spot instance for which there is no room
@@ -145,7 +148,7 @@ class Instances:
         CommandNotFound and the like.
         """
         with trace.request("start"):
-            spec = self._complete(spec)
+            spec = self.complete(spec)
             with trace.step("admit"):
                 self.lifecycle.permit(spec, "")
                 try:
@@ -154,15 +157,16 @@ class Instances:
                     if attach or not self._waits(spec):
                         raise
                     return self._later(spec, error), None
-            instance = self._add(spec, State.PENDING)
+            instance = self._add(spec, State.PENDING, pool)
             streams = await self.lifecycle.launch(instance, attach=attach)
             return self.parts.store.get(instance.id) or instance, streams
 
     def create(self, spec: InstanceSpec) -> Instance:
         """Make an instance that `start` starts. Raises as `run` does."""
-        return self._add(self._complete(spec), State.STOPPED)
+        return self._add(self.complete(spec), State.STOPPED)
 
-    def _complete(self, spec: InstanceSpec) -> InstanceSpec:
+    def complete(self, spec: InstanceSpec) -> InstanceSpec:
+        """The request with this host's defaults. Raises InvalidArgument."""
         spec = spec.with_defaults(self.parts.config.size_of(spec.size_name))
         check_spec(spec)
         return spec
@@ -179,14 +183,14 @@ class Instances:
         self.market.requests.lacks(instance.id, status)
         return instance
 
-    def _add(self, spec: InstanceSpec, state: State) -> Instance:
+    def _add(self, spec: InstanceSpec, state: State, pool: str = "") -> Instance:
         image = self.images.claim(spec.image)
         if image is None:
             raise NoSuchImage(f"The image '{spec.image}' is not on this host.")
         plan.check_image(spec, image)
         spec = self.lifecycle.connections.settle(spec)
         spec = self.lifecycle.volumes.named(spec, image.config)
-        instance = self._record(spec, image.digest, state)
+        instance = replace(self._record(spec, image.digest, state), pool=pool)
         plan.arguments(instance, image.config)
         with seeds.kept(self.parts.config.root, instance) as instance:
             self._keep(instance)

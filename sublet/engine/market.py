@@ -24,6 +24,7 @@ from sublet.engine.notices import Notices
 from sublet.engine.observer import NoticeObserver
 from sublet.engine.pricing import Pricing
 from sublet.engine.requests import SpotRequests
+from sublet.engine.spares import Spares
 
 Report = Callable[[str], None]
 
@@ -57,6 +58,7 @@ class SpotMarket:
         self.notices.observers.append(self.requests)
         self.pricing.observers.append(self._repriced)
         self.holdings = Holdings(rows, self.notices, self.price, self.config.notice)
+        self.spares = Spares(rows)
         self.claims = Claims(lambda: self._parts.rentable - rows.ledger.held)
         self._restarting = lifecycle.restarting
         self.draining = bool(self._parts.store.setting(_DRAINING))
@@ -103,10 +105,11 @@ class SpotMarket:
     def admit_now(self, spec: InstanceSpec) -> None:
         """Raises unless there is room for it now, and for spot at its price:
         InsufficientCapacity, PriceTooLow, HostDrained."""
-        self._check(spec)
+        self.check(spec)
         capacity.admit(amount_of(spec), self.free())
 
-    def _check(self, spec: InstanceSpec) -> None:
+    def check(self, spec: InstanceSpec) -> None:
+        """Raises where it may not start, whatever room there is: PriceTooLow, HostDrained."""
         if self.draining:
             raise HostDrained("The host is being drained: it starts nothing.")
         self._check_spot(spec)
@@ -127,15 +130,19 @@ class SpotMarket:
         self, spec: InstanceSpec, *, key: str = "", wait: bool = True, report: Report = silent
     ) -> None:
         """Return when there is room for it. An on-demand instance that does not fit gets that of
-        spot instances, after their notice, and is told what it waits for; without `wait`, and
-        where even all spot would not be enough, it raises as `admit_now`. `key`: whose claim it
-        is, if there is one.
+        pools, at once, and that of spot instances, after their notice, and is told what it waits
+        for; without `wait` only the former, and where even all would not be enough, it raises as
+        `admit_now`. `key`: whose claim it is, if there is one.
 
         Who calls it adds or changes the row in the same breath.
         """
-        wait = wait and spec.spot is None
-        check = functools.partial(self._check, spec)
-        await self._room(amount_of(spec), key or object(), check, wait=wait, report=report)
+        check = functools.partial(self.check, spec)
+        owner, amount = key or object(), amount_of(spec)
+        if spec.spot is not None:
+            check()
+            capacity.admit(amount, self.claims.free(owner))
+            return
+        await self._room(amount, owner, check, wait=wait, report=report)
 
     @asynccontextmanager
     async def more(
@@ -146,9 +153,12 @@ class SpotMarket:
         drained; yields what tells the room that it can have."""
         key = object()
         if amount != Amount():
-            wait = wait and spec.spot is None
             check = functools.partial(self._check_spot, spec)
-            await self._room(amount, key, check, wait=wait, report=report)
+            if spec.spot is None:
+                await self._room(amount, key, check, wait=wait, report=report)
+            else:
+                check()
+                capacity.admit(amount, self.claims.free(key))
         with self.claims.kept(key, amount):
             yield lambda: self.claims.free(key)
 
@@ -161,16 +171,17 @@ class SpotMarket:
         wait: bool,
         report: Report,
     ) -> None:
-        """Return when there is room; `check` raises where it is not sold at all."""
+        """Return when there is room, on demand; `check` raises where it is not sold at all."""
         check()
         free = self.claims.free(key)
-        if not wait or capacity.fits(asked, free):
-            capacity.admit(asked, free)
+        if capacity.fits(asked, free):
             return
+        if not wait and not capacity.fits(asked, free + self.spares.coming() + self.spares.room()):
+            capacity.admit(asked, free)
         told = 0
         with self.claims.waiting(key, asked), self.claims.listen() as news:
             while not capacity.fits(asked, self.claims.turn(key)):
-                names = self._make_room(asked, key)
+                names = self._make_room(asked, key, wait)
                 if len(names) > told:
                     report(self._waiting(names))
                     told = len(names)
@@ -178,13 +189,19 @@ class SpotMarket:
                 await news.wait()
                 check()
 
-    def _make_room(self, asked: Amount, key: object) -> list[str]:
-        """Give notice to as many spot instances as it takes; the names of those that will make
-        room. Raises InsufficientCapacity where all of them are not enough."""
-        free = self.claims.turn(key)
-        missing = shortage(asked, free, self.holdings.coming())
-        if missing != Amount() and not self.holdings.give_way(missing):
-            capacity.admit(asked, free + self.holdings.reclaimable())
+    def _make_room(self, asked: Amount, key: object, wait: bool) -> list[str]:
+        """Let ready sandboxes of pools go, and with `wait` give notice to spot instances, as many
+        as it takes; the names of those that will make room after it. Raises InsufficientCapacity
+        where all of them are not enough."""
+        free, coming = self.claims.turn(key), self.spares.coming()
+        missing = shortage(asked, free, self.holdings.coming() + coming)
+        if missing != Amount():
+            candidates = self.holdings.reclaimable() if wait else Amount()
+            possible = free + coming + self.spares.room() + candidates
+            if not capacity.fits(asked, possible):
+                capacity.admit(asked, possible)
+            missing = shortage(missing, self.spares.give(missing), Amount())
+        if missing != Amount() and not (wait and self.holdings.give_way(missing)):
             raise InsufficientCapacity("What spot instances hold is not enough.")
         return [row.name for row in self.holdings.leaving()]
 

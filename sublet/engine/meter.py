@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
-from sublet.domain import bill, meter
+from sublet.domain import bill, meter, pools
 from sublet.domain.instance import Instance
 from sublet.domain.meter import Charge, Reading
 from sublet.domain.spec import InstanceSpec, Market
@@ -62,6 +62,8 @@ class Meter:
         if new is not None and meter.runs(new):
             if charge is None:
                 self._begin(new)
+            elif old is not None and old.pool and not new.pool:
+                self._hand_over(charge, old, new)
             elif (charge.cpus, charge.memory, charge.market) != _sold(new.spec):
                 self._turn(charge, new)
         elif charge is not None and row is not None:
@@ -71,6 +73,13 @@ class Meter:
             self.turned(charge)
         if new is not None and old is not None and new.spec is not old.spec:
             self.turned(None)
+
+    def _hand_over(self, charge: Charge, old: Instance, new: Instance) -> None:
+        """What waited in a pool, at the pool's cost, is somebody's from now on."""
+        self.charges.end(charge, meter.lasted(charge, self._read()))
+        self.charges.owned_by(charge, old.pool, old.spec.labels.get(pools.LABEL, old.name))
+        self.turned(charge)
+        self._begin(new)
 
     def _undone(self, instance_id: str) -> None:
         self.charges.forget(instance_id)

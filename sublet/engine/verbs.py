@@ -22,6 +22,7 @@ from sublet.engine.meter import Meter
 from sublet.engine.networks import Networks
 from sublet.engine.operations import Operations
 from sublet.engine.paths import Paths
+from sublet.engine.pools import Pools
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.rehearsal import Rehearsals
 from sublet.engine.restoring import Restores
@@ -47,6 +48,7 @@ class Verbs:
     volumes: Volumes
     snapshots: Snapshots
     schedules: Schedules
+    pools: Pools
     backups: Backups
     restores: Restores
     networks: Networks

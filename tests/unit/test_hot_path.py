@@ -37,6 +37,7 @@ OWN = {
     "sublet.sdk._sync.instances",
     "sublet.sdk._sync.market",
     "sublet.sdk._sync.networks",
+    "sublet.sdk._sync.pools",
     "sublet.sdk._sync.schedules",
     "sublet.sdk._sync.wire",
     "sublet.sdk._websocket",

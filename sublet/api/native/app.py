@@ -22,6 +22,7 @@ from sublet.api.native import (
     market,
     networks,
     paths,
+    pools,
     pruning,
     registries,
     schedules,
@@ -64,6 +65,7 @@ def build(verbs: Verbs) -> Any:
         watching,
         pruning,
         schedules,
+        pools,
         billing,
     ):
         app.include_router(module.router(verbs))

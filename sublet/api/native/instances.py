@@ -52,12 +52,17 @@ def router(verbs: Verbs) -> APIRouter:
         start: bool = True,
         wait: bool = True,
         follow: bool = False,
+        pooled: bool = False,
     ) -> Any:
+        """`pooled`: it may be one that a pool has ready."""
+
         def told(instance: Instance) -> dict[str, Any]:
             return {**render.instance(instance), "warnings": instances.warnings(instance)}
 
         if not start:
             return told(instances.create(spec))
+        if pooled and (taken := verbs.pools.take(spec)):
+            return told(taken)
         if follow:
 
             async def work(report: Report) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def instance(row: Instance) -> dict[str, Any]:
         "started": time(row.started),
         "finished": time(row.finished),
         "labels": dict(row.spec.labels),
+        "pooled": bool(row.pool),
         "tty": row.spec.tty,
         "stdin": row.spec.stdin,
     }

@@ -76,6 +76,12 @@ class ChargeStore:
         )
         self.open.pop(charge.instance, None)
 
+    def owned_by(self, charge: Charge, owner: str, name: str) -> None:
+        """Let all segments of a start be those of another id than the instance's, and a name."""
+        self._connection.execute(
+            "UPDATE charges SET instance = ?, name = ? WHERE run = ?", (owner, name, charge.run)
+        )
+
     def reclaim(self, instance_id: str) -> None:
         """Note of an instance's last start that the host took its capacity back."""
         self._connection.execute(

@@ -247,6 +247,17 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE charges ADD COLUMN priced REAL NOT NULL DEFAULT 0;
     ALTER TABLE charges ADD COLUMN spent REAL NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE pools (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        size INTEGER NOT NULL,          -- instances that are to be ready
+        spec BLOB NOT NULL,             -- JSON of each
+        created REAL NOT NULL
+    );
+    -- The pool that an instance waits in; empty once it is somebody's.
+    ALTER TABLE instances ADD COLUMN pool TEXT NOT NULL DEFAULT '';
+    """,
 )
 """Append-only: each entry takes the database one version further (PRAGMA user_version)."""
 

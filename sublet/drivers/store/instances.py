@@ -84,6 +84,8 @@ class InstanceStore:
     def _changed(self, instance_id: str, new: Instance | None) -> None:
         old = self._instances.pop(instance_id, None) if new is None else self.get(instance_id)
         if new is not None:
+            if old and old.created != new.created:  # it comes last now
+                self._instances.pop(instance_id)
             self._instances[instance_id] = new
         for listener in self.listeners:
             listener(old, new)
@@ -103,6 +105,10 @@ class InstanceStore:
         if not found and text:
             found = [row for row in rows if row.id.startswith(text)]
         return found
+
+    def pooled(self) -> list[Instance]:
+        """Those that wait in a pool."""
+        return [row for row in self._instances.values() if row.pool]
 
     def all(self) -> list[Instance]:
         """All instances, the oldest first."""

@@ -22,6 +22,7 @@ from sublet.sdk._async.images import AsyncImageVerbs
 from sublet.sdk._async.instances import AsyncInstanceVerbs
 from sublet.sdk._async.market import AsyncMarketVerbs
 from sublet.sdk._async.networks import AsyncNetworkVerbs
+from sublet.sdk._async.pools import AsyncPoolVerbs
 from sublet.sdk._async.schedules import AsyncScheduleVerbs
 from sublet.sdk._async.storage import AsyncStorageVerbs
 from sublet.sdk._http import quote
@@ -40,6 +41,7 @@ class AsyncClient(
     AsyncInstanceVerbs,
     AsyncFileVerbs,
     AsyncScheduleVerbs,
+    AsyncPoolVerbs,
     AsyncImageVerbs,
     AsyncNetworkVerbs,
     AsyncStorageVerbs,
@@ -62,16 +64,17 @@ class AsyncClient(
         *,
         progress: Progress = silent,
         wait: bool = True,
+        pooled: bool = False,
         **options: Any,
     ) -> AsyncInstance:
         """Start an instance in the background; options as of `instance_spec`.
 
         An image that is not on this host is fetched first. Where only spot instances are in its
-        way, their notice is waited for, unless told not to (`wait`). The instance is a context
-        manager that deletes it at the end.
+        way, their notice is waited for, unless told not to (`wait`). `pooled`: it may be one that
+        a pool has ready. The instance is a context manager that deletes it at the end.
         """
         spec = instance_spec(image, command, **options)
-        return AsyncInstance(self, await self.launch(spec, progress, wait=wait))
+        return AsyncInstance(self, await self.launch(spec, progress, wait=wait, pooled=pooled))
 
     async def create(
         self,
@@ -93,6 +96,7 @@ class AsyncClient(
         start: bool = True,
         fetch: bool = True,
         wait: bool = True,
+        pooled: bool = False,
     ) -> dict[str, Any]:
         """As `run` or `create`, from a finished request; the new instance's `ps` entry.
 
@@ -100,6 +104,8 @@ class AsyncClient(
         only spot instances fill.
         """
         query = {"wait": False} if start else {"start": False}
+        if pooled:
+            query["pooled"] = True
         try:
             return dict(await self.call("POST", "/v1/instances", spec, **query))
         except NoSuchImage:

@@ -71,7 +71,7 @@ class AsyncSandbox:
         socket: str = "",
         **options: Any,
     ) -> Self:
-        """A new sandbox, which runs.
+        """A new sandbox, which runs: of a warm pool, where one has what is asked for.
 
         `isolation`: container (shares the host's kernel) or vm (has its own). `size` as 2x4: vCPUs
         and GiB. `ttl` after which it goes by itself, in seconds or as 30m. `timeout` of each call
@@ -95,6 +95,7 @@ class AsyncSandbox:
                 instance = await client.run(
                     image,
                     command,
+                    pooled=True,
                     vm=vm,
                     init=not vm,
                     size=size,

@@ -21,6 +21,7 @@ from sublet.sdk._sync.images import ImageVerbs
 from sublet.sdk._sync.instances import InstanceVerbs
 from sublet.sdk._sync.market import MarketVerbs
 from sublet.sdk._sync.networks import NetworkVerbs
+from sublet.sdk._sync.pools import PoolVerbs
 from sublet.sdk._sync.schedules import ScheduleVerbs
 from sublet.sdk._sync.storage import StorageVerbs
 from sublet.sdk._http import quote
@@ -39,6 +40,7 @@ class Client(
     InstanceVerbs,
     FileVerbs,
     ScheduleVerbs,
+    PoolVerbs,
     ImageVerbs,
     NetworkVerbs,
     StorageVerbs,
@@ -61,16 +63,17 @@ class Client(
         *,
         progress: Progress = silent,
         wait: bool = True,
+        pooled: bool = False,
         **options: Any,
     ) -> Instance:
         """Start an instance in the background; options as of `instance_spec`.
 
         An image that is not on this host is fetched first. Where only spot instances are in its
-        way, their notice is waited for, unless told not to (`wait`). The instance is a context
-        manager that deletes it at the end.
+        way, their notice is waited for, unless told not to (`wait`). `pooled`: it may be one that
+        a pool has ready. The instance is a context manager that deletes it at the end.
         """
         spec = instance_spec(image, command, **options)
-        return Instance(self, self.launch(spec, progress, wait=wait))
+        return Instance(self, self.launch(spec, progress, wait=wait, pooled=pooled))
 
     def create(
         self,
@@ -92,6 +95,7 @@ class Client(
         start: bool = True,
         fetch: bool = True,
         wait: bool = True,
+        pooled: bool = False,
     ) -> dict[str, Any]:
         """As `run` or `create`, from a finished request; the new instance's `ps` entry.
 
@@ -99,6 +103,8 @@ class Client(
         only spot instances fill.
         """
         query = {"wait": False} if start else {"start": False}
+        if pooled:
+            query["pooled"] = True
         try:
             return dict(self.call("POST", "/v1/instances", spec, **query))
         except NoSuchImage:
