@@ -118,6 +118,8 @@ def test_errors_are_sentences(browser: Sublet, port: int, tmp_path: Path) -> Non
     assert "nothing answers at port 1234 of this host's loopback" in refused.err
     unknown = browser("browse", "http://no-such-host.invalid/", *png)
     assert "its host name is not known" in unknown.err
+    plain = browser("browse", f"https://localhost:{port}/", *png)
+    assert "speaks no HTTPS" in plain.err
     slow = browser("browse", f"localhost:{port}/slow", *png, "--timeout", "2s")
     assert "did not finish within 2 s" in slow.err
     never = browser("browse", f"localhost:{port}/", *png, "--timeout", "3s", "--wait-for", "#no")
@@ -203,8 +205,12 @@ def test_a_program_of_this_host_drives_it_and_nobody_elses(browser: Sublet, port
 
     look = "for p in /proc/[0-9]*; do echo $(readlink $p/ns/user) $(tr '\\0' ' ' <$p/cmdline); done"
     rows = browser.ok("exec", found["id"], "sh", "-c", look).splitlines()
-    spaces = {"--type=renderer" in row: row.split()[0] for row in rows if "/chromium" in row}
-    assert spaces[True] != spaces[False]  # its own sandbox is there
+    rows = [row for row in rows if "/chromium/chromium " in row]
+    outer_spaces = {row.split()[0] for row in rows if "--type=" not in row}
+    inner_spaces = {row.split()[0] for row in rows if "--type=renderer" in row}
+    assert outer_spaces
+    assert inner_spaces
+    assert not outer_spaces & inner_spaces  # its own sandbox is there
     assert not any("--no-sandbox" in row for row in rows)
 
 

@@ -140,3 +140,9 @@ def test_namespaces_inside_are_for_who_asks(sublet: Sublet) -> None:
     netlink = "use Socket; socket(my $s, 16, 3, $ARGV[0]) or print 'refused'"
     for protocol in ("0", "12"):  # routes and links; nftables
         assert sublet.ok(*asked, "perl", "-e", netlink, protocol) == "refused"
+    options = (
+        "use Socket; socket(my $s, 2, 1, 0) or die; for ([1, 2, 1], [6, 1, 1], [0, 2, 64],"
+        "[0, 64, 1], [0, 128, 1]) { my ($l, $o, $v) = @$_;"
+        "print setsockopt($s, $l, $o, pack 'i', $v) ? 'y' : $!{ENOSYS} ? 'n' : '?' }"
+    )
+    assert sublet.ok(*asked, "perl", "-MErrno", "-e", options) == "yyynn"

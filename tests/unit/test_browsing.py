@@ -7,6 +7,7 @@ import io
 import pytest
 from PIL import Image
 
+from sublet.browser.failures import unreachable
 from sublet.browser.picture import compare
 from sublet.domain.browsing import Kind, Page, file_name, kind_of, page_of, window_of
 from sublet.domain.errors import BrowserFailed, InvalidArgument
@@ -104,3 +105,24 @@ def test_where_one_picture_ends_the_other_differs_from_white() -> None:
 def test_what_is_no_picture(data: bytes) -> None:
     with pytest.raises(BrowserFailed, match="cannot be read"):
         compare(data, picture((4, 4)), ("A", "B"))
+
+
+@pytest.mark.parametrize(
+    ("url", "problem", "says"),
+    [
+        ("http://a.org/", "net::ERR_NAME_NOT_RESOLVED", "its host name is not known"),
+        ("http://a.org/", "Error: NS_ERROR_UNKNOWN_HOST", "its host name is not known"),
+        ("http://a.org/", "net::ERR_CONNECTION_REFUSED", "nothing listens there"),
+        ("http://localhost:81/", "net::ERR_CONNECTION_RESET", "nothing answers at port 81"),
+        ("http://localhost:81/", "net::ERR_EMPTY_RESPONSE", "nothing answers at port 81"),
+        ("http://localhost:81/", "NS_ERROR_NET_RESET", "nothing answers at port 81"),
+        ("https://localhost/", "net::ERR_CERT_AUTHORITY_INVALID", "--insecure"),
+        ("https://a.org/", "MOZILLA_PKIX_ERROR_SELF_SIGNED_CERT", "--insecure"),
+        ("https://localhost/", "net::ERR_SSL_PROTOCOL_ERROR", "speaks no HTTPS"),
+        ("https://a.org/", "SSL_ERROR_RX_RECORD_TOO_LONG", "speaks no HTTPS"),
+        ("http://a.org/", "net::ERR_SOMETHING_NEW", "net::ERR_SOMETHING_NEW"),
+        ("http://a.org/", "", "no reason was told"),
+    ],
+)
+def test_what_browsers_say_is_put_in_words(url: str, problem: str, says: str) -> None:
+    assert says in str(unreachable(url, problem))

@@ -27,6 +27,13 @@ _ARCHITECTURES = {
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET = 1, 2, 10, 16, 17
 _NETLINK_AUDIT = 9
 
+_SOL_IP, _SOL_IPV6 = 0, 41
+_LEVELS = (1, 6, 17)
+"""SOL_SOCKET, SOL_TCP, SOL_UDP: none of their options reaches a packet filter."""
+
+_OF_IPV6 = (66, 67)
+"""IPV6_RECVTCLASS, IPV6_TCLASS."""
+
 _CLONE_NEW = 0x7E020000
 """All CLONE_NEW* flags of clone(2)."""
 
@@ -113,8 +120,9 @@ def resolve(
     As in Docker's profile, and not as in containers-common's, nobody makes user namespaces,
     mounts or keyrings inside: with a user namespace come all capabilities in it, and with
     them most of the kernel that a tenant should not reach. With `nested`, user, process, network
-    and IPC namespaces may be made, and sockets of netlink may not: whoever is root in there cannot
-    reach nftables or traffic control through them, and no mount either.
+    and IPC namespaces may be made, and sockets of netlink may not, nor may options of sockets
+    replace tables of the older iptables: whoever is root in there reaches no packet filter and no
+    traffic control, and no mount either.
     """
     name, architectures = _ARCHITECTURES[machine]
     rules = [
@@ -125,7 +133,7 @@ def resolve(
     refused = {"socketcall"}
     if "CAP_SYS_ADMIN" not in capabilities:
         refused |= _FOR_ADMINISTRATORS - ({"unshare"} if nested else set())
-    by_arguments = _ALLOWED_BY_ARGUMENTS | {"unshare"}
+    by_arguments = _ALLOWED_BY_ARGUMENTS | {"unshare"} | ({"setsockopt"} if nested else set())
     for rule in rules:
         rule["names"] = [n for n in rule["names"] if n not in refused | by_arguments]
     return {
@@ -135,6 +143,7 @@ def resolve(
         "syscalls": [
             *(rule for rule in rules if rule["names"]),
             *_sockets(capabilities, netlink=not nested),
+            *(_socket_options() if nested else ()),
             *_namespaces(capabilities, _OF_SANDBOXES if nested else 0),
             {"names": sorted(refused), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM},
         ],
@@ -184,3 +193,24 @@ def _sockets(capabilities: frozenset[str], *, netlink: bool) -> list[dict[str, A
         audit = {"index": 2, "value": _NETLINK_AUDIT, "op": "SCMP_CMP_NE"}
         equal.append([wanted] if "CAP_AUDIT_WRITE" in capabilities else [wanted, audit])
     return [{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": args} for args in equal]
+
+
+def _socket_options() -> list[dict[str, Any]]:
+    """`setsockopt` but for what replaces the tables of iptables, ip6tables, arptables, ebtables and
+    IPVS: at the levels of IP, options from 64 on (linux/netfilter_ipv4/ip_tables.h and its like).
+
+    Each value is compared whole: an `int` whose upper half is set, which the kernel does not
+    look at, equals nothing here.
+    """
+    levels: list[list[tuple[int, int, str]]] = [[(1, level, "EQ")] for level in _LEVELS]
+    for level, further in ((_SOL_IP, ()), (_SOL_IPV6, _OF_IPV6)):
+        levels.append([(1, level, "EQ"), (2, 64, "LT")])
+        levels += [[(1, level, "EQ"), (2, option, "EQ")] for option in further]
+    return [
+        {
+            "names": ["setsockopt"],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": i, "value": value, "op": f"SCMP_CMP_{op}"} for i, value, op in args],
+        }
+        for args in levels
+    ]
