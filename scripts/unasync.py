@@ -30,6 +30,7 @@ FILES = (
     "sandbox_python.py",
     "sandbox_watch.py",
     "schedules.py",
+    "service.py",
     "services.py",
     "storage.py",
     "wire.py",

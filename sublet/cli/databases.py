@@ -25,7 +25,8 @@ from sublet.sdk import Client
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
-    from sublet.sdk._sync.services import Service, Services
+    from sublet.sdk._sync.service import Service
+    from sublet.sdk._sync.services import Services
 
 _PIECE, _SHOWN = 1 << 16, 1 << 14
 _TELL = 2.0
@@ -129,7 +130,8 @@ def _load(service: Service, dump: IO[bytes], reports: Reports) -> None:
         done, next_line = 0, 0.0
         for piece in pieces:
             if time.monotonic() >= next_line:
-                reports(f"{service.name}: loading, {format_bytes(done)} so far")
+                so_far = f", {format_bytes(done)} so far" if done else ""
+                reports(f"{service.name}: loading{so_far}")
                 next_line = time.monotonic() + _TELL
             done += len(piece)
             yield piece

@@ -16,13 +16,9 @@ from urllib.parse import quote
 
 from sublet.domain.catalog import PORT, SERVICE, SQL, URL, Offer
 from sublet.domain.errors import InvalidArgument
-from sublet.domain.health import image_check
 
 START_INTERVAL = 0.2
-"""Seconds between health checks until a service is healthy."""
-
-START_PERIOD = 30.0
-"""Seconds in which failures of a health check do not count, where its image says nothing."""
+"""Seconds between health checks until a service is healthy, whatever its image says."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 _VARIABLE = re.compile(r"\{(\w+)\}")
@@ -229,15 +225,6 @@ def variables(services: Sequence[Running]) -> dict[str, str]:
     if first := next((each.url for each in services if each.sql and each.url), ""):
         found.setdefault("DATABASE_URL", first)
     return found
-
-
-def start_check(config: Mapping[str, Any]) -> dict[str, float] | None:
-    """How the check of an image is asked more often until it succeeds; None where it has none."""
-    check = image_check(config.get("Healthcheck") or {})
-    if check is None:
-        return None
-    period = check.start_period or START_PERIOD
-    return {"start_interval": START_INTERVAL, "start_period": period}
 
 
 def loader(

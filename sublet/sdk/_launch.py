@@ -73,6 +73,7 @@ class Launch:
                     (os.POSIX_SPAWN_DUP2, log, 2),
                 ],
                 setsid=True,
+                setsigmask=(),  # a thread of ours may have all of them blocked
             )
         finally:
             os.close(log)

@@ -36,8 +36,9 @@ print(lease.id, flush=True)
 if not sys.argv[1:]:
     for prefix in "abcd":
         Thread(target=run_many, args=[prefix]).start()
-elif sys.stdin.readline():
-    run("later")
+else:
+    if sys.stdin.readline() == "on\\n":
+        run("later")
     lease.close()
     print("closed", flush=True)
 """
@@ -130,3 +131,12 @@ def test_the_daemon_dies_and_one_client_with_it(own: Sublet) -> None:
         out, _ = living.communicate("on\n", timeout=60)
         assert (out, living.returncode) == ("closed\n", 0)
         assert names(own) == set()
+
+
+def test_a_lease_ends_while_there_is_no_daemon(own: Sublet) -> None:
+    """Its owner starts one: what it had is to be gone."""
+    with client(own, HOLDER, "ours") as (living, _):
+        own.kill_daemon()
+        out, _ = living.communicate("end\n", timeout=60)
+        assert (out, living.returncode) == ("closed\n", 0)
+    assert names(own) == set()

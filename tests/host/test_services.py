@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,20 +70,43 @@ def test_settings_reach_the_service(sublet: Sublet) -> None:
     assert (outcome.code, outcome.out) == (0, "app\n"), outcome
 
 
-def test_a_service_that_does_not_start_says_why(sublet: Sublet, tmp_path: Path) -> None:
-    (tmp_path / "Containerfile").write_text(
-        f"FROM {BASE}\nEXPOSE 81/udp 80/tcp\nCMD echo no disk >&2; exit 3\n"
-    )
-    sublet.ok("build", "-t", "broken:1", str(tmp_path))
-    outcome = refused(sublet, "with", "broken:1", "--", "echo", "never", says="ended with 3")
+@pytest.fixture
+def image(sublet: Sublet) -> Iterator[Callable[[str], str]]:
+    """Makes images without a health check that expose ports and run a shell's command."""
+    names: list[str] = []
+
+    def make(command: str) -> str:
+        names.append(f"made:{len(names)}")
+        changes = ("-c", "EXPOSE 81/udp 80/tcp", "-c", f"CMD {command}")
+        sublet.ok("commit", *changes, "origin", names[-1])
+        return names[-1]
+
+    sublet.ok("create", "--name", "origin", BASE)
+    yield make
+    sublet.ok("rm", "origin")
+    sublet.ok("rmi", *names)
+
+
+def test_a_service_that_does_not_start_says_why(
+    sublet: Sublet, image: Callable[[str], str]
+) -> None:
+    ending = image("echo no disk >&2; exit 3")
+    outcome = refused(sublet, "with", ending, "--", "echo", "never", says="ended with 3")
     assert "no disk" in outcome.err
-    (tmp_path / "Containerfile").write_text(f"FROM {BASE}\nEXPOSE 80\nCMD echo hello; sleep 600\n")
-    sublet.ok("build", "-t", "broken:2", str(tmp_path))
-    outcome = refused(
-        sublet, "with", "--timeout", "0.5s", "broken:2", "--", "true", says="not healthy after 0.5"
-    )
+    silent = image("echo hello; sleep 600")
+    flags = ("--timeout", "0.5s", silent)
+    outcome = refused(sublet, "with", *flags, "--", "true", says="not healthy after 0.5")
     assert "hello" in outcome.err
-    sublet.ok("rmi", "broken:1", "broken:2")
+
+
+def test_without_a_health_check_its_port_counts(
+    sublet: Sublet, image: Callable[[str], str]
+) -> None:
+    listening = "IO::Socket::INET->new(LocalPort => 80, Listen => 1)->accept->print(q(hi))"
+    name = image(f"sleep 0.3; perl -MIO::Socket::INET -e 'sleep 9 while {listening}'")
+    script = "cat <>/dev/tcp/$MADE_HOST/$MADE_PORT; test -z $MADE_URL$DATABASE_URL"
+    outcome = sublet("with", name, "--", "bash", "-c", script)
+    assert outcome.code == 0, outcome
 
 
 def test_a_terminal_s_interrupt_comes_once(sublet: Sublet) -> None:

@@ -123,15 +123,6 @@ def test_variables() -> None:
     }
 
 
-def test_checks_are_asked_more_often_until_they_succeed() -> None:
-    assert services.start_check({}) is None
-    check = {"Test": ["CMD", "true"], "StartPeriod": 60 * 10**9}
-    assert services.start_check({"Healthcheck": check}) == {
-        "start_interval": 0.2,
-        "start_period": 60.0,
-    }
-
-
 def test_dumps_go_to_the_database_s_client() -> None:
     environment = {"POSTGRES_USER": "u", "POSTGRES_PASSWORD": "secret", "POSTGRES_DB": "d"}
     argv, env = services.loader("postgres", environment, b"CREATE TABLE")

@@ -6,6 +6,7 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from sublet.domain.errors import DaemonUnavailable, LeaseEnded, SubletError
 from sublet.sdk import _launch
@@ -56,7 +57,8 @@ class AsyncLease:
         if self._closing:
             return
         self._closing = True
-        await self._session.say(type="release")
+        with suppress(OSError, ValueError):  # `_return` has closed it, and says so itself
+            await self._session.say(type="release")
         if not await self._keeper.ended(_DEADLINE):
             raise DaemonUnavailable(
                 f"The lease's instances are not gone after {_DEADLINE:g} s.",

@@ -6,110 +6,33 @@ The blocking client is made from this file by `scripts/unasync.py`; edit this on
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
 from sublet.domain import services as rules
 from sublet.domain.errors import (
     DaemonUnavailable,
-    LoadFailed,
     NoSuchInstance,
     NotHealthy,
     SubletError,
 )
 from sublet.sdk import _launch
 from sublet.sdk._async import client as clients
-from sublet.sdk._async import threads, wire
+from sublet.sdk._async import threads
 from sublet.sdk._async.calls import Progress, silent
-from sublet.sdk.results import Environment, environment, exec_spec, instance_spec
+from sublet.sdk._async.service import AsyncService
+from sublet.sdk.results import Environment, environment, instance_spec
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
     from typing import Any
-
-    from sublet.domain.catalog import Offer
-
-Output = Callable[[int, bytes], None]
-"""Is told what a process writes, to its stream 1 or 2."""
 
 _LOOK, _RETRY = 0.05, 1.0
 """Seconds between looks at whether a service answers, and whether a daemon is there again."""
 
 _LINES = 10
 """Lines of what a service wrote that are shown when it has failed."""
-
-
-class AsyncService:
-    """A service that answers at `host` and `port` (0: it has none), with the `url` that its image
-    has a template for (empty: none). `kind` is what it is, `environment` what it was started
-    with, `instance` what it runs as."""
-
-    def __init__(
-        self,
-        wanted: rules.Wanted,
-        offered: Offer,
-        environment: dict[str, str],
-        instance: clients.AsyncInstance,
-    ) -> None:
-        self.name, self.image, self.prefix = wanted.name, wanted.image, wanted.prefix
-        self.kind, self.port, self.sql = offered.service, offered.port, offered.sql
-        self.environment = environment
-        self.instance, self.id = instance, instance.id
-        self.host = self.url = ""
-        self._offered = offered
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} {self.url or self.host}>"
-
-    def placed(self, host: str) -> None:
-        """It is to be reached there. Raises InvalidArgument where its URL lacks a variable."""
-        self.host = host
-        self.url = rules.url(self._offered, host, self.port, self.environment)
-
-    async def load(self, pieces: AsyncIterator[bytes], output: Output) -> None:
-        """Feed a dump to the database's own client, which stops at the first error; what it says
-        goes to `output`. The first piece tells which kind of dump it is. Raises LoadFailed, and
-        InvalidArgument where it is no database."""
-        first = await anext(pieces, b"")
-        argv, env = rules.loader(self.kind, self.environment, first)
-        session = await self.instance.exec_session(exec_spec(argv, env=env))
-        try:
-            code = await _fed(session, first, pieces, output)
-        finally:
-            await session.close()
-        if code:
-            raise LoadFailed(f"{argv[0]} in {self.name} ended with {code}: not all is loaded.")
-
-
-async def _fed(
-    session: wire.AsyncSession, piece: bytes, pieces: AsyncIterator[bytes], output: Output
-) -> int:
-    """The exit code of a process that is given all pieces, or as many as it takes."""
-    while piece:
-        await session.send_input(piece)
-        while session.connection.pending() or session.ready():
-            code = await _heard(session, output)
-            if code is not None:
-                return code
-        piece = await anext(pieces, b"")
-    await session.close_input()
-    while (code := await _heard(session, output)) is None:
-        pass
-    return code
-
-
-async def _heard(session: wire.AsyncSession, output: Output) -> int | None:
-    """Take what has come, or comes next; the exit code if it is that."""
-    if not session.ready():
-        await session.take()
-    while session.ready():
-        message = await session.receive()
-        if isinstance(message, bytes):
-            output(message[0], message[1:])
-        elif message["type"] == "exit":
-            return int(message["code"])
-    return None
 
 
 class AsyncServices:
@@ -209,12 +132,11 @@ class AsyncServices:
         config = (await self._client.inspect_image(image["digest"]))["config"]
         offered = rules.offer(wanted.image, config)
         own = (*rules.defaults(offered, config), *self._env[wanted.name])
-        health = rules.start_check(config)
         lease = self._lease.id if self._lease else ""
         spec = instance_spec(
             wanted.image,
             env=own,
-            health=health,
+            health={"start_interval": rules.START_INTERVAL},
             lease=lease,
             ports=rules.published(self._publish.get(wanted.name, ""), offered.port),
             **self._options,

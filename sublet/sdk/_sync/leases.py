@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from sublet.domain.errors import DaemonUnavailable, LeaseEnded, SubletError
 from sublet.sdk import _launch
@@ -55,7 +56,8 @@ class Lease:
         if self._closing:
             return
         self._closing = True
-        self._session.say(type="release")
+        with suppress(OSError, ValueError):  # `_return` has closed it, and says so itself
+            self._session.say(type="release")
         if not self._keeper.ended(_DEADLINE):
             raise DaemonUnavailable(
                 f"The lease's instances are not gone after {_DEADLINE:g} s.",
