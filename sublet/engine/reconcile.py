@@ -89,7 +89,10 @@ class Reconciler:
             parts.layers.adopt(parts.image_file(instance.digest), instance.id)
         self.lifecycle.volumes.adopt(instance)
         await parts.network.announce(self.lifecycle.connections.endpoint(instance))
-        await self.lifecycle.containers.show_host(instance)
+        try:
+            await self.lifecycle.containers.show_host(instance)
+        except SubletError as error:  # a program inside may have taken the port meanwhile
+            log.warning("%s", error)
         self.lifecycle.watch(instance)
         self.lifecycle.tell("adopted", instance)
         runner = parts.runner(instance)  # a pause, a save or an update may have been cut off

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from clilab import refused
@@ -107,6 +108,26 @@ def test_it_survives_the_daemon_and_ends_with_the_instance(own: Sublet, echo: Ec
     eventually(lambda: not echo.open, "the service's connection ended")
     own.ok("start", "a")
     assert own.ok("exec", "a", *asking(echo.port)) == "hello"
+
+
+TAKES = """
+use IO::Socket::INET; $| = 1;
+until ($s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:$ARGV[0]", Listen => 1)) {
+    select undef, undef, undef, 0.05;
+}
+print "mine"; sleep 600;
+"""
+
+
+def test_a_program_that_takes_the_port_meanwhile_is_adopted(own: Sublet, echo: Echo) -> None:
+    port = str(echo.port)
+    own.ok("run", "-d", "--name", "a", "--host-port", port, BASE, "perl", "-e", TAKES, port)
+    pid = own.json("inspect", "a")["pid"]
+    own.kill_daemon()
+    eventually(lambda: " 0A " in Path(f"/proc/{pid}/net/tcp").read_text(), "the port is taken")
+    assert own.ok("logs", "a") == "mine"
+    own.ok("stop", "-t", "0", "a")
+    assert own.json("inspect", "a")["state"] == "stopped"
 
 
 def test_connections_are_bounded(sublet: Sublet, echo: Echo) -> None:
