@@ -38,6 +38,7 @@ _PREFERENCES = {
     "services.settings.server": "data:,#remote-settings-dummy/v1",
     "toolkit.telemetry.enabled": False,
     "ui.caretBlinkTime": 0,
+    "ui.useOverlayScrollbars": 1,
 }
 
 _PROGRAM = """
