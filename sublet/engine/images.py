@@ -85,7 +85,9 @@ class Images:
     def local(self, text: str) -> Image | None:
         """As `Shelf.local`: the image, if it is here, in microseconds."""
         image = self._shelf.local(text)
-        return None if image and catalog.is_other(text, image.config.labels) else image
+        if image is None or is_path(text) or not catalog.is_other(text, image.config.labels):
+            return image
+        return None
 
     def claim(self, text: str) -> Image | None:
         """As `local`, for who makes an instance of the image in the same breath."""

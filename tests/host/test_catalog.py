@@ -100,7 +100,9 @@ def psql_when_up(sublet: Sublet, name: str, url: str) -> str:
 def test_a_cache_by_its_short_name(sublet: Sublet, tmp_path: Path) -> None:
     address = started(sublet, "cache", "redis:7")
     assert talk(address, 6379, b"PING\r\n") == b"+PONG\r\n"
-    sublet.ok("pack", "redis:7", "-o", str(tmp_path / "redis.sif"))
+    packed = str(tmp_path / "redis.sif")
+    sublet.ok("pack", "redis:7", "-o", packed)
+    assert "v=7.0" in sublet.ok("run", "--rm", packed, "redis-server", "--version")
     assert talk(address, 6379, b"SET a 1\r\n") == b"+OK\r\n"
     sublet.ok("exec", "cache", "redis-cli", "config", "set", "requirepass", "secret")
     assert b"NOAUTH" in talk(address, 6379, b"PING\r\n")
