@@ -17,7 +17,9 @@ from typing import Any
 from bench.lab import TOOLS, Lab
 from bench.measure import Findings
 
-BENCHES = tuple("start parallel execs images memory many idle snapshot backup pool vm wake".split())
+BENCHES = tuple(
+    "start parallel execs images memory many idle snapshot backup pool vm sandbox wake".split()
+)
 
 
 def versions() -> dict[str, str]:

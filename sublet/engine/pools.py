@@ -31,6 +31,10 @@ LOOK = 30.0
 """Seconds after which all is looked at again though nothing was told: the name of an image may
 mean another one now."""
 
+QUIET = 0.2
+"""Seconds after a hand-out in which none is made where there is another: who got one works in it
+now, and is not to wait for the making of the next."""
+
 
 class Pools:
     """The pools of one daemon."""
@@ -43,6 +47,8 @@ class Pools:
         self._parts.store.listeners.append(self._row_changed)
         self._making: Counter[str] = Counter()
         self._rests: dict[str, Rest] = {}
+        self._quiet = 0.0
+        """Until when none is made, on the monotonic clock."""
         self._changed = asyncio.Event()
 
     # Looking
@@ -140,6 +146,7 @@ class Pools:
         self._market.check(spec)
         self._instances.leased(spec.lease)
         pool, row = found.pool, pools.handed_out(found, spec, time.time())
+        self._quiet = time.monotonic() + QUIET
         self._parts.store.update(row)
         name = next((each.name for each in self.store.every() if each.id == pool), "")
         self._lifecycle.tell("taken", row, pool=name)
@@ -187,7 +194,8 @@ class Pools:
 
     def _pause(self) -> float:
         now = time.monotonic()
-        return min([LOOK, *(rest.until - now for rest in self._rests.values() if rest.until > now)])
+        moments = [self._quiet, *(rest.until for rest in self._rests.values())]
+        return min([LOOK, *(moment - now for moment in moments if moment > now)])
 
     def _look(self) -> None:
         known = {pool.id: pool for pool in self.store.every()}
@@ -210,12 +218,15 @@ class Pools:
         return [row for row in self.rows(pool) if row.id not in self._spares.going]
 
     def _begin(self, pool: Pool) -> bool:
-        """Begin to make one, unless others are being made, it has failed just now, or there is
-        no room that nobody else wants."""
+        """Begin to make one, unless others are being made, it has failed just now, one was handed
+        out just now, or there is no room that nobody else wants."""
+        now = time.monotonic()
         resting = self._rests.get(pool.id)
         if sum(self._making.values()) >= pools.AT_ONCE or self._market.draining:
             return False
-        if resting and resting.until > time.monotonic():
+        if resting and resting.until > now:
+            return False
+        if self._quiet > now and self.ready(pool):
             return False
         if not fits(pool.spec.size, self._market.free()):
             return False

@@ -56,6 +56,10 @@ def waiting(sublet: Sublet) -> set[str]:
     return {row["id"] for row in sublet.json("ps", "-a", "--json") if row["pooled"]}
 
 
+def states_by_id(sublet: Sublet) -> dict[str, str]:
+    return {row["id"]: row["state"] for row in sublet.json("ps", "-a", "--json")}
+
+
 def test_from_the_pool_into_somebody_s_hands(sublet: Sublet) -> None:
     name = sublet.ok("pool", BASE, "--size", "2", *SMALL)
     try:
@@ -104,6 +108,10 @@ def test_many_at_once_get_one_each(host: Sublet) -> None:
     assert ready <= {box.id for box in boxes}
     for box in boxes:
         box.close()
+    filled(host, "p", 3)
+    ready = waiting(host)
+    assert Sandbox.create(IMAGE, ttl=1, socket=socket(host), **LIKE).id in ready
+    eventually(lambda: waiting(host) == set(states_by_id(host)), "it has expired")
 
 
 def test_the_dead_are_replaced_and_so_is_an_older_image(host: Sublet) -> None:
