@@ -31,6 +31,13 @@ TOKEN = "SUBLET_MCP_TOKEN"
 )
 @click.option("--image", default=DEFAULT.image, show_default=True, help="Where none is asked for.")
 @click.option(
+    "--registry",
+    "registries",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="Images may come from there, too, besides Docker Hub.",
+)
+@click.option(
     "--isolation",
     type=click.Choice([each.value for each in Isolation]),
     default="container",

@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from sublet.domain.egress import (
     INTERNET,
     NONE,
+    PRIVATE,
     Egress,
     allowed_subnets,
     allows_name,
@@ -16,6 +17,7 @@ from sublet.domain.egress import (
     parse_egress,
 )
 from sublet.domain.errors import InvalidArgument, NotPermitted
+from sublet.domain.reference import HUB, Reference
 from sublet.domain.size import Size
 from sublet.domain.spec import Isolation
 from sublet.domain.units import parse_duration
@@ -27,7 +29,8 @@ class Policy:
 
     `isolation` vm: containers are refused. `network` is none, internet, or names such as
     `pypi.org` and `*.debian.org`: both what is given and the widest. `ttl`, `max_ttl` in seconds;
-    `most` sandboxes at a time.
+    `most` sandboxes at a time. `registries` are those that images may come from, besides Docker
+    Hub and that of `image`.
     """
 
     image: str = "debian:bookworm"
@@ -38,6 +41,7 @@ class Policy:
     max_ttl: float = 86400.0
     network: Egress = (INTERNET,)
     most: int = 10
+    registries: tuple[str, ...] = ()
 
 
 DEFAULT = Policy()
@@ -86,12 +90,30 @@ def grant(
             hint=f"Ask for {', '.join(policy.network)}, or less.",
         )
     return Grant(
-        image or policy.image,
+        image_of(policy, image),
         isolation_of(policy, isolation),
         size_of(policy, size),
         ttl_of(policy, ttl),
         names,
     )
+
+
+def image_of(policy: Policy, text: str) -> str:
+    """The image that is given for this; raises as `grant` does. A path is none: it would be read
+    on the host. Nor is a name of any registry: who asks for one sends the name there, from the
+    host, whatever the sandbox's own network."""
+    if text in ("", policy.image):
+        return policy.image
+    registry = Reference.parse(text).registry
+    known = {HUB, *policy.registries}
+    if not policy.image.startswith(("/", ".")):
+        known.add(Reference.parse(policy.image).registry)
+    if registry not in known:
+        raise NotPermitted(
+            f"Images of the registry {registry} are not permitted here.",
+            hint="Take one of the catalogue or Docker Hub; `sublet mcp --registry` permits more.",
+        )
+    return text
 
 
 def isolation_of(policy: Policy, text: str) -> Isolation:
@@ -139,9 +161,12 @@ def network_of(texts: Iterable[str]) -> Egress:
 
 
 def within(asked: Egress, most: Egress) -> bool:
-    """Whether who may reach `most` may reach what is `asked`."""
-    if asked == (NONE,) or most == (INTERNET,):
+    """Whether who may reach `most` may reach what is `asked`. Addresses that are not the
+    internet's are no part of `internet`."""
+    if asked == (NONE,):
         return True
+    if most == (INTERNET,):
+        return not any(each.overlaps(p) for each in allowed_subnets(asked) for p in PRIVATE)
     wide = allowed_subnets(most)
     return all(
         any(IPv4Network(word).subnet_of(each) for each in wide)

@@ -17,6 +17,9 @@ _NAME = re.compile(rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*")
 _REGISTRY = re.compile(_DOMAIN)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+HUB = "docker.io"
+"""The registry of names that name none."""
+
 _HINT = "Write NAME[:TAG], such as postgres:15 or registry.example:5000/team/app:1.0."
 
 
@@ -38,7 +41,7 @@ class Reference:
         """Host and port of the registry; `docker.io` where none is named."""
         first, slash, _ = self.repository.partition("/")
         named = slash and ("." in first or ":" in first or first == "localhost")
-        return first if named else "docker.io"
+        return first if named else HUB
 
     @property
     def qualified(self) -> str:

@@ -214,17 +214,21 @@ class Snapshots:
         name: str = "",
         ports: tuple[Port, ...] | None = None,
         *,
+        of: str = "",
         wait: bool = True,
         report: Report = silent,
         begun: Begun = _unheard,
     ) -> Instance:
-        """A new instance with the files that an instance has now, or a snapshot has kept. It
+        """A new instance with the files that an instance has now, or a snapshot has kept; `of`:
+        one of that instance's snapshots, and nobody else's. It
         runs if the instance runs, under an id, a name and an address of its own; of a running
         VM, or a snapshot with memory, it goes on from there. One that is to run waits and raises
         as `run` does.
 
         Volumes that have a name are shared with the source, others are copied, and all of a VM's.
         """
+        if of:
+            source = self.get(source, self.instances.get(of).id).id
         room = await self._admit(source, wait, report)
         snapshot, origin = self._source(source)  # it may have waited long for its room
         volumes = {v.name: self.lifecycle.volumes.twin(v) for v in self._own(origin)}

@@ -69,10 +69,17 @@ class Sandboxes:
         return _described(await self._client.inspect(box.id))
 
     async def fork(self, text: str, count: int, snapshot: str) -> list[Sandbox]:
-        """So many new ones with what one has now, or with what its snapshot has."""
+        """So many new ones with what one has now, or with what its snapshot has. None lives longer
+        than a new one may: what the source was extended to is not inherited."""
+        if count < 1:
+            raise InvalidArgument(f"{count} is no number of forks.")
         box = await self.get(text)
         async with self._room(count):
             forks = await box.fork(count, snapshot=snapshot)
+            for fork in forks:
+                row = await self._client.inspect(fork.id)
+                if not row["expires"] or _life(row) > self._policy.max_ttl:
+                    await self._client.update(fork.id, ttl=self._policy.max_ttl)
         self._known.update((fork.id, fork) for fork in forks)
         return [await self.describe(fork) for fork in forks]
 
@@ -130,6 +137,12 @@ def _described(row: Mapping[str, Any]) -> Sandbox:
         network=list(row["egress"] or ()),
         expires=row["expires"] or "never",
     )
+
+
+def _life(row: Mapping[str, Any]) -> float:
+    """Seconds from when it was made to when it goes."""
+    ends, begun = (datetime.fromisoformat(row[key]).timestamp() for key in ("expires", "created"))
+    return ends - begun
 
 
 def _age(row: Mapping[str, Any]) -> float:

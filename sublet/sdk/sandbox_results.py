@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -139,6 +140,22 @@ class Kept:
     def result(self, code: int, seconds: float) -> Result:
         out, err = bytes(self._written[1]), bytes(self._written[2])
         return Result(code, out, err, seconds, self.truncated)
+
+
+_NO_ERROR = {"name": "", "message": "", "traceback": ""}
+
+
+def python_answer(data: bytes | bytearray) -> dict[str, Any] | None:
+    """What an interpreter has answered; None for what it never would: the code that it runs can
+    write in its place."""
+    try:
+        answer = json.loads(data)
+        error = answer.get("error", _NO_ERROR)
+        texts = [answer.get("repr", ""), *error.values()]
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    fits = error.keys() == _NO_ERROR.keys() and all(isinstance(text, str) for text in texts)
+    return answer if fits else None
 
 
 def python_result(kept: Kept, answer: Mapping[str, Any], seconds: float) -> PythonResult:

@@ -121,8 +121,10 @@ async def test_what_the_owner_does_not_permit(sublet: Sublet) -> None:
             ({"ttl": "2h"}, "time to live of 2h"),
             ({"network": ["internet"]}, "Ask for none"),
             ({"isolation": "jail"}, "no isolation 'jail'"),
+            ({"image": "/etc/hostname"}, "not an image reference"),
+            ({"image": "localhost:5000/a"}, "registry localhost:5000"),
         ):
-            assert told in await refused(client, "create_sandbox", image=BASE, **asked)
+            assert told in await refused(client, "create_sandbox", **{"image": BASE, **asked})
         box = (await call(client, "create_sandbox", image=BASE))["sandbox"]
         assert "1 are permitted" in await refused(client, "create_sandbox", image=BASE)
         assert "1 are permitted" in await refused(client, "fork", sandbox=box)
@@ -137,6 +139,22 @@ async def test_what_the_owner_does_not_permit(sublet: Sublet) -> None:
             assert "There is no sandbox 'mine'" in told
         await call(client, "destroy_sandbox", sandbox="mine")
     assert sublet.json("inspect", "mine")["state"] == "running"
+
+
+async def test_forks_of_what_is_not_the_agents(sublet: Sublet) -> None:
+    """Neither another's instance nor its snapshot, nor by a name that one of the agent's has."""
+    sublet.ok("run", "-d", "--name", "mine", BASE, "sleep", "100")
+    theirs = sublet.ok("snapshot", "mine", "--name", "kept")
+    async with agent(sublet, "--max-ttl", "1h", "--ttl", "1h") as client:
+        box = (await call(client, "create_sandbox", image=BASE))["sandbox"]
+        for other in ("mine", "kept", theirs):
+            assert "no snapshot" in await refused(client, "fork", sandbox=box, snapshot=other)
+        assert "no number" in await refused(client, "fork", sandbox=box, count=-9)
+        await call(client, "snapshot", sandbox=box, name="mine")
+        await call(client, "extend_sandbox", sandbox=box, ttl="1h")
+        (fork,) = await call(client, "fork", sandbox=box, snapshot="mine")
+        assert sublet.json("inspect", fork["sandbox"])["labels"]["io.sublet.mcp"]
+    eventually(lambda: len(sublet.json("ps", "-a", "--json")) == 1, "gone with the agent")
 
 
 async def test_killed_with_its_client(sublet: Sublet) -> None:

@@ -96,3 +96,28 @@ def test_addresses() -> None:
     assert within(("198.51.100.7", "198.51.100.0/25"), most)
     assert not within(("198.51.101.7",), most)
     assert not within(("198.51.0.0/16",), most)
+
+
+@pytest.mark.parametrize("subnet", ["192.168.1.0/24", "10.1.2.3", "100.64.0.0/10", "8.0.0.0/5"])
+def test_the_internet_is_not_the_network_around_the_host(subnet: str) -> None:
+    assert not within((subnet,), ("internet",))
+    assert within(("pypi.org", "198.51.100.0/24"), ("internet",))
+    assert within((subnet,), (subnet,))
+
+
+@pytest.mark.parametrize("path", ["/root/backup.tar", "./disk.raw", "../x.sif", "-v", ".", ""])
+def test_an_image_is_a_name_and_no_file_of_the_host(path: str) -> None:
+    if path:
+        with pytest.raises(InvalidArgument):
+            grant(DEFAULT, image=path)
+    mine = Policy(image="/srv/mine.sif")
+    assert {grant(mine, image=text).image for text in ("", mine.image)} == {mine.image}
+
+
+def test_images_come_from_registries_that_the_owner_knows() -> None:
+    for image in ("localhost:5000/a", "192.168.1.1/a", "secret.example.org/a:b"):
+        with pytest.raises(NotPermitted, match="registry"):
+            grant(DEFAULT, image=image)
+    known = Policy(image="one.example/base", registries=("two.example:5000",))
+    for image in ("one.example/a", "two.example:5000/b", "python:3.11", "team/app"):
+        assert grant(known, image=image).image == image

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from sublet.sdk import _interpreter
+from sublet.sdk._async import sandbox_python
 from sublet.sdk._frames import Frames
+from sublet.sdk.sandbox_results import Output, python_answer
 
 MARK = "0123456789abcdef"
 BARE = ["-S", "-c", "import sys; sys.modules['json'] = None; exec(sys.argv[1])"]
@@ -122,3 +124,57 @@ def test_frames_are_found_in_pieces_of_any_size(size: int) -> None:
             pieces += [piece] if framed else []
     assert found[False] == b"outMAR tail"
     assert pieces == [b"hello", b"", b"ok"]
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        b"", b"no JSON", b"[]", b"3", b"[" * 100000, b'{"error": "text"}', b'{"error": {"a": "b"}}',
+        b'{"error": {"name": 1, "message": "", "traceback": ""}}', b'{"repr": 5}', b"\xff",
+    ],
+)  # fmt: skip
+def test_what_code_says_in_the_interpreters_place_is_no_answer(forged: bytes) -> None:
+    assert python_answer(forged) is None
+    assert python_answer(b'{"repr": "1", "value": 1}') == {"repr": "1", "value": 1}
+
+
+class Imitation:
+    """A process in a sandbox in which code writes frames of its own."""
+
+    exit_code: int | None = None
+
+    def __init__(self, *frames: bytes) -> None:
+        self._frames = iter(frames)
+
+    def __aiter__(self) -> Imitation:
+        return self
+
+    async def __anext__(self) -> Output:
+        frame = next(self._frames, None)
+        if frame is None:
+            raise StopAsyncIteration
+        return Output("stderr" if frame == b"end" else "stdout", self.framed(frame))
+
+    def framed(self, frame: bytes) -> bytes:
+        data = b"" if frame == b"end" else frame
+        return MARK.encode() + b"%04d" % len(data) + data
+
+    async def write(self, data: str) -> None:
+        pass
+
+    async def close(self) -> None:
+        self.exit_code = 137
+
+
+async def test_frames_without_end_cost_little_and_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sandbox_python, "ANSWER_MOST", 5000)
+    process = Imitation(*[b'{"repr": "' + b"x" * 4000] * 9, b"", b"end")
+    python = sandbox_python.AsyncPython(cast(Any, None), "box")
+    python._process = cast(Any, process)
+    python._frames = {name: Frames(MARK.encode()) for name in ("stdout", "stderr")}
+    done = await python.run("flood()", 10, 1000)
+    assert done.error is not None
+    assert done.error.name == "InterpreterEnded"
+    assert process.exit_code == 137

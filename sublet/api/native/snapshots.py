@@ -25,9 +25,11 @@ class NewSnapshot(Body):
 
 
 class Fork(Body):
-    """`source`: an instance or a snapshot. `ports` null: the source's, on other host ports."""
+    """`source`: an instance or a snapshot; with `of`, a snapshot of that instance. `ports`
+    null: the source's, on other host ports."""
 
     source: str
+    of: str = ""
     name: str = ""
     ports: list[Port] | None = None
 
@@ -88,6 +90,7 @@ def router(verbs: Verbs) -> APIRouter:
                 body.source,
                 body.name,
                 ports,
+                of=body.of,
                 wait=wait,
                 report=report,
                 begun=copying(report, body.source),

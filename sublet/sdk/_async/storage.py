@@ -68,14 +68,17 @@ class AsyncStorageVerbs(AsyncCalls):
         source: str,
         name: str = "",
         *,
+        of: str = "",
         ports: Sequence[str] = (),
         progress: Progress = silent,
         wait: bool = True,
     ) -> dict[str, Any]:
         """A new instance with the files that an instance has now, or that a snapshot has kept:
-        its `ps` entry. `ports` as `-p`; without, those of the source on other host ports. Where
-        only spot instances are in its way, their notice is waited for, unless told not to."""
+        its `ps` entry. With `of`, `source` is a snapshot of that instance and nobody else's.
+        `ports` as `-p`; without, those of the source on other host ports. Where only spot instances
+        are in its way, their notice is waited for, unless told not to."""
         body: dict[str, Any] = {"source": source, "name": name}
+        body |= {"of": of} if of else {}
         if ports:
             from sublet.sdk._parsed import ports_of
 

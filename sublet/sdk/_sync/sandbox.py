@@ -221,15 +221,16 @@ class Sandbox:
         """
         if n < 1:
             raise InvalidArgument(f"{n} is no number of forks.")
-        made = together([lambda: self._fork(snapshot or self.id, self._seconds(timeout))] * n)
+        made = together([lambda: self._fork(snapshot, self._seconds(timeout))] * n)
         if failed := [each for each in made if isinstance(each, BaseException)]:
             together([each.close for each in made if not isinstance(each, BaseException)])
             raise failed[0]
         return [each for each in made if not isinstance(each, BaseException)]
 
-    def _fork(self, source: str, seconds: float) -> Self:
+    def _fork(self, snapshot: str, seconds: float) -> Self:
+        of = self.id if snapshot else ""
         with deadline(seconds, "The fork"):
-            row = self._client.fork_of(source)
+            row = self._client.fork_of(snapshot or self.id, of=of)
         held = self._held.shared() if self._held else None
         return type(self)(self._client, row, self._timeout, held)
 

@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sublet.domain.errors import CommandNotFound, TimeoutExceeded
 from sublet.sdk import _interpreter
@@ -17,16 +15,22 @@ from sublet.sdk._sync.deadline import Lock, deadline
 from sublet.sdk._sync.sandbox_exec import Process
 from sublet.sdk._frames import Frames
 from sublet.sdk.results import exec_spec
-from sublet.sdk.sandbox_results import Kept, PythonResult, PythonTimeout, python_result
-
-if TYPE_CHECKING:
-    from typing import Any
+from sublet.sdk.sandbox_results import (
+    Kept,
+    PythonResult,
+    PythonTimeout,
+    python_answer,
+    python_result,
+)
 
 START = 60.0
 """Seconds that an interpreter may take to start."""
 
 YIELD = 3.0
 """Seconds that code which is interrupted has, to end; then its interpreter is killed."""
+
+ANSWER_MOST = 32 << 20
+"""Bytes of an answer: more than the longest texts that an interpreter tells."""
 
 _INTERRUPTED = "The code was interrupted after {:g} s; what it had defined is still there."
 _KILLED = "The code took more than {:g} s, and did not heed an interrupt: its interpreter is gone."
@@ -105,7 +109,9 @@ class Python:
             why = (_INTERRUPTED if heeded else _KILLED).format(timeout)
             result = self._result(process, kept, said, begun)
             raise PythonTimeout(why, result=result) from None
-        return self._result(process, kept, said, begun)
+        result = self._result(process, kept, said, begun)
+        self._check()
+        return result
 
     def _interrupted(self, process: Process, kept: Kept, said: Said) -> bool:
         """Have the code end; whether the interpreter is still there then."""
@@ -124,7 +130,7 @@ class Python:
                 if not framed:
                     kept.add(1 if output.stream == "stdout" else 2, data)
                 elif data:
-                    said.answer += data
+                    said.answer += data[: ANSWER_MOST - len(said.answer)]
                 else:
                     said.unfinished.discard(output.stream)
             if not said.unfinished:
@@ -132,11 +138,12 @@ class Python:
                 return
 
     def _result(self, process: Process, kept: Kept, said: Said, begun: float) -> PythonResult:
-        answer: dict[str, Any] = json.loads(said.answer) if self._settled else {}
-        if not self._settled:
-            code = process.exit_code
-            message = f"The interpreter ended with {code}; what it had defined is gone."
-            answer["error"] = {"name": "InterpreterEnded", "message": message, "traceback": ""}
+        answer = python_answer(said.answer) if self._settled else None
+        if answer is None:
+            what = f"ended with {process.exit_code}" if not self._settled else "was imitated"
+            message = f"The interpreter {what}; what it had defined is gone."
+            answer = {"error": {"name": "InterpreterEnded", "message": message, "traceback": ""}}
+            self._settled = False
         return python_result(kept, answer, time.monotonic() - begun)
 
     def _check(self) -> None:
