@@ -42,15 +42,18 @@ def apply(
     pieces: Iterable[bytes],
     owner: Owner,
     since: float | None,
+    held: int | None = None,
 ) -> Applied:
-    """Make `rows` come true below `directory`; the files are in the tar stream `pieces`.
+    """Make `rows` come true below `directory`; the files are in the tar stream `pieces`. `held` is
+    that directory, opened when it was looked at: whoever may write above it can have put a link
+    in its place since.
 
     What was changed there after `since` (seconds since the epoch; None: nothing) stays. Raises
     CopyFailed, CorruptArchive, DiskFull, NoSuchPath; what is done by then is done.
     """
     done = Applied()
     try:
-        root = os.open(directory, _ROOT)
+        root = os.open(directory, _ROOT) if held is None else os.dup(held)
     except OSError as error:
         raise explained(error, directory) from error
     try:

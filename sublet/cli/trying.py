@@ -39,6 +39,8 @@ class Tree:
     directory: str
     mount: str
     prefix: str = ""
+    held: int | None = None
+    """The working directory, opened: its path may lead elsewhere when changes are applied."""
 
 
 class WithCommand(click.Command):
@@ -101,7 +103,7 @@ def try_(
             "--apply of the host's whole root file system is refused.",
             hint="Name what you want: --apply /usr/local/bin.",
         )
-    trees = _host_trees() if host else [Tree(here, here)]
+    trees = _host_trees() if host else [_here(here)]
     spec = _spec(image, ctx.meta.get(_MARK) or [], trees, host=host, keep=keep, **limits)
     begun = time.time()
     client = Client()
@@ -164,6 +166,10 @@ def _spec(
         root="host" if host else "",
     )
     return {**spec, "mounts": mounts} if mounts else spec
+
+
+def _here(path: str) -> Tree:
+    return Tree(path, path, held=os.open(".", os.O_RDONLY | os.O_DIRECTORY))
 
 
 def _host_trees() -> list[Tree]:
@@ -264,7 +270,9 @@ def _apply(
     ]
     if not own or not rows:
         return {"applied": [], "kept": [], "left_out": 0}
-    done = client.apply_changes(name, tree.directory, mount=tree.mount, paths=own, since=since)
+    done = client.apply_changes(
+        name, tree.directory, mount=tree.mount, paths=own, since=since, held=tree.held
+    )
     return {**done, **{key: [_joined(tree, p) for p in done[key]] for key in ("applied", "kept")}}
 
 

@@ -151,6 +151,11 @@ def offer(image: str, config: Mapping[str, Any]) -> Offer:
         known = _KNOWN.get(_last(image), Offer(_last(image)))
         port = known.port or _first_port(config.get("ExposedPorts") or {})
         return replace(known, port=port, environment={**known.environment, **own})
+    if not labels.get(URL, "").isprintable():
+        raise InvalidArgument(
+            f"The image {image} has a label {URL} that is no URL.",
+            hint="It holds characters that a terminal would take for commands.",
+        )
     port = labels.get(PORT, "")
     if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
         raise InvalidArgument(

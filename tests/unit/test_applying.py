@@ -129,3 +129,18 @@ def test_a_hard_link_is_to_what_came_with_it(place: Path) -> None:
     assert (place / "two").stat().st_ino == (place / "one").stat().st_ino
     assert not (place / "three").exists()
     assert done.left_out == 1
+
+
+def test_a_link_that_takes_the_directorys_place_leads_nowhere(place: Path) -> None:
+    held = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    outside = place.with_name("outside")
+    place.rename(place.with_name("moved"))
+    place.symlink_to(outside)
+    try:
+        pieces = archive(file("plain"))
+        apply(str(place), [row("C /plain")], pieces, Owner.CALLER, None, held)
+        os.fstat(held)  # it is still the caller's
+    finally:
+        os.close(held)
+    assert os.listdir(outside) == ["precious"]
+    assert (place.with_name("moved") / "plain").read_text() == "new"

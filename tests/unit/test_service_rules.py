@@ -144,3 +144,9 @@ def test_how_to_connect() -> None:
     assert services.connecting(running, "postgres", {}) == "psql url"
     assert services.connecting(running, "redis", {}) == "redis-cli -u url"
     assert services.connecting(running, "minio", {}) == ""
+
+
+def test_a_label_says_nothing_to_a_terminal() -> None:
+    config = {"Labels": {"io.sublet.service": "app", "io.sublet.url": "app://\x1b]0;you\x07"}}
+    with pytest.raises(InvalidArgument):
+        services.offer("app:1", config)

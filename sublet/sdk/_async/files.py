@@ -162,6 +162,7 @@ class AsyncFileVerbs(AsyncCalls):
         mount: str = "",
         paths: Sequence[str] = (),
         since: float | None = None,
+        held: int | None = None,
     ) -> dict[str, Any]:
         """Make the directory `destination` of this host what an instance's changes would make of
         it: new and changed files are written, deleted ones deleted; only those at or below
@@ -184,7 +185,7 @@ class AsyncFileVerbs(AsyncCalls):
         owner = Owner.CALLER if os.geteuid() else Owner.ARCHIVE
 
         def work(pieces: Iterator[bytes]) -> dict[str, Any]:
-            done = apply(destination, rows, pieces, owner, since)
+            done = apply(destination, rows, pieces, owner, since, held)
             return {"applied": done.applied, "kept": done.kept, "left_out": done.left_out}
 
         return await pulled(work, self.changed(name, mount=mount, paths=paths))

@@ -161,6 +161,7 @@ class FileVerbs(Calls):
         mount: str = "",
         paths: Sequence[str] = (),
         since: float | None = None,
+        held: int | None = None,
     ) -> dict[str, Any]:
         """Make the directory `destination` of this host what an instance's changes would make of
         it: new and changed files are written, deleted ones deleted; only those at or below
@@ -183,7 +184,7 @@ class FileVerbs(Calls):
         owner = Owner.CALLER if os.geteuid() else Owner.ARCHIVE
 
         def work(pieces: Iterator[bytes]) -> dict[str, Any]:
-            done = apply(destination, rows, pieces, owner, since)
+            done = apply(destination, rows, pieces, owner, since, held)
             return {"applied": done.applied, "kept": done.kept, "left_out": done.left_out}
 
         return pulled(work, self.changed(name, mount=mount, paths=paths))
