@@ -23,6 +23,9 @@ MIB = 1 << 20
 POOLED, COLD = "1x0.25", "1x0.28125"
 AT_ONCE, SMALL = 100, "1x0.125"
 DATABASE, COPY = "postgres:15", "bench-postgres:latest"
+SERVER = ("postgres", "-c", "fsync=off")
+"""As databases of tests are run, by all alike: one that may lose its rows at a power cut. A fork
+of one that syncs would sync every file before it answers."""
 ROWS = 100_000
 """Rows of about a kilobyte each that the migration writes."""
 MIGRATION = (
@@ -156,7 +159,7 @@ def _databases(lab: Lab) -> Findings:
     """A migrated PostgreSQL for a test: a fork of one, a fresh one, and Docker's."""
     client = lab.client
     client.ensure(DATABASE)
-    with client.run(DATABASE, memory="512m") as origin:
+    with client.run(DATABASE, SERVER, memory="512m") as origin:
         _answers(client, origin.id)
         _query(client, origin.id, MIGRATION)
         _query(client, origin.id, "checkpoint")
@@ -220,7 +223,7 @@ def _forked(client: Client, origin: str) -> Callable[[], object]:
 
 
 def _fresh(client: Client) -> Callable[[], object]:
-    made = client.run(DATABASE, memory="512m")
+    made = client.run(DATABASE, SERVER, memory="512m")
     _answers(client, made.id)
     _query(client, made.id, MIGRATION)
     return lambda: made.remove(force=True)
@@ -241,7 +244,7 @@ def _give_docker(lab: Lab) -> None:
 
 
 def _docker(engine: Engine) -> Callable[[], object]:
-    made = engine(*engine.run, "-d", "-m", "512m", COPY).strip()
+    made = engine(*engine.run, "-d", "-m", "512m", COPY, *SERVER).strip()
 
     def query(text: str) -> str:
         psql = ("psql", "-U", "postgres", "-h", "127.0.0.1", "-Atqc", text)
