@@ -24,7 +24,8 @@ from sublet.domain.units import format_bytes
 class Change:
     """New values; None leaves the old one. `ttl` in seconds from creation, 0: none any more;
     `idle_after` in seconds, 0: no rule any more; `budget` of 0 dollars: none any more; so is a
-    `backup` plan that names no moment, and an `egress` of `default`."""
+    `backup` plan that names no moment, and an `egress` of `default`. `lease` can only become empty:
+    it stays when the client that it was made for ends."""
 
     cpus: float | None = None
     memory: int | None = None
@@ -38,11 +39,14 @@ class Change:
     wake: bool | None = None
     backup: BackupPlan | None = None
     egress: tuple[str, ...] | None = None
+    lease: str | None = None
 
 
 def changed(spec: InstanceSpec, change: Change) -> InstanceSpec:
     """The request as it is after the change. Raises InvalidArgument."""
-    fields = ("cpus", "memory", "disk", "pids_limit", "restart", "ttl", "wake")
+    if change.lease:
+        raise InvalidArgument("A lease can be left, not given.", hint="Write an empty one.")
+    fields = ("cpus", "memory", "disk", "pids_limit", "restart", "ttl", "wake", "lease")
     given = {name: getattr(change, name) for name in fields}
     given = {name: value for name, value in given.items() if value is not None}
     if change.idle_after is not None or change.idle_action is not None:

@@ -23,12 +23,16 @@ class Snapshot:
     memory: bool = False
 
 
-def forked(spec: InstanceSpec, name: str, ports: tuple[Port, ...] | None) -> InstanceSpec:
+def forked(
+    spec: InstanceSpec, name: str, ports: tuple[Port, ...] | None, lease: str | None = None
+) -> InstanceSpec:
     """What a fork asks for: all that its source did, but under a name of its own.
 
     A port of the host cannot answer for two: unless `ports` says otherwise, the fork's are
-    published where the host chooses. The host name follows the id.
+    published where the host chooses. The host name follows the id. `lease`: another one than the
+    source's, empty for none.
     """
     if ports is None:
         ports = tuple(replace(port, host_port=0) for port in spec.ports)
-    return replace(spec, name=name, hostname="", ports=ports)
+    lease = spec.lease if lease is None else lease
+    return replace(spec, name=name, hostname="", ports=ports, lease=lease)

@@ -215,6 +215,7 @@ class Snapshots:
         ports: tuple[Port, ...] | None = None,
         *,
         of: str = "",
+        lease: str | None = None,
         wait: bool = True,
         report: Report = silent,
         begun: Begun = _unheard,
@@ -226,6 +227,7 @@ class Snapshots:
         as `run` does.
 
         Volumes that have a name are shared with the source, others are copied, and all of a VM's.
+        With `lease` it lasts as long as that, not as its source's.
         """
         if of:
             source = self.get(source, self.instances.get(of).id).id
@@ -233,7 +235,7 @@ class Snapshots:
         snapshot, origin = self._source(source)  # it may have waited long for its room
         volumes = {v.name: self.lifecycle.volumes.twin(v) for v in self._own(origin)}
         connections = self.lifecycle.connections
-        spec = connections.inherited(forked(origin.spec, name, ports), origin)
+        spec = connections.inherited(forked(origin.spec, name, ports, lease), origin)
         names = {old: volume.name for old, volume in volumes.items()}
         spec = replace(spec, mounts=renamed(spec.mounts, names))
         with_memory, running = self._with_memory(snapshot, origin), self._runs(snapshot, origin)

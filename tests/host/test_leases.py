@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 from conftest import BASE, Sublet, eventually
 
-from sublet.domain.errors import LeaseEnded
+from sublet.domain.errors import InvalidArgument, LeaseEnded
 from sublet.sdk import AsyncClient, Client
 
 HOLDER = f"""
@@ -92,6 +92,24 @@ def test_a_lease_ends_with_its_block(sublet: Sublet) -> None:
     assert sublet.json("volume", "ls", "--json") == []
     with pytest.raises(LeaseEnded):
         api.run(BASE, ["true"], lease=lease.id)
+
+
+def test_forks_may_have_another_lease_and_any_may_leave_its_own(sublet: Sublet) -> None:
+    api = Client(str(sublet.run_dir / "sublet.sock"))
+    with api.lease() as outer:
+        with api.lease() as inner:
+            source = api.create(BASE, ["true"], name="source", lease=inner.id)
+            api.fork_of(source.id, "outer", lease=outer.id)
+            api.fork_of(source.id, "own", lease="")
+            left = api.fork_of(source.id, "left")
+            api.fork_of(source.id, "inner")
+            api.update(left["id"], lease="")
+            with pytest.raises(InvalidArgument):
+                api.update(left["id"], lease=outer.id)
+        assert names(sublet) == {"outer", "own", "left"}
+    assert names(sublet) == {"own", "left"}
+    with pytest.raises(LeaseEnded):
+        api.fork_of("own", lease=inner.id)
 
 
 async def test_a_lease_in_asyncio(sublet: Sublet) -> None:

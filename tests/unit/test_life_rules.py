@@ -53,6 +53,7 @@ def test_a_change_leaves_what_it_does_not_name() -> None:
     made = changed(SPEC, Change(memory=2 * GIB, restart=RestartPolicy("always")))
     assert (made.cpus, made.memory, made.restart.name) == (1.0, 2 * GIB, "always")
     assert changed(replace(SPEC, ttl=60.0), Change(ttl=0.0)).ttl == 0
+    assert changed(replace(SPEC, lease="abc"), Change(lease="")).lease == ""
 
 
 def test_a_change_does_not_mind_networks_taken_off_since() -> None:
@@ -60,7 +61,9 @@ def test_a_change_does_not_mind_networks_taken_off_since() -> None:
     assert changed(published, Change(pids_limit=9)).ports == published.ports
 
 
-@pytest.mark.parametrize("change", [Change(), Change(memory=0), Change(cpus=0), Change(ttl=-1.0)])
+@pytest.mark.parametrize(
+    "change", [Change(), Change(memory=0), Change(cpus=0), Change(ttl=-1.0), Change(lease="abc")]
+)
 def test_a_change_that_is_none_is_refused(change: Change) -> None:
     with pytest.raises(InvalidArgument):
         changed(SPEC, change)

@@ -20,6 +20,7 @@ PERMITTED = {
     "sdk": {"archive", "domain"},
     "browser": {"sdk", "domain"},
     "mcp": {"sdk", "domain"},
+    "pytest_plugin": {"sdk", "domain"},
     "cli": {"browser", "mcp", "sdk", "domain"},
     "daemon": {"api", "engine", "drivers", "image", "domain"},
     "__init__": {"sdk", "domain"},

@@ -26,12 +26,13 @@ class NewSnapshot(Body):
 
 class Fork(Body):
     """`source`: an instance or a snapshot; with `of`, a snapshot of that instance. `ports`
-    null: the source's, on other host ports."""
+    null: the source's, on other host ports. `lease` null: the source's, empty: none."""
 
     source: str
     of: str = ""
     name: str = ""
     ports: list[Port] | None = None
+    lease: str | None = None
 
 
 class Rollback(Body):
@@ -91,6 +92,7 @@ def router(verbs: Verbs) -> APIRouter:
                 body.name,
                 ports,
                 of=body.of,
+                lease=body.lease,
                 wait=wait,
                 report=report,
                 begun=copying(report, body.source),

@@ -23,8 +23,8 @@ Output = Callable[[int, bytes], None]
 
 class AsyncService:
     """A service that answers at `host` and `port` (0: it has none), with the `url` that its image
-    has a template for (empty: none). `kind` is what it is, `environment` what it was started
-    with, `instance` what it runs as."""
+    has a template for (empty: none). `kind` is what it is, `offered` what its image says of it,
+    `environment` what it was started with, `instance` what it runs as."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class AsyncService:
         self.environment = environment
         self.instance, self.id = instance, instance.id
         self.host = self.url = ""
-        self._offered = offered
+        self.offered = offered
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.url or self.host}>"
@@ -46,7 +46,7 @@ class AsyncService:
     def placed(self, host: str) -> None:
         """It is to be reached there. Raises InvalidArgument where its URL lacks a variable."""
         self.host = host
-        self.url = rules.url(self._offered, host, self.port, self.environment)
+        self.url = rules.url(self.offered, host, self.port, self.environment)
 
     async def load(self, pieces: AsyncIterator[bytes], output: Output) -> None:
         """Feed a dump to the database's own client, which stops at the first error; what it says

@@ -44,6 +44,7 @@ class AsyncServices:
     `publish`: by name, [ADDRESS:]PORT of this host that leads to one as well; ADDRESS is 127.0.0.1
     if it is not given. `timeout`: seconds until they must be healthy. They are gone when the
     context is left, or this process has ended, however; unless they `stay`, then after `ttl`.
+    `check_every`: seconds between their health checks until they are healthy.
     `progress` is told what happens to them, also later: that one has ended, say. `options` are
     those of `AsyncClient.run`. Raises NotHealthy, which says what a service wrote last.
     """
@@ -55,6 +56,7 @@ class AsyncServices:
         *,
         env: Environment = (),
         timeout: float = 60.0,
+        check_every: float = rules.START_INTERVAL,
         stay: bool = False,
         publish: Mapping[str, str] | None = None,
         progress: Progress = silent,
@@ -64,6 +66,7 @@ class AsyncServices:
         self._wanted = rules.parse_all(services)
         self._env = rules.settings(environment(env), [each.name for each in self._wanted])
         self._timeout, self._stay, self._progress = timeout, stay, progress
+        self._check_every = check_every
         self._publish, self._options = publish or {}, options
         self._started: list[str] = []
         self._lease = None if stay else client.lease(self._lost)
@@ -136,7 +139,7 @@ class AsyncServices:
         spec = instance_spec(
             wanted.image,
             env=own,
-            health={"start_interval": rules.START_INTERVAL},
+            health={"start_interval": self._check_every},
             lease=lease,
             ports=rules.published(self._publish.get(wanted.name, ""), offered.port),
             **self._options,

@@ -179,14 +179,15 @@ class InstanceVerbs(Calls):
         backup: Sequence[str] = (),
         backup_keep: str = "",
         egress: str | Sequence[str] = (),
+        lease: str | None = None,
         progress: Progress = silent,
         wait: bool = True,
     ) -> dict[str, Any]:
         """Change an instance's limits (those of a running one at once), restart policy, time to
         live, rule for idleness, budget, backup plan, egress or whether a connection wakes it,
-        written as for `run`, 0 or none for none any more, of `egress` default; its `ps` entry,
-        with `warnings`. Where only spot instances are in its way, their notice is waited for,
-        unless told not to (`wait`)."""
+        written as for `run`, 0 or none for none any more, of `egress` default; with an empty
+        `lease` it stays when its client ends. Its `ps` entry, with `warnings`. Where only spot
+        instances are in its way, their notice is waited for, unless told not to (`wait`)."""
         change: dict[str, Any] = {}
         if cpus is not None:
             change["cpus"] = parse_cpus(str(cpus))
@@ -216,6 +217,8 @@ class InstanceVerbs(Calls):
             change["egress"] = egress_of(egress) or ["default"]
         if wake is not None:
             change["wake"] = wake
+        if lease is not None:
+            change["lease"] = lease
         if restart is not None:
             from sublet.domain.restart import parse_restart
 

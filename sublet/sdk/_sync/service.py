@@ -22,8 +22,8 @@ Output = Callable[[int, bytes], None]
 
 class Service:
     """A service that answers at `host` and `port` (0: it has none), with the `url` that its image
-    has a template for (empty: none). `kind` is what it is, `environment` what it was started
-    with, `instance` what it runs as."""
+    has a template for (empty: none). `kind` is what it is, `offered` what its image says of it,
+    `environment` what it was started with, `instance` what it runs as."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Service:
         self.environment = environment
         self.instance, self.id = instance, instance.id
         self.host = self.url = ""
-        self._offered = offered
+        self.offered = offered
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.url or self.host}>"
@@ -45,7 +45,7 @@ class Service:
     def placed(self, host: str) -> None:
         """It is to be reached there. Raises InvalidArgument where its URL lacks a variable."""
         self.host = host
-        self.url = rules.url(self._offered, host, self.port, self.environment)
+        self.url = rules.url(self.offered, host, self.port, self.environment)
 
     def load(self, pieces: Iterator[bytes], output: Output) -> None:
         """Feed a dump to the database's own client, which stops at the first error; what it says

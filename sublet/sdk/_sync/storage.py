@@ -69,15 +69,19 @@ class StorageVerbs(Calls):
         *,
         of: str = "",
         ports: Sequence[str] = (),
+        lease: str | None = None,
         progress: Progress = silent,
         wait: bool = True,
     ) -> dict[str, Any]:
         """A new instance with the files that an instance has now, or that a snapshot has kept:
         its `ps` entry. With `of`, `source` is a snapshot of that instance and nobody else's.
-        `ports` as `-p`; without, those of the source on other host ports. Where only spot instances
-        are in its way, their notice is waited for, unless told not to."""
+        `ports` as `-p`; without, those of the source on other host ports. With a `lease` it lasts
+        as long as that, not as its source's; with an empty one, until it is deleted. Where only
+        spot instances are in its way, their notice is waited for, unless told not to."""
         body: dict[str, Any] = {"source": source, "name": name}
         body |= {"of": of} if of else {}
+        if lease is not None:
+            body["lease"] = lease
         if ports:
             from sublet.sdk._parsed import ports_of
 
