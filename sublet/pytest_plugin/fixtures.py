@@ -84,4 +84,4 @@ def explained() -> Iterator[None]:
     try:
         yield
     except SubletError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None

@@ -153,7 +153,8 @@ def test_what_cannot_be_prepared_is_tried_once(suite: Suite) -> None:
     tests = """
 from sublet.pytest_plugin import sublet_service
 def broken(db):
-    open("tried", "a").write("x")
+    with open("tried", "a") as told:
+        told.write("x")
     sql(db, "not SQL")
 bad = sublet_service("postgres:15", prepare=broken)
 def test_1(bad): pass
