@@ -18,7 +18,8 @@ from bench.lab import TOOLS, Lab
 from bench.measure import Findings
 
 BENCHES = tuple(
-    "start parallel execs images memory many idle snapshot backup pool vm sandbox wake".split()
+    "start parallel execs images memory many idle snapshot backup pool suite vm sandbox "
+    "wake".split()
 )
 
 

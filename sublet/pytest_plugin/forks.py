@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from sublet.domain.errors import NoSuchInstance, SubletError, WrongState
 from sublet.pytest_plugin.recipe import Recipe
@@ -39,15 +40,21 @@ class Forks:
     def take(self, uses: int) -> Service:
         """One that is healthy. `uses`: how many are wanted in all; 0: nobody knows, and one is
         kept ready as soon as a second has been asked for. Raises SubletError."""
-        self._taken += 1
         try:
             service = self._ready.popleft().result() if self._ready else self._made()
-        except SubletError:  # there was no room for one more, say
+        except SubletError:  # that was then
             service = self._made()
+        self._taken += 1
         left = uses - self._taken if uses else int(self._taken > 1)
         while len(self._ready) < min(AHEAD, left):
             self._ready.append(self._workers.submit(self._made))
         return service
+
+    def drop(self) -> None:
+        """Delete those that are ready: their room is needed."""
+        while self._ready:
+            with suppress(SubletError):
+                self._client.remove(self._ready.popleft().result().id, force=True, volumes=True)
 
     def _made(self) -> Service:
         """Fork, start, and wait until it is healthy."""

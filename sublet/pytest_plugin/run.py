@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from sublet.domain.errors import NoSuchInstance, SubletError
+from sublet.domain.errors import InsufficientCapacity, NoSuchInstance, SubletError
 from sublet.pytest_plugin.forks import Forks
 from sublet.pytest_plugin.recipe import Recipe
 from sublet.pytest_plugin.service import Service
@@ -18,6 +19,9 @@ from sublet.sdk import Client
 
 _THREADS = 3
 """Forks that are made, and used ones that are deleted, at once."""
+
+_ROOM, _LOOK = 10.0, 0.25
+"""Seconds that a test waits for the room of what is being deleted, and between tries."""
 
 
 class Run:
@@ -32,25 +36,43 @@ class Run:
         self._forks: dict[str, Forks] = {}
         self._live: dict[Service, tuple[pytest.Item | pytest.Collector, str]] = {}
         self._kept: set[Service] = set()
+        self._deletions: set[Future[None]] = set()
 
     def take(
         self, recipe: Recipe, node: pytest.Item | pytest.Collector, fixture: str = "", uses: int = 0
     ) -> Service:
         """A service for the tests below `node` that have this fixture (empty: any); `uses` as of
         `Forks.take`. Raises SubletError, and what `prepare` raises."""
-        forks = self._forks.get(recipe.key)
-        if forks is None:
-            forks = Forks(self._client, self._lease.id, self._sources, recipe, self._workers)
-            self._forks[recipe.key] = forks
-        service = forks.take(uses)
+        until = time.monotonic() + _ROOM
+        while True:
+            try:
+                service = self._forks_of(recipe).take(uses)
+                break
+            except InsufficientCapacity:
+                if time.monotonic() > until:
+                    raise
+            self._make_room()
         self._live[service] = node, fixture
         return service
+
+    def _forks_of(self, recipe: Recipe) -> Forks:
+        if recipe.key not in self._forks:
+            forks = Forks(self._client, self._lease.id, self._sources, recipe, self._workers)
+            self._forks[recipe.key] = forks
+        return self._forks[recipe.key]
+
+    def _make_room(self) -> None:
+        """Delete what is ready ahead, and wait for what is being deleted; and for others."""
+        for forks in self._forks.values():
+            forks.drop()
+        wait(self._deletions, timeout=_ROOM)
+        time.sleep(_LOOK)
 
     def give_back(self, service: Service) -> None:
         """It is deleted in the background, unless it stays."""
         del self._live[service]
         if service not in self._kept:
-            self._workers.submit(self._delete, service)
+            self._deletions.add(self._workers.submit(self._delete, service))
 
     def _delete(self, service: Service) -> None:
         with suppress(NoSuchInstance):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sublet.domain.catalog import Offer
-from sublet.domain.errors import NotHealthy, TimeoutExceeded
+from sublet.domain.errors import InsufficientCapacity, NotHealthy, TimeoutExceeded
 from sublet.pytest_plugin.recipe import Recipe
 from sublet.pytest_plugin.service import Service
 from sublet.sdk import Client
@@ -73,6 +73,8 @@ class Sources:
                 return _source(found)
             try:
                 source = self._make(recipe, record)
+            except InsufficientCapacity:  # there may be room later
+                raise
             except Exception as error:
                 record.write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}))
                 raise

@@ -242,7 +242,7 @@ def test_the_example(suite: Suite) -> None:
         if file.is_file():
             (suite.place / file.name).write_bytes(file.read_bytes())
     (suite.place / "pytest.ini").unlink()
-    process = suite.spawn("")
+    process = suite.spawn("", "test_shop.py")
     said, _ = process.communicate(timeout=240)
     assert (process.returncode, "6 passed" in said) == (0, True), said
     assert rows(suite.sublet) == []
