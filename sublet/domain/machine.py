@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sublet.domain.errors import InvalidArgument
@@ -36,6 +36,11 @@ def vcpus(size: Size) -> int:
     """The CPUs that a guest sees: it has no fractions of one; what it may use of them is the
     host's to limit."""
     return max(1, math.ceil(size.cpus))
+
+
+def booted(size: Size) -> Size:
+    """What a machine of this size boots with: QEMU has memory in whole MiB."""
+    return replace(size, memory=size.memory // MIB * MIB)
 
 
 def most_vcpus(booted: int) -> int:

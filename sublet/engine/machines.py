@@ -14,7 +14,7 @@ from pathlib import Path
 from sublet.domain.errors import SubletError, VolumeInUse
 from sublet.domain.image import Image
 from sublet.domain.instance import Instance
-from sublet.domain.machine import DEFAULT_DISK, vcpus
+from sublet.domain.machine import DEFAULT_DISK, booted, vcpus
 from sublet.domain.mounts import Mount
 from sublet.domain.ports import Port
 from sublet.domain.spec import LogConfig
@@ -165,14 +165,15 @@ class MachineStarts:
         kernel: Kernel,
         taps: tuple[int, ...],
     ) -> MachinePlan:
-        parts, identity = self._parts, guests.identity(instance, image, self._connections, endpoint)
+        parts, size = self._parts, booted(instance.spec.size)
+        identity = guests.identity(instance, image, self._connections, endpoint)
         platform = await parts.machines.platform(kernel)
         file = parts.image_file(image.digest)
         kind = image.config.disk.format if image.config.disk else "raw"
         return MachinePlan(
             instance_id=instance.id,
             uid=parts.network.uid_base(instance.slot),
-            size=instance.spec.size,
+            size=size,
             acceleration=platform.acceleration.partition(" ")[0],
             kernel=kernel,
             image=Disk(file, "image", True, kind, image.offset, image.length),
@@ -185,8 +186,8 @@ class MachineStarts:
             shape=Shape(
                 platform=platform,
                 image=image.digest,
-                memory=instance.spec.memory,
-                vcpus=vcpus(instance.spec.size),
+                memory=size.memory,
+                vcpus=vcpus(size),
                 disk=_capacity(disk, image),
                 nics=len(taps),
                 volumes=tuple((f.stat().st_size, mount.read_only) for mount, f in volumes),

@@ -8,7 +8,7 @@ import pytest
 from sublet.domain.change import Change, changed, divided, next_size, postponed, settled
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.instance import Instance, State
-from sublet.domain.machine import MODULES, Room, boots, modules, most_vcpus, vcpus
+from sublet.domain.machine import MODULES, Room, booted, boots, modules, most_vcpus, vcpus
 from sublet.domain.mounts import Mount, MountType
 from sublet.domain.privileges import Device
 from sublet.domain.size import Size
@@ -121,6 +121,11 @@ def test_what_a_guest_has_not_taken_is_noted() -> None:
 @pytest.mark.parametrize(("booted", "most"), [(1, 4), (2, 8), (16, 64), (40, 64), (64, 64)])
 def test_the_cpus_that_are_possible(booted: int, most: int) -> None:
     assert most_vcpus(booted) == most
+
+
+def test_a_machine_has_whole_mib() -> None:
+    assert booted(Size.parse("1x0.26")) == Size(1, 266 * MIB)
+    assert booted(Size(1, GIB)) == Size(1, GIB)
 
 
 def test_memory_comes_in_modules_that_prepare_for_the_next() -> None:
