@@ -87,7 +87,7 @@ def _one(page: Page, options: Options, *, as_json: bool) -> None:
         print_json({**files.told(seen, image), **dict.fromkeys(("screenshot", "pdf")), **paths})
         return
     warn(image, files.warnings(seen))
-    print(f"{seen.browser}: {one_line(seen.title) or '(no title)'}", file=sys.stderr)
+    print(f"{one_line(seen.browser)}: {one_line(seen.title) or '(no title)'}", file=sys.stderr)
     for path in paths.values():
         print(path)
 
@@ -144,7 +144,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def warn(image: str, sentences: list[str]) -> None:
     """Say on standard error what one should know."""
     for sentence in sentences:
-        print(f"sublet: warning: {image}: {sentence}", file=sys.stderr)
+        print(f"sublet: warning: {image}: {one_line(sentence)}", file=sys.stderr)
 
 
 COMMANDS = {"browse": browse}

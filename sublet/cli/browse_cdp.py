@@ -8,7 +8,7 @@ from typing import Any
 
 from sublet.browser import Endpoint, serve
 from sublet.cli import browse
-from sublet.cli.output import Progress, print_json
+from sublet.cli.output import Progress, one_line, print_json
 from sublet.domain.browsing import Page, window_of
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.units import parse_duration
@@ -89,4 +89,6 @@ def _print(found: Endpoint, as_json: bool, end: str) -> None:
     else:
         print(found.url)
     sys.stdout.flush()
-    print(f"{found.browser}, for connect_over_cdp(). {end} {found.name}.", file=sys.stderr)
+    print(
+        f"{one_line(found.browser)}, for connect_over_cdp(). {end} {found.name}.", file=sys.stderr
+    )

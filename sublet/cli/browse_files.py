@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sublet.domain.errors import InvalidArgument, SubletError
@@ -22,7 +23,9 @@ def write(path: str, data: bytes) -> None:
     """Write a file, whole or not at all."""
     partial = f"{path}.partial"
     try:
-        with open(partial, "wb") as file:
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+        with open(partial, "xb") as file:  # through no link that somebody has put there
             file.write(data)
         os.replace(partial, path)
     except OSError as error:

@@ -46,6 +46,7 @@ TOKEN = "SUBLET_MCP_TOKEN"
 )
 @click.option("--size", default=DEFAULT.size, show_default=True, help="Where none is asked for.")
 @click.option("--max-size", default=DEFAULT.max_size, show_default=True, help="The largest.")
+@click.option("--disk", default="", metavar="BYTES", help="The most that each may write.")
 @click.option("--ttl", default="1h", show_default=True, help="Where none is asked for.")
 @click.option("--max-ttl", default="1d", show_default=True, help="The longest.")
 @click.option(

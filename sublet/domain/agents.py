@@ -20,7 +20,7 @@ from sublet.domain.errors import InvalidArgument, NotPermitted
 from sublet.domain.reference import HUB, Reference
 from sublet.domain.size import Size
 from sublet.domain.spec import Isolation
-from sublet.domain.units import parse_duration
+from sublet.domain.units import parse_duration, parse_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Policy:
     `isolation` vm: containers are refused. `network` is none, internet, or names such as
     `pypi.org` and `*.debian.org`: both what is given and the widest. `ttl`, `max_ttl` in seconds;
     `most` sandboxes at a time. `registries` are those that images may come from, besides Docker
-    Hub and that of `image`.
+    Hub and that of `image`. `disk`: the most bytes that each may write, as `16g`; empty: no limit.
     """
 
     image: str = "debian:bookworm"
@@ -42,6 +42,7 @@ class Policy:
     network: Egress = (INTERNET,)
     most: int = 10
     registries: tuple[str, ...] = ()
+    disk: str = ""
 
 
 DEFAULT = Policy()
@@ -64,6 +65,8 @@ def check_policy(policy: Policy) -> None:
     if policy.most < 1:
         raise InvalidArgument(f"{policy.most} sandboxes are none.", hint="Write --most 10.")
     network_of(policy.network)
+    if policy.disk:
+        parse_memory(policy.disk)
     try:
         grant(policy)
     except NotPermitted as error:

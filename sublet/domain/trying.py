@@ -75,8 +75,10 @@ def lines(rows: Sequence[Row], *, everything: bool = False) -> list[Line]:
 
 def _is_way(row: Row, after: Row | None) -> bool:
     """Whether it is a directory that was there before, and something in it has changed: that comes
-    next."""
-    if row["kind"] != "C" or row["type"] != "directory" or "was" in row or after is None:
+    next. One whose owner or mode has changed is a change itself."""
+    if row["kind"] != "C" or row["type"] != "directory" or after is None:
+        return False
+    if "was" in row or "itself" in row:
         return False
     return bool(after["path"].startswith(f"{row['path']}/"))
 

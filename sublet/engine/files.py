@@ -88,7 +88,8 @@ class Files:
     async def changes(self, text: str, mount: str = "") -> AsyncIterator[Sender]:
         """What the instance has changed of its image's files: JSON objects, one a line, with
         `kind` (A: added, C: changed, D: deleted) and `path`; of a container's `type` (file,
-        directory, link, special), what it `was` if that is another one, and `size`, too.
+        directory, link, special), what it `was` if that is another one, and `size`, too; `itself`
+        where a directory's own owner or mode has changed.
         With `mount`, of the directory of the host that it has copy-on-write there; paths begin
         with `/` in that."""
         wanted = self._instances.get(text)

@@ -35,7 +35,8 @@ class Sandboxes:
         """A new one of what the policy gives for what is asked. Raises what `grant` and
         `Sandbox.create` do, and NotPermitted where there are too many."""
         given = grant(self._policy, **asked)
-        leased: dict[str, Any] = {"lease": self._lease} if self._lease else {}
+        more: dict[str, Any] = {"lease": self._lease} if self._lease else {}
+        more |= {"disk": self._policy.disk} if self._policy.disk else {}
         async with self._room(1):
             box = await AsyncSandbox.create(
                 given.image,
@@ -47,7 +48,7 @@ class Sandboxes:
                 name=name,
                 labels={OWNER: self._owner},
                 progress=progress,
-                **leased,
+                **more,
             )
         self._known[box.id] = box
         return await self.describe(box)

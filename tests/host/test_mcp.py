@@ -145,7 +145,8 @@ async def test_forks_of_what_is_not_the_agents(sublet: Sublet) -> None:
     """Neither another's instance nor its snapshot, nor by a name that one of the agent's has."""
     sublet.ok("run", "-d", "--name", "mine", BASE, "sleep", "100")
     theirs = sublet.ok("snapshot", "mine", "--name", "kept")
-    async with agent(sublet, "--max-ttl", "1h", "--ttl", "1h") as client:
+    limits = ("--max-ttl", "1h", "--ttl", "1h", "--disk", "300m")
+    async with agent(sublet, *limits) as client:
         box = (await call(client, "create_sandbox", image=BASE))["sandbox"]
         for other in ("mine", "kept", theirs):
             assert "no snapshot" in await refused(client, "fork", sandbox=box, snapshot=other)
@@ -154,6 +155,10 @@ async def test_forks_of_what_is_not_the_agents(sublet: Sublet) -> None:
         await call(client, "extend_sandbox", sandbox=box, ttl="1h")
         (fork,) = await call(client, "fork", sandbox=box, snapshot="mine")
         assert sublet.json("inspect", fork["sandbox"])["labels"]["io.sublet.mcp"]
+        for each in (box, fork["sandbox"]):
+            command = "head -c 400M /dev/zero >/large"
+            done = await call(client, "exec", sandbox=each, command=command)
+            assert "No space left" in done["stderr"]
     eventually(lambda: len(sublet.json("ps", "-a", "--json")) == 1, "gone with the agent")
 
 

@@ -58,6 +58,8 @@ def test_nothing_changes_here(sublet: Sublet, place: Path) -> None:
     assert (outcome.code, lines(outcome)) == (7, LIST)
     assert listing(place) == before
     assert "Nothing was changed." in sublet("try", BASE, "--", "cat", "a").err
+    opened = sublet("try", "--", "sh", "-c", "chmod 777 sub; rm sub/c")
+    assert lines(opened) == {"C sub", "D sub/c"}
     assert sublet("try", input="echo a shell > s; exit 5\n").code == 5
     assert listing(place) == before
     assert sublet.json("ps", "-a", "--json") == []

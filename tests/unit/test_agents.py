@@ -87,6 +87,8 @@ def test_defaults_that_are_more_than_the_most() -> None:
         check_policy(Policy(size="4x8"))
     with pytest.raises(InvalidArgument):
         check_policy(Policy(most=0))
+    with pytest.raises(InvalidArgument):
+        check_policy(Policy(disk="much"))
     check_policy(DEFAULT)
     assert network_of(("a.org,b.org", "c.org")) == ("a.org", "b.org", "c.org")
 

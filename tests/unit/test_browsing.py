@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from sublet.browser.failures import unreachable
 from sublet.browser.picture import compare
+from sublet.cli.browse_files import write
 from sublet.domain.browsing import Kind, Page, file_name, kind_of, page_of, window_of
 from sublet.domain.errors import BrowserFailed, InvalidArgument
 from sublet.domain.host_ports import check_host_ports
@@ -126,3 +129,13 @@ def test_what_is_no_picture(data: bytes) -> None:
 )
 def test_what_browsers_say_is_put_in_words(url: str, problem: str, says: str) -> None:
     assert says in str(unreachable(url, problem))
+
+
+def test_a_picture_is_written_through_no_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("here")
+    for name in ("a.png.partial", "a.png"):
+        (tmp_path / name).symlink_to("precious")
+    write(str(tmp_path / "a.png"), b"picture")
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "precious"]
+    assert (tmp_path / "precious").read_text() == "here"
+    assert (tmp_path / "a.png").read_bytes() == b"picture"

@@ -27,9 +27,10 @@ def test_directories_on_the_way_are_not_told() -> None:
         row("C /c", "directory"),
         row("C /d", "directory", was="file"),
         row("A /d/e"),
-        row("D /f"),
+        row("C /m", "directory", itself="true"),
+        row("D /m/f"),
     ]
-    assert texts(rows) == ["C /a/b", "C /c", "C /d", "A /d/e", "D /f"]
+    assert texts(rows) == ["C /a/b", "C /c", "C /d", "A /d/e", "C /m", "D /m/f"]
 
 
 def test_of_many_changes_new_directories_are_told_as_one() -> None:

@@ -20,7 +20,7 @@ from sublet.domain.changes import Made, lies_at
 from sublet.domain.errors import SubletError
 from sublet.drivers import linux
 from sublet.drivers.container import child
-from sublet.drivers.container.layered import DELETED, Change, changes
+from sublet.drivers.container.layered import CHANGED, DELETED, Change, changes
 
 # DAC_READ_SEARCH, SYS_ADMIN of capabilities(7).
 _CAPABILITIES = 1 << 2 | 1 << 21
@@ -86,7 +86,14 @@ def _end(error: SubletError) -> None:
 def _row(change: Change) -> dict[str, object]:
     kind = _type(change.status)
     size = change.status.st_size if kind == "file" else 0
-    row = {"kind": change.kind, "path": change.path, "type": kind, "size": size}
+    row: dict[str, object] = {
+        "kind": change.kind,
+        "path": change.path,
+        "type": kind,
+        "size": size,
+    }
+    if (change.kind, kind) == (CHANGED, "directory") and change.parent >= 0 and not change.bare:
+        row["itself"] = True
     return {**row, "was": _type(change.old)} if change.old and _type(change.old) != kind else row
 
 

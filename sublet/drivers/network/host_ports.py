@@ -2,7 +2,8 @@
 
 A socket that was made in a network namespace stays in it, whoever listens on it. So this daemon
 listens on the loopback of the instance, and carries each connection to the host's loopback. No
-address of the host is reachable for that, and no other instance can use it.
+address of the host is reachable for that, and no other instance can use it, unless it was put into
+the same namespace.
 """
 
 from __future__ import annotations

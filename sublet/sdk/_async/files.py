@@ -138,7 +138,8 @@ class AsyncFileVerbs(AsyncCalls):
     async def diff(self, name: str, *, mount: str = "") -> AsyncIterator[dict[str, Any]]:
         """What an instance has changed of its image's files: `kind` (A: added, C: changed,
         D: deleted) and `path`, in order; of a container also `type` (file, directory, link,
-        special), what it `was` if that is another one, and `size`. With `mount`, of the host's
+        special), what it `was` if that is another one, and `size`; `itself`: the owner or mode of
+        a directory has changed, not only what is in it. With `mount`, of the host's
         directory that it has copy-on-write there (`:cow`); paths begin with `/` in that."""
         target = f"/v1/instances/{quote(name)}/changes{query_of({'mount': mount})}"
         async for line in wire.lines("GET", target, path=self._path):
