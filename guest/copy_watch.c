@@ -77,24 +77,32 @@ static int add(const char *path, uint32_t mask) {
     return number;
 }
 
+/* No recursion: the depth is the tenant's choice. */
 static void add_below(const char *path, bool told) {
     char entry[PATH_MOST];
-    DIR *listing = opendir(path);
+    char **waiting = must(malloc((DIRECTORIES_MOST + 1) * sizeof *waiting));
+    size_t left = 1;
 
-    for (struct dirent *each; listing && (each = readdir(listing));) {
-        struct stat status;
-        if (strcmp(each->d_name, ".") == 0 || strcmp(each->d_name, "..") == 0 ||
-            snprintf(entry, sizeof entry, "%s/%s", path[1] ? path : "", each->d_name) >=
-                (int)sizeof entry)
-            continue;
-        if (told)
-            tell("created", entry, "");
-        if (lstat(entry, &status) == 0 && S_ISDIR(status.st_mode) &&
-            add(entry, events | below_only) >= 0)
-            add_below(entry, told);
+    for (waiting[0] = must(strdup(path)); left > 0;) {
+        char *here = waiting[--left];
+        DIR *listing = opendir(here);
+        for (struct dirent *each; listing && (each = readdir(listing));) {
+            struct stat status;
+            if (strcmp(each->d_name, ".") == 0 || strcmp(each->d_name, "..") == 0 ||
+                snprintf(entry, sizeof entry, "%s/%s", here[1] ? here : "", each->d_name) >=
+                    (int)sizeof entry)
+                continue;
+            if (told)
+                tell("created", entry, "");
+            if (lstat(entry, &status) == 0 && S_ISDIR(status.st_mode) &&
+                add(entry, events | below_only) >= 0 && left <= DIRECTORIES_MOST)
+                waiting[left++] = must(strdup(entry));
+        }
+        if (listing)
+            closedir(listing);
+        free(here);
     }
-    if (listing)
-        closedir(listing);
+    free(waiting);
 }
 
 /* A directory has another path, or (NULL) none that is watched. */

@@ -90,6 +90,17 @@ def test_what_happens_in_a_directory(start: Start, tmp_path: Path) -> None:
     assert watch.until("created", "/end") == [("created", "/dir"), ("created", "/end")]
 
 
+def test_a_deep_directory(start: Start, tmp_path: Path) -> None:
+    """As deep as a tenant likes: it costs the program's stack nothing."""
+    deep = str(tmp_path)
+    for _ in range(700):
+        deep += "/d"
+        os.mkdir(deep)
+    watch = start(tmp_path, recursive=True)
+    with open(f"{deep}/end", "w"):
+        assert watch.until("created", f"{deep}/end".removeprefix(str(tmp_path)))
+
+
 def test_what_is_moved_in_and_out(start: Start, tmp_path: Path) -> None:
     inner, outer = tmp_path / "in", tmp_path / "out"
     inner.mkdir()
