@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sublet.cli.common import JSON
+from sublet.cli.completing import one_of
 from sublet.cli.output import Progress, one_line, print_json
 from sublet.domain.browsing import Page, Visit, file_name, kind_of, page_of, window_of
 from sublet.domain.errors import InvalidArgument
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sublet.browser import Sight
 
 BROWSER = "chromium:bookworm"
+BROWSERS = (BROWSER, "chromium:trixie", "firefox-esr:bookworm", "firefox-esr:trixie")
 
 Options = dict[str, Any]
 T = TypeVar("T")
@@ -26,22 +28,48 @@ T = TypeVar("T")
 
 @click.command()
 @click.argument("url", default="")
-@click.option("--browser", default=BROWSER, metavar="IMAGE", help=f"Default {BROWSER}.")
-@click.option("--screenshot", default="", metavar="FILE", help="Write a picture of it, a PNG.")
-@click.option("--pdf", default="", metavar="FILE", help="Print it into a PDF.")
-@click.option("--size", default="1280x800", metavar="WxH", help="Of the window, in CSS pixels.")
-@click.option("--scale", default=1.0, metavar="N", help="Pixels of the picture for each of these.")
+@click.option(
+    "--browser", default=BROWSER, metavar="IMAGE", shell_complete=one_of(*BROWSERS),
+    help=f"The browser and its version; default {BROWSER}.",
+)  # fmt: skip
+@click.option(
+    "--screenshot", default="", metavar="FILE", help="Write a picture of the page, a PNG."
+)
+@click.option("--pdf", default="", metavar="FILE", help="Print the page into a PDF.")
+@click.option(
+    "--size", default="1280x800", metavar="WxH", help="The window, in CSS pixels; default 1280x800."
+)
+@click.option(
+    "--scale", default=1.0, metavar="N", help="Pixels of the picture for each CSS pixel; default 1."
+)
 @click.option("--full-page", is_flag=True, help="All of the page, however long it is.")
 @click.option("--dark", is_flag=True, help="Tell the page that dark colours are preferred.")
-@click.option("--wait", default="", metavar="TIME", help="Wait so long after it has loaded: 500ms.")
-@click.option("--wait-for", default="", metavar="SELECTOR", help="Wait until this is there.")
-@click.option("--timeout", default="30s", metavar="TIME", help="For all of it; default 30s.")
+@click.option(
+    "--wait", default="", metavar="TIME", help="Wait so long after it has loaded, such as 500ms."
+)
+@click.option(
+    "--wait-for", default="", metavar="SELECTOR", help="Wait until something in the page matches."
+)
+@click.option(
+    "--timeout", default="30s", metavar="TIME", help="For the page and its pictures; default 30s."
+)
 @click.option("--user-agent", default="", metavar="TEXT", help="What the browser calls itself.")
 @click.option("--insecure", is_flag=True, help="Take any certificate.")
-@click.option("--host-port", multiple=True, metavar="PORT", help="Show it this port of localhost.")
-@click.option("-m", "--memory", default="2g", metavar="SIZE", help="Of the browser; default 2g.")
 @click.option(
-    "--compare", nargs=2, metavar="IMAGE IMAGE", help="Look with both; draw what differs."
+    "--host-port",
+    multiple=True,
+    metavar="PORT",
+    help="A further port of this host's localhost that the page needs; repeatable.",
+)
+@click.option(
+    "-m", "--memory", default="2g", metavar="SIZE", help="Memory of the browser; default 2g."
+)
+@click.option(
+    "--compare",
+    nargs=2,
+    metavar="IMAGE IMAGE",
+    help="Look with both browsers; draw what differs.",
+    shell_complete=one_of(*BROWSERS),
 )
 @click.option("--cdp", is_flag=True, help="Print an endpoint for Playwright, and stay.")
 @click.option("-d", "--detach", is_flag=True, help="With --cdp: leave the browser running.")

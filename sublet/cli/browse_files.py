@@ -16,7 +16,10 @@ def check_writable(path: str) -> None:
     """Raises InvalidArgument where no file can be made: before anything is started for it."""
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise InvalidArgument(f"The file '{path}' cannot be made.", hint="Name another one.")
+        raise InvalidArgument(
+            f"The file '{path}' cannot be made.",
+            hint="Name one in a directory that you may write to: --screenshot /tmp/page.png.",
+        )
 
 
 def write(path: str, data: bytes) -> None:

@@ -21,7 +21,7 @@ def catalog() -> None:
     """
 
 
-@catalog.command("ls")
+@catalog.command("ls", short_help="List its images, their versions, and which are here.")
 @JSON
 def list_catalog(as_json: bool) -> None:
     """List the images of the catalogue, their versions, and which are on this host."""
@@ -39,8 +39,8 @@ def _row(row: dict[str, Any]) -> list[str]:
     return [row["name"], ", ".join(versions), ", ".join(here) or "-", port, row["summary"]]
 
 
-@catalog.command()
-@click.argument("name", metavar="NAME", shell_complete=catalog_entries)
+@catalog.command(short_help="Print an image's Containerfile, credentials and URL.")
+@click.argument("name", metavar="NAME[:TAG]", shell_complete=catalog_entries)
 @JSON
 def show(name: str, as_json: bool) -> None:
     """Print an image's Containerfile, after its versions, credentials and URL."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -106,6 +107,9 @@ class Lazy(click.Group):
         if name not in COMMANDS:
             if known := elsewhere.verb(name):
                 raise known
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            if close:
+                ctx.fail(f"No such command '{name}'. Do you mean {close[0]}?")
             return None
         module = importlib.import_module(f"sublet.cli.{COMMANDS[name][0]}")
         command = module.COMMANDS[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 
@@ -29,16 +30,29 @@ def run(argv: list[str], env: Mapping[str, str]) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def check(argv: list[str]) -> None:
+    """Find out that there is no such command before anything is started, or built, for it. Raises
+    CommandNotFound."""
+    if not os.path.dirname(argv[0]) and not shutil.which(argv[0], os.F_OK):
+        raise _absent(argv[0])
+    if os.path.dirname(argv[0]) and not os.path.exists(argv[0]):
+        raise _absent(argv[0])
+
+
+def _absent(name: str) -> CommandNotFound:
+    return CommandNotFound(
+        f"There is no command '{name}' on this host.",
+        hint="It runs here, not in a service: mend its spelling, or install it.",
+    )
+
+
 def _spawn(argv: list[str], env: Mapping[str, str], mask: set[signal.Signals | int]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who started us may have had it ignored
     ours = [signal.SIGPIPE, signal.SIGXFSZ]  # Python ignores them; the command need not
     try:
         return os.posix_spawnp(argv[0], argv, env, setsigmask=mask, setsigdef=ours)
     except FileNotFoundError as error:
-        raise CommandNotFound(
-            f"There is no command '{argv[0]}' on this host.",
-            hint="It runs here, not in a service: mend its spelling, or install it.",
-        ) from error
+        raise _absent(argv[0]) from error
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR):
             raise

@@ -15,11 +15,12 @@ from typing import IO, Any, NoReturn, cast
 import click
 
 from sublet.cli.common import JSON
+from sublet.cli.completing import image_or_catalog_names
 from sublet.cli.output import print_json, printable
 from sublet.cli.run import completed
 from sublet.cli.services import Reports, beside, service_of
 from sublet.domain import services as rules
-from sublet.domain.errors import CorruptArchive
+from sublet.domain.errors import CorruptArchive, InvalidArgument
 from sublet.domain.units import format_bytes, parse_duration
 from sublet.sdk import Client
 
@@ -34,7 +35,7 @@ _TELL = 2.0
 
 
 @click.command()
-@click.argument("database", metavar="[NAME=]DATABASE")
+@click.argument("database", metavar="[NAME=]DATABASE", shell_complete=image_or_catalog_names)
 @click.option("--load", metavar="FILE", help="Load a dump: .sql, .sql.gz, of pg_dump -Fc, or -.")
 @click.option("-d", "--detach", is_flag=True, help="Leave it, and print its id and URL.")
 @click.option("--ttl", default="1h", metavar="TIME", help="With -d: delete it then; default 1h.")
@@ -64,6 +65,9 @@ def db(
     its own client; if that fails, it is deleted. With -d it stays in the background for a while.
     """
     service = service_of(database)
+    parse_duration(ttl)  # and the port: before an image is built for them
+    if not publish.rpartition(":")[2].isdecimal() and publish:
+        raise InvalidArgument(f"'{publish}' is not a port.", hint="Write -p 5432.")
     services = Client().services(
         [service],
         env=completed(env),
@@ -157,6 +161,7 @@ def _show(service: Service, *, detach: bool, as_json: bool) -> None:
     """The URL on standard output, with `detach` after the id; how to use it on the other one."""
     running = rules.Running(service.prefix, service.host, service.port, service.url)
     line = rules.connecting(running, service.kind, service.environment)
+    published = [f"{p['host_ip']}:{p['host_port']}" for p in service.instance.ports]
     if as_json:
         print_json(
             {
@@ -167,6 +172,7 @@ def _show(service: Service, *, detach: bool, as_json: bool) -> None:
                 "port": service.port or None,
                 "url": service.url or None,
                 "connect": line or None,
+                "published": published,
             }
         )
     else:
@@ -175,7 +181,7 @@ def _show(service: Service, *, detach: bool, as_json: bool) -> None:
     sys.stdout.flush()
     name = service.instance.name
     end = f"`sublet rm -f {name}` deletes it." if detach else "Ctrl-C deletes it."
-    also = [f"also at {p['host_ip']}:{p['host_port']}" for p in service.instance.ports]
+    also = [f"also at {address}" for address in published]
     for note in filter(None, [line, *also, end]):
         print(f"  {printable(note)}", file=sys.stderr, flush=True)
 

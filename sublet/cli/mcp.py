@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from sublet.cli.completing import image_or_catalog_names
 from sublet.domain.agents import DEFAULT, Policy, check_policy, network_of
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.spec import Isolation
@@ -29,7 +30,10 @@ TOKEN = "SUBLET_MCP_TOKEN"
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help=f"With --http: what clients have to know; or ${TOKEN}; else one is made up.",
 )
-@click.option("--image", default=DEFAULT.image, show_default=True, help="Where none is asked for.")
+@click.option(
+    "--image", default=DEFAULT.image, show_default=True, shell_complete=image_or_catalog_names,
+    metavar="IMAGE", help="A sandbox's image where the agent asks for none.",
+)  # fmt: skip
 @click.option(
     "--registry",
     "registries",
@@ -42,21 +46,40 @@ TOKEN = "SUBLET_MCP_TOKEN"
     type=click.Choice([each.value for each in Isolation]),
     default="container",
     show_default=True,
-    help="Where none is asked for; vm: containers are refused.",
+    help="A sandbox's where the agent asks for none; with vm, containers are refused.",
 )
-@click.option("--size", default=DEFAULT.size, show_default=True, help="Where none is asked for.")
-@click.option("--max-size", default=DEFAULT.max_size, show_default=True, help="The largest.")
+@click.option(
+    "--size", default=DEFAULT.size, show_default=True, metavar="CPUSxGIB",
+    help="A sandbox's size where the agent asks for none.",
+)  # fmt: skip
+@click.option(
+    "--max-size", default=DEFAULT.max_size, show_default=True, metavar="CPUSxGIB",
+    help="The largest that an agent may ask for.",
+)  # fmt: skip
 @click.option("--disk", default="", metavar="BYTES", help="The most that each may write.")
-@click.option("--ttl", default="1h", show_default=True, help="Where none is asked for.")
-@click.option("--max-ttl", default="1d", show_default=True, help="The longest.")
+@click.option(
+    "--ttl", default="1h", show_default=True, metavar="TIME",
+    help="A sandbox is deleted then where the agent asks for no time.",
+)  # fmt: skip
+@click.option(
+    "--max-ttl", default="1d", show_default=True, metavar="TIME",
+    help="The longest that an agent may ask for.",
+)  # fmt: skip
 @click.option(
     "--network",
     multiple=True,
     metavar="none|internet|NAME,…",
     help="What sandboxes may reach: at most, and by default.  [default: internet]",
 )
-@click.option("--most", default=DEFAULT.most, show_default=True, help="Sandboxes at a time.")
-@click.option("--name", default="default", show_default=True, help="Whose sandboxes they are.")
+@click.option(
+    "--most", default=DEFAULT.most, show_default=True, help="So many sandboxes at a time."
+)
+@click.option(
+    "--name",
+    default="default",
+    show_default=True,
+    help="Whose sandboxes they are: the next server of this name finds those that stay.",
+)
 @click.option("--keep", is_flag=True, help="Leave them to their --ttl when the client goes.")
 @click.option("--config", is_flag=True, help="Print what to put into an agent's configuration.")
 def mcp(
@@ -99,6 +122,13 @@ def _stdio(policy: Policy, name: str, keep: bool, token_file: Path | None) -> No
         raise InvalidArgument("--token-file is for --http.", hint="Add --http 127.0.0.1:8765.")
     from sublet.mcp import serve_stdio
 
+    if sys.stdin.isatty():
+        print(
+            "sublet: an agent starts this and talks to it here: `sublet mcp --config` prints what"
+            " to tell the agent. Ctrl-C ends it.",
+            file=sys.stderr,
+            flush=True,
+        )
     asyncio.run(serve_stdio(policy, name, keep=keep))
 
 

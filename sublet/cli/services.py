@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from sublet.cli import companion
+from sublet.cli.completing import image_or_catalog_names, size_names
 from sublet.cli.output import Progress, printable
 from sublet.cli.run import completed, image_of
 from sublet.domain.errors import CommandNotExecutable, CommandNotFound, InvalidArgument, SubletError
@@ -19,6 +20,8 @@ from sublet.sdk import Client
 KEPT = "1h"
 """How long services stay that are kept for a look."""
 
+_SEPARATE = "`--` goes before the command: `sublet with postgres:15 redis:7 -- pytest`."
+
 
 class Wrapper(click.Command):
     """A command with another one after `--`, which Click would forget where it begins."""
@@ -26,7 +29,14 @@ class Wrapper(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = args.index("--") if "--" in args else len(args)
         ctx.obj = args[given + 1 :]
-        return super().parse_args(ctx, args[:given])
+        try:
+            return super().parse_args(ctx, args[:given])
+        except click.NoSuchOption as error:
+            if given < len(args):
+                raise
+            raise InvalidArgument(
+                f"`sublet with` has no option {error.option_name}.", hint=_SEPARATE
+            ) from error
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "-- COMMAND..."]
@@ -37,13 +47,16 @@ def beside(function: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option(
             "-e", "--env", multiple=True, metavar="NAME=VALUE",
-            help="Set a variable in the services; in one alone: SERVICE:NAME=VALUE.",
+            help="Set a variable in every service; in one alone: SERVICE:NAME=VALUE.",
         ),
-        click.option("--size", default="", metavar="CPUSxGIB", help="Of each, such as 2x4."),
-        click.option("--vm", is_flag=True, help="Give each a kernel of its own."),
+        click.option(
+            "--size", default="", metavar="CPUSxGIB", shell_complete=size_names,
+            help="vCPUs and GiB of memory of each service, such as 2x4.",
+        ),
+        click.option("--vm", is_flag=True, help="Run each service as a VM, a kernel of its own."),
         click.option(
             "--timeout", default="60s", metavar="TIME",
-            help="How long they may take to be healthy; default 60s.",
+            help="How long services may take to be healthy; default 60s.",
         ),
     )  # fmt: skip
     for option in reversed(options):
@@ -83,7 +96,7 @@ class Reports:
 
 
 @click.command("with", cls=Wrapper)
-@click.argument("services", nargs=-1, metavar="SERVICE...")
+@click.argument("services", nargs=-1, metavar="SERVICE...", shell_complete=image_or_catalog_names)
 @beside
 @click.option("--keep", is_flag=True, help=f"Leave the services for a look, for {KEPT} at most.")
 @click.pass_obj
@@ -106,8 +119,12 @@ def with_services(
     if not services or not command:
         raise InvalidArgument(
             "There is no command." if services else "There is no service.",
-            hint="Write `sublet with postgres:15 redis:7 -- pytest`.",
+            hint=_SEPARATE,
         )
+    try:
+        companion.check(command)
+    except (CommandNotFound, CommandNotExecutable) as error:
+        return _explained(error)
     with (
         Reports() as reports,
         Client().services(

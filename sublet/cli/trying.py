@@ -14,9 +14,10 @@ from typing import Any
 import click
 
 from sublet.cli import run
+from sublet.cli.completing import FLAGS, image_or_catalog_names
 from sublet.cli.output import Progress, printable
 from sublet.domain import trying
-from sublet.domain.errors import InvalidArgument, NoSuchInstance
+from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance, PullFailed
 from sublet.domain.trying import Line, lines
 from sublet.sdk import Client
 from sublet.sdk.results import instance_spec
@@ -29,6 +30,7 @@ SIZE, DISK = "2x2", "16g"
 """Of an instance that tries, unless said otherwise; the disk is for --host alone."""
 
 _MARK = "try.command"
+_SEPARATE = "`--` goes before the command: `sublet try -- make install`. Before it is an image."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,25 @@ class WithCommand(click.Command):
         if "--" in args:
             at = args.index("--")
             args, ctx.meta[_MARK] = args[:at], args[at + 1 :]
-        return super().parse_args(ctx, args)
+            return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise InvalidArgument(error.format_message(), hint=_SEPARATE) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (NoSuchImage, PullFailed) as error:
+            if _MARK not in ctx.meta:
+                error.hint = f"{_SEPARATE} {error.hint}"
+            raise
 
 
 @click.command("try", cls=WithCommand)
-@click.argument("image", metavar="[IMAGE] [-- COMMAND…]", default="")
+@click.argument(
+    "image", metavar="[IMAGE] [-- COMMAND…]", default="", shell_complete=image_or_catalog_names
+)
 @click.option("--host", is_flag=True, help="Over the host's own files, not an image's.")
 @click.option(
     "--apply",
@@ -65,12 +81,20 @@ class WithCommand(click.Command):
     help="Copy the changes out at the end; with PATH (repeatable), those there.",
 )
 @click.option("--force", is_flag=True, help="Apply over what was changed here meanwhile, too.")
-@click.option("--keep", default="", metavar="NAME", help="Keep the instance, stopped.")
+@click.option(
+    "--keep", default="", metavar="NAME", help="Keep the instance, stopped, under this name."
+)
 @click.option("--all", "everything", is_flag=True, help="List every single change.")
 @click.option("--json", "as_json", is_flag=True, help="At the end, print the changes as JSON.")
-@click.option("--size", default=SIZE, show_default=True, help="CPUs and memory, or a name.")
+@click.option(
+    "--size", default=SIZE, show_default=True, metavar="CPUSxGIB", shell_complete=FLAGS["size"],
+    help="vCPUs and GiB of memory, or a size's name.",
+)  # fmt: skip
 @click.option("--disk", default="", metavar="BYTES", help="The most that may be written.")
-@click.option("--network", default="", metavar="NAME|none", help="Its network.")
+@click.option(
+    "--network", default="", metavar="NAME|none", shell_complete=FLAGS["network"],
+    help="The instance's network.",
+)  # fmt: skip
 @click.option("--egress", default="", metavar="none|NAME,…", help="Whom it may connect to.")
 @click.pass_context
 def try_(
@@ -276,11 +300,14 @@ def _apply(
     return {**done, **{key: [_joined(tree, p) for p in done[key]] for key in ("applied", "kept")}}
 
 
-def _tell(applied: Sequence[str], kept: Sequence[str], left_out: int, wanted: object) -> None:
+def _tell(
+    applied: Sequence[str], kept: Sequence[str], left_out: int, wanted: Sequence[str]
+) -> None:
     if applied:
         print(f"Applied {len(applied)} of the changes.", file=sys.stderr)
     elif wanted and not kept:
-        print("sublet: nothing was changed there.", file=sys.stderr)
+        places = ", ".join(printable(path) for path in wanted)
+        print(f"sublet: nothing to apply: nothing was changed in {places}.", file=sys.stderr)
     for path in kept:
         text = f"sublet: {printable(path)} was changed here meanwhile, and stays (--force)"
         print(text, file=sys.stderr)

@@ -145,7 +145,7 @@ def ttl_of(policy: Policy, text: str) -> float:
     if not 0 < seconds <= policy.max_ttl:
         raise NotPermitted(
             f"A time to live of {text or f'{seconds:g}s'} is not permitted here.",
-            hint=f"Ask for {policy.max_ttl:g}s or less.",
+            hint=f"Ask for {policy.max_ttl / 60:g}m or less.",
         )
     return seconds
 

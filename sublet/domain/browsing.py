@@ -64,7 +64,7 @@ def page_of(text: str) -> Page:
         return Page(url, 0, parts.scheme)
     if parts.scheme not in _STANDARD:
         raise _wrong(text)
-    if not host:
+    if not host or text.startswith(("./", "../")):
         raise _wrong(text)
     port = _port(text, parts)
     if not _is_here(host):

@@ -6,6 +6,7 @@ suite as an argument: a version is what that suite has. `versions` says which th
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -115,13 +116,15 @@ _ABSENT = {
 }
 
 
-def entry(name: str) -> Entry:
-    """The entry of this name. Raises NoSuchImage."""
-    if found := _BY_NAME.get(name):
+def entry(text: str) -> Entry:
+    """The entry of this name, which may have one of its tags. Raises NoSuchImage."""
+    name, _, tag = text.partition(":")
+    found = _BY_NAME.get(name)
+    if found and (not tag or found.suite_of(tag)):
         return found
     raise NoSuchImage(
-        f"The catalogue has no '{name}'.",
-        hint=_absent(name) or "`sublet catalog ls` lists what it has.",
+        f"The catalogue has no '{text}'.",
+        hint=advice(text) or "`sublet catalog ls` lists what it has.",
     )
 
 
@@ -137,9 +140,13 @@ def advice(text: str) -> str:
     """What the catalogue has instead of a name that nobody could deliver; empty: nothing."""
     if known := _known(text):
         found = known[0]
-        if found.suite_of(known[1]) is None:
-            return f"The catalogue has {found.name} {_listed(found)}."
-    return _absent(text.partition(":")[0])
+        absent = found.suite_of(known[1]) is None
+        return f"The catalogue has {found.name} {_listed(found)}." if absent else ""
+    name, colon, tag = text.partition(":")
+    if absent := _absent(name):
+        return absent
+    close = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.75)
+    return f"Do you mean {close[0]}{colon}{tag}?" if close else ""
 
 
 def is_other(text: str, labels: Mapping[str, str]) -> bool:

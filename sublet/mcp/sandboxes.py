@@ -119,7 +119,8 @@ class Sandboxes:
             there = await self._client.ps(all=True, filters=[f"label={OWNER}={self._owner}"])
             if len(there) + self._making > most:
                 raise NotPermitted(
-                    f"There are {len(there)} sandboxes; {most} are permitted at a time.",
+                    f"{most} sandboxes are permitted at a time; {len(there)} there already, "
+                    f"and {count} more asked for.",
                     hint="Destroy one that is not needed any more: destroy_sandbox.",
                 )
             yield

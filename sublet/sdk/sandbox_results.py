@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from sublet.domain.errors import TimeoutExceeded
+from sublet.domain.errors import InvalidArgument, TimeoutExceeded
 from sublet.domain.file_events import FileChange, FileEvent
 from sublet.domain.file_info import FileInfo, FileType
 
@@ -35,6 +35,15 @@ class Isolation(StrEnum):
 
     CONTAINER = "container"
     VM = "vm"
+
+
+def isolation_of(text: str) -> Isolation:
+    """The isolation of this name. Raises InvalidArgument."""
+    if text not in tuple(Isolation):
+        raise InvalidArgument(
+            f"There is no isolation '{text}'.", hint="Write 'container', or 'vm'."
+        )
+    return Isolation(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,3 +149,26 @@ def test_scripts(script: Path) -> None:
         assert "\nset -eu\n" in text
         assert os.access(script, os.X_OK)
     assert script.name in shown(catalog.entry(script.parent.name)).text, "it is copied"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("postgers:15", "Do you mean postgres:15?"),
+        ("chromuim:bookworm", "Do you mean chromium:bookworm?"),
+        ("pythn", "Do you mean python?"),
+        ("mysql:8", "Debian has no MySQL; what the catalogue has is mariadb."),
+        ("postgres:16", "The catalogue has postgres 15 (bookworm) and 17 (trixie)."),
+        ("shop:1", ""),
+        ("registry.example/postgers:15", ""),
+    ],
+)
+def test_advice(text: str, said: str) -> None:
+    assert catalog.advice(text) == said
+
+
+def test_an_entry_by_one_of_its_tags() -> None:
+    assert catalog.entry("postgres:15").name == "postgres"
+    with pytest.raises(NoSuchImage) as caught:
+        catalog.entry("postgres:16")
+    assert "17 (trixie)" in caught.value.hint

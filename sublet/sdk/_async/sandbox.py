@@ -17,7 +17,14 @@ from sublet.sdk._async.sandbox_files import AsyncSandboxFiles
 from sublet.sdk._async.sandbox_hold import AsyncHold
 from sublet.sdk._async.sandbox_python import AsyncPython
 from sublet.sdk.results import Environment, exec_spec
-from sublet.sdk.sandbox_results import LIMIT, Isolation, PythonResult, Result, labels_of
+from sublet.sdk.sandbox_results import (
+    LIMIT,
+    Isolation,
+    PythonResult,
+    Result,
+    isolation_of,
+    labels_of,
+)
 
 if TYPE_CHECKING:
     from typing import Any, Self
@@ -84,7 +91,7 @@ class AsyncSandbox:
 
         Raises NoSuchImage, InsufficientCapacity, StartFailed, InvalidArgument, TimeoutExceeded.
         """
-        vm = Isolation(isolation) is Isolation.VM
+        vm = isolation_of(isolation) is Isolation.VM
         if command is None:
             options = {"entrypoint": ["sleep"], **options}
             command = ["infinity"]

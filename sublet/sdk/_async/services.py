@@ -11,12 +11,14 @@ from contextlib import suppress
 from functools import partial
 
 from sublet.domain import services as rules
+from sublet.domain import size_names
 from sublet.domain.errors import (
     DaemonUnavailable,
     NoSuchInstance,
     NotHealthy,
     SubletError,
 )
+from sublet.domain.size import Size
 from sublet.sdk import _launch
 from sublet.sdk._async import client as clients
 from sublet.sdk._async import threads
@@ -92,6 +94,7 @@ class AsyncServices:
         try:
             if self._lease:
                 await self._lease.open()
+            await self._check_size()
             starts = [partial(self._start, wanted) for wanted in self._wanted]
             for service in await threads.all_of(starts):
                 self._found[service.name] = service
@@ -106,6 +109,12 @@ class AsyncServices:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _check_size(self) -> None:
+        """Raises InvalidArgument for a size that is none: before an image is built for it."""
+        if text := self._options.get("size"):
+            known = {row["name"]: Size.parse(row["size"]) for row in await self._client.sizes()}
+            size_names.resolve(text, tuple(known.items()))
 
     async def wait(self) -> None:
         """Wait until one of them has ended, which `progress` was told then."""

@@ -16,7 +16,14 @@ from sublet.sdk._sync.sandbox_files import SandboxFiles
 from sublet.sdk._sync.sandbox_hold import Hold
 from sublet.sdk._sync.sandbox_python import Python
 from sublet.sdk.results import Environment, exec_spec
-from sublet.sdk.sandbox_results import LIMIT, Isolation, PythonResult, Result, labels_of
+from sublet.sdk.sandbox_results import (
+    LIMIT,
+    Isolation,
+    PythonResult,
+    Result,
+    isolation_of,
+    labels_of,
+)
 
 if TYPE_CHECKING:
     from typing import Any, Self
@@ -83,7 +90,7 @@ class Sandbox:
 
         Raises NoSuchImage, InsufficientCapacity, StartFailed, InvalidArgument, TimeoutExceeded.
         """
-        vm = Isolation(isolation) is Isolation.VM
+        vm = isolation_of(isolation) is Isolation.VM
         if command is None:
             options = {"entrypoint": ["sleep"], **options}
             command = ["infinity"]

@@ -10,12 +10,14 @@ from contextlib import suppress
 from functools import partial
 
 from sublet.domain import services as rules
+from sublet.domain import size_names
 from sublet.domain.errors import (
     DaemonUnavailable,
     NoSuchInstance,
     NotHealthy,
     SubletError,
 )
+from sublet.domain.size import Size
 from sublet.sdk import _launch
 from sublet.sdk._sync import client as clients
 from sublet.sdk._sync import threads
@@ -91,6 +93,7 @@ class Services:
         try:
             if self._lease:
                 self._lease.open()
+            self._check_size()
             starts = [partial(self._start, wanted) for wanted in self._wanted]
             for service in threads.all_of(starts):
                 self._found[service.name] = service
@@ -105,6 +108,12 @@ class Services:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check_size(self) -> None:
+        """Raises InvalidArgument for a size that is none: before an image is built for it."""
+        if text := self._options.get("size"):
+            known = {row["name"]: Size.parse(row["size"]) for row in self._client.sizes()}
+            size_names.resolve(text, tuple(known.items()))
 
     def wait(self) -> None:
         """Wait until one of them has ended, which `progress` was told then."""
