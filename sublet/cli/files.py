@@ -113,10 +113,14 @@ def _tell(left_out: int) -> None:
 
 @click.command()
 @click.argument("name", metavar="INSTANCE")
+@click.option(
+    "--mount", default="", metavar="DIRECTORY",
+    help="Of the host's directory that it has there copy-on-write, as of `sublet try --keep`.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def diff(name: str, as_json: bool) -> None:
+def diff(name: str, mount: str, as_json: bool) -> None:
     """Show what an instance has changed of its image's files: A added, C changed, D deleted."""
-    rows = Client().diff(name)
+    rows = Client().diff(name, mount=mount)
     if as_json:
         _print_array(rows)
         return

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import secrets
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -122,6 +123,8 @@ def _stdio(policy: Policy, name: str, keep: bool, token_file: Path | None) -> No
         raise InvalidArgument("--token-file is for --http.", hint="Add --http 127.0.0.1:8765.")
     from sublet.mcp import serve_stdio
 
+    # What reads the terminal cannot be interrupted otherwise; the lease takes the sandboxes along.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.stdin.isatty():
         print(
             "sublet: an agent starts this and talks to it here: `sublet mcp --config` prints what"

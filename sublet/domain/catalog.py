@@ -140,8 +140,8 @@ def advice(text: str) -> str:
     """What the catalogue has instead of a name that nobody could deliver; empty: nothing."""
     if known := _known(text):
         found = known[0]
-        absent = found.suite_of(known[1]) is None
-        return f"The catalogue has {found.name} {_listed(found)}." if absent else ""
+        unknown = found.suite_of(known[1]) is None
+        return f"The catalogue has {found.name} {_listed(found)}." if unknown else ""
     name, colon, tag = text.partition(":")
     if absent := _absent(name):
         return absent

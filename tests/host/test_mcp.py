@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import pty
 import re
 import signal
 import urllib.error
@@ -231,6 +232,21 @@ async def test_over_http(sublet: Sublet) -> None:
     finally:
         process.terminate()
         process.communicate(timeout=30)
+
+
+def test_control_c_ends_it_on_a_terminal(sublet: Sublet) -> None:
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execve(SUBLET, [SUBLET, "mcp"], sublet.env)
+    os.write(master, b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+    told = b""
+    while b'"result"' not in told:
+        told += os.read(master, 4096)
+    assert b"sublet mcp --config" in told
+    os.write(master, b"\x03")
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    assert os.WTERMSIG(status) == signal.SIGINT
 
 
 def test_its_options(sublet: Sublet) -> None:

@@ -145,6 +145,7 @@ def test_a_killed_client_leaves_nothing(sublet: Sublet, place: Path) -> None:
 def test_it_may_be_kept(sublet: Sublet, place: Path) -> None:
     sublet.ok("try", "--keep", "box", "--", "sh", "-c", "echo x > a")
     assert sublet.json("inspect", "box")["state"] == "stopped"
+    assert sublet.ok("diff", "--mount", str(place), "box") == "C /a"
     sublet.ok("cp", f"box:{place}/a", str(place / "copy"))
     assert (place / "copy").read_text() == "x\n"
 
