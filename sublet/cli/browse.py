@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -81,6 +82,8 @@ def browse(url: str, cdp: bool, as_json: bool, **options: Any) -> None:
     URLs of this host (localhost:3000) work. Without --screenshot or --pdf, a picture is written
     into this directory. The browser is deleted afterwards.
     """
+    if os.path.isfile(url):
+        url = os.path.join(".", url)  # not a host of that name
     if cdp:
         from sublet.cli.browse_cdp import answer
 

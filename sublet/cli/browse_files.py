@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def check_writable(path: str) -> None:
-    """Raises InvalidArgument where no file can be made: before anything is started for it."""
+    """Raises InvalidArgument where no such file can be made: before anything is started for it."""
+    if path.lower().endswith((".jpg", ".jpeg", ".webp", ".gif")):
+        raise InvalidArgument(
+            f"'{path}' would be a PNG all the same.", hint="Write --screenshot page.png."
+        )
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise InvalidArgument(

@@ -15,12 +15,21 @@ from sublet.sdk import Client
 
 @click.group(cls=Creating)
 def pool() -> None:
-    """Keep sandboxes ready, to be handed out at once: `sublet pool IMAGE --size N`."""
+    """Keep sandboxes ready, to be handed out at once: `sublet pool IMAGE --size N`.
+
+    That is short for `sublet pool create`, whose --help tells the rest.
+    """
 
 
-@pool.command()
+@pool.command(short_help="Make a pool, or change its size.")
 @click.argument("image", metavar="IMAGE", shell_complete=image_or_catalog_names)
-@click.option("--size", type=int, required=True, metavar="N", help="How many are ready.")
+@click.option(
+    "--size",
+    type=int,
+    required=True,
+    metavar="N",
+    help="So many are ready; --instance-size is how large.",
+)
 @click.option("--vm", is_flag=True, help="Each with a kernel of its own.")
 @click.option(
     "--instance-size",
@@ -80,7 +89,7 @@ def _row(row: dict[str, Any]) -> list[str]:
     return [*about, ago(row["created"]), row["trouble"] or "-"]
 
 
-@pool.command()
+@pool.command(short_help="Delete pools.")
 @click.argument("names", nargs=-1, required=True, metavar="POOL...", shell_complete=pool_names)
 def rm(names: tuple[str, ...]) -> int:
     """Delete pools with their sandboxes; those that were handed out stay."""

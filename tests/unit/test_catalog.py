@@ -157,6 +157,8 @@ def test_scripts(script: Path) -> None:
         ("postgers:15", "Do you mean postgres:15?"),
         ("chromuim:bookworm", "Do you mean chromium:bookworm?"),
         ("pythn", "Do you mean python?"),
+        ("debain:bookworm", "Do you mean debian:bookworm?"),
+        ("debian:unheard-of", ""),
         ("mysql:8", "Debian has no MySQL; what the catalogue has is mariadb."),
         ("postgres:16", "The catalogue has postgres 15 (bookworm) and 17 (trixie)."),
         ("shop:1", ""),

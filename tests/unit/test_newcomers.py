@@ -38,6 +38,8 @@ def sublet(tmp_path: Path, *args: str, **env: str) -> tuple[int, str]:
         (("db", "postgres:15", "-d", "--ttl", "soon"), 1, "Write 90s, 30m, 2h or 7d."),
         (("browse", "./index.html"), 1, "serve its directory"),
         (("browse", "localhost:1", "--screenshot", "/no/x.png"), 1, "that you may write to"),
+        (("browse", "localhost:1", "--screenshot", "x.jpg"), 1, "Write --screenshot page.png."),
+        (("browse", __file__), 1, "serve its directory"),
         (("wiht", "redis:7"), 1, "Do you mean with?"),
     ],
 )
