@@ -50,9 +50,11 @@ def die_with_parent() -> None:
 def alone(argv: Sequence[str]) -> list[str]:
     """`argv` in mount and pid namespaces of its own: its mounts and children end with it.
 
-    For tools that mount, or that leave children when they are killed (unshare(1)).
+    For tools that mount, or that leave children when they are killed (unshare(1)). What the host
+    unmounts meanwhile goes here, too, if it is shared: a copy would keep its disk busy.
     """
-    options = ["--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
+    options = ["--mount", "--propagation=slave", "--pid", "--fork"]
+    options += ["--kill-child=KILL", "--mount-proc"]
     return ["unshare", *options, "--", *argv]
 
 
@@ -122,6 +124,15 @@ def launch(
         for fd in high:
             os.close(fd)
     return pid
+
+
+def is_child(pid: int) -> bool:
+    """Whether the process was launched here, and nobody has waited for it: it has its pid still."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def reap_later(pid: int) -> None:

@@ -130,7 +130,7 @@ def test_what_is_not_there(sublet: Sublet, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     refused(sublet, "exec", "nobody", "true", code=1, says="no instance 'nobody'")
     refused(sublet, "rmi", "nothing", code=1, says="no image 'nothing'")
-    refused(sublet, "pack", "nothing", "-o", str(tmp_path / "x.sif"), code=1, says="no image")
+    refused(sublet, "pack", "nothing", "-o", str(tmp_path / "x.sif"), code=1, says="docker.io")
     sublet.ok("run", "-d", "--name", "box", BASE, "sleep", "100")
     refused(sublet, "kill", "-s", "SIGNOSUCH", "box", code=1, says="not a signal")
     refused(sublet, "export", "box", "-o", "/no/such/x.tar", code=1, says="no directory")

@@ -54,7 +54,7 @@ def test_a_bill_of_what_ran_and_runs(billed: Sublet) -> None:
     text = billed.ok("cost")
     assert (
         text.splitlines()[0].split()
-        == "INSTANCE MARKET TIME COST ON DEMAND AROUND THE CLOCK".split()
+        == "INSTANCE MARKET CHARGED COST ON DEMAND AROUND THE CLOCK".split()
     )
     assert "total" in text.splitlines()[-2]
     assert text.splitlines()[-1].startswith("Saved $")

@@ -80,8 +80,10 @@ class Attachment:
         await self._say(protocol.numbers(Ask.WINDOW, rows, columns))
 
     async def _say(self, message: bytes) -> None:
-        with contextlib.suppress(ConnectionError):  # it has ended: `pump` tells
+        try:
             await asyncio.get_running_loop().sock_sendall(self._socket, message)
+        except ConnectionError:  # it has ended: `pump` tells, if only whoever sends lets it run
+            await asyncio.sleep(0)
 
     def close(self) -> None:
         self._socket.close()

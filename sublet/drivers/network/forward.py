@@ -111,9 +111,11 @@ class Forwarders:
         )
 
     def _stop(self, instance_id: str, groups: set[int]) -> None:
-        """A group whose leader is gone may have been another's since: then look at all."""
-        if any(self._owner(f"/proc/{group}") != instance_id for group in groups):
-            groups = self.running().get(instance_id, set())
+        """A group whose leader is gone may have been another's since: then look at all. Not of a
+        child that nobody has waited for: it may not even have its name yet."""
+        own = {group for group in groups if run.is_child(group)}
+        if any(self._owner(f"/proc/{group}") != instance_id for group in groups - own):
+            groups = own | self.running().get(instance_id, set())
         _kill(groups)
 
     def running(self) -> dict[str, set[int]]:
