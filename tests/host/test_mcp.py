@@ -127,8 +127,8 @@ async def test_what_the_owner_does_not_permit(sublet: Sublet) -> None:
         ):
             assert told in await refused(client, "create_sandbox", **{"image": BASE, **asked})
         box = (await call(client, "create_sandbox", image=BASE))["sandbox"]
-        assert "1 are permitted" in await refused(client, "create_sandbox", image=BASE)
-        assert "1 are permitted" in await refused(client, "fork", sandbox=box)
+        assert "1 sandboxes are permitted" in await refused(client, "create_sandbox", image=BASE)
+        assert "1 sandboxes are permitted" in await refused(client, "fork", sandbox=box)
         assert "not permitted" in await refused(client, "extend_sandbox", sandbox=box, ttl="2h")
         for tool in ("exec", "read_file", "snapshot", "expose_port"):
             rest = {

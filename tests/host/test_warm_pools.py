@@ -156,7 +156,7 @@ def test_a_daemon_that_is_killed_while_it_hands_out(host: Sublet) -> None:
 
     def ask() -> None:
         with suppress(SubletError):  # the connection is lost
-            while len(got) < 5:
+            while len(got) < 2:  # with what the pool holds then, the host is full at most
                 got.append(Sandbox.create(IMAGE, socket=socket(host), **LIKE).id)
 
     with ThreadPoolExecutor(2) as threads:

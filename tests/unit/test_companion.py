@@ -13,16 +13,26 @@ import pytest
 from sublet.cli import companion
 from sublet.domain.errors import CommandNotExecutable, CommandNotFound
 
-RUN = "import os, sys; from sublet.cli import companion; "
-RUN += "sys.exit(companion.run(sys.argv[1:], os.environ))"
+RUN = "import os, signal, sys; from sublet.cli import companion; "
+RUN += "code = companion.run(sys.argv[1:], os.environ); "
+RUN += "print(signal.pthread_sigmask(signal.SIG_BLOCK, [])); sys.exit(code)"
+"""What of our own signals is blocked afterwards: nothing."""
 
 
 @pytest.mark.parametrize(
     ("script", "code"), [("exit 7", 7), ("kill -TERM $$", 143), ('exit "$GIVEN"', 9)]
 )
 def test_its_code_is_ours(script: str, code: int) -> None:
-    assert companion.run(["sh", "-c", script], {**os.environ, "GIVEN": "9"}) == code
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    """In a process with one thread, as the CLI is: signals that it waits for go to no other."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "sh", "-c", script],
+        env={**os.environ, "GIVEN": "9"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "set()\n", "")
 
 
 def test_what_cannot_be_run(tmp_path: Path) -> None:
@@ -43,5 +53,5 @@ def test_signals_are_handed_on(name: str) -> None:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         process.send_signal(getattr(signal, f"SIG{name}"))
-        assert process.stdout.read() == "got\n"
+        assert process.stdout.read() == "got\nset()\n"
     assert process.returncode == 3
