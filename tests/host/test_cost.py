@@ -38,7 +38,7 @@ def line(sublet: Sublet, name: str) -> dict[str, Any]:
 
 
 def test_a_bill_of_what_ran_and_runs(billed: Sublet) -> None:
-    billed.ok("run", "--rm", "--name", "gone", "-l", "team=x", "small", "true")
+    billed.ok("run", "--rm", "--name", "gone", "-l", "team=x", "small", "sleep", "0.5")
     billed.ok("run", "-d", "--name", "here", "--cpus", "2", "small", "sleep", "600")
     gone, here = line(billed, "gone"), line(billed, "here")
     assert (gone["market"], gone["seconds"]) == ("on-demand", 60.0)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import eventually
 from guestlab import Gone, Machine, machine, make_image, newest_kernel
 
 NIC = "nic=0 52:54:00:00:00:09 10.9.8.7/24 10.9.8.1"
@@ -197,7 +198,7 @@ def test_client_that_goes(guest: Machine) -> None:
     channel.close()
     with pytest.raises(Gone):
         channel.receive()
-    assert "432" not in guest.run("ps", "-o", "args").replace("ps -o args", "")
+    eventually(lambda: "sleep 432" not in guest.run("ps", "-o", "args"), "all that it started ends")
     again = guest.link.open()
     assert again.number != channel.number
     again.close()
