@@ -10,6 +10,7 @@ import click
 from sublet.cli.common import FORCE, JSON, ago, each_named
 from sublet.cli.completing import backup_ids, instance_names
 from sublet.cli.output import Progress, confirmed, print_json, print_table
+from sublet.cli.run import warn
 from sublet.cli.snapshots import Creating
 from sublet.domain.errors import NoSuchBackup
 from sublet.domain.units import format_bytes
@@ -150,6 +151,7 @@ backup.add_command(ls)
 @click.option("--vm", is_flag=True, help="Make a VM of a container.")
 @click.option("--start/--no-start", default=None, help="Start it; without: if it ran then.")
 @click.option("--trust", is_flag=True, help="Let it mount of this host what it asks for.")
+@click.option("--no-wait", is_flag=True, help="Fail if spot instances would have to make room.")
 def restore(
     name: str,
     repository: str,
@@ -158,6 +160,7 @@ def restore(
     vm: bool,
     start: bool | None,
     trust: bool,
+    no_wait: bool,
 ) -> None:
     """Make an instance with what BACKUP holds, and print its id.
 
@@ -174,7 +177,9 @@ def restore(
             start=start,
             trust=trust,
             progress=progress,
+            wait=not no_wait,
         )
+    warn(made)
     print(made["id"])
 
 

@@ -16,14 +16,13 @@ from sublet.domain.errors import (
     NoSuchImage,
     NoSuchInstance,
     PriceTooLow,
-    SubletError,
     WrongState,
 )
 from sublet.domain.instance import LIVE, Instance, State, not_running
 from sublet.domain.names import friendly_name
 from sublet.domain.selection import parse
 from sublet.domain.spec import ExecSpec, InstanceSpec, Market, check_again, check_spec
-from sublet.domain.spot import RequestState, Status
+from sublet.domain.spot import RequestState
 from sublet.domain.waiting import Condition, reached
 from sublet.drivers import listing, trace
 from sublet.drivers.container import logs
@@ -154,9 +153,11 @@ class Instances:
                 try:
                     await self.market.admit(spec, wait=wait, report=report)
                 except (InsufficientCapacity, PriceTooLow) as error:
-                    if attach or not self._waits(spec):
+                    if attach or not self.market.postpones(spec):
                         raise
-                    return self._later(spec, error), None
+                    instance = self._add(spec, State.STOPPED)
+                    self.market.requests.lacks(instance.id, error)
+                    return instance, None
             instance = self._add(spec, State.PENDING, pool)
             streams = await self.lifecycle.launch(instance, attach=attach)
             return self.parts.store.get(instance.id) or instance, streams
@@ -170,18 +171,6 @@ class Instances:
         spec = spec.with_defaults(self.parts.config.size_of(spec.size_name))
         check_spec(spec)
         return spec
-
-    def _waits(self, spec: InstanceSpec) -> bool:
-        """Whether its request may stay open until there is room."""
-        persistent = spec.spot is not None and spec.spot.persistent
-        return persistent and capacity.fits(spec.size, self.parts.rentable)
-
-    def _later(self, spec: InstanceSpec, error: SubletError) -> Instance:
-        instance = self._add(spec, State.STOPPED)
-        dear = isinstance(error, PriceTooLow)
-        status = Status.PRICE_TOO_LOW if dear else Status.CAPACITY_NOT_AVAILABLE
-        self.market.requests.lacks(instance.id, status)
-        return instance
 
     def _add(self, spec: InstanceSpec, state: State, pool: str = "") -> Instance:
         image = self.images.claim(spec.image)

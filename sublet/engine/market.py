@@ -126,6 +126,11 @@ class SpotMarket:
                 hint="Try again later, or start it on demand.",
             )
 
+    def postpones(self, spec: InstanceSpec) -> bool:
+        """Whether its request may stay open until there is room."""
+        persistent = spec.spot is not None and spec.spot.persistent
+        return persistent and capacity.fits(spec.size, self._parts.rentable)
+
     async def admit(
         self, spec: InstanceSpec, *, key: str = "", wait: bool = True, report: Report = silent
     ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sublet.domain.capacity import HOLDING
-from sublet.domain.errors import NoSuchRequest, WrongState
+from sublet.domain.errors import NoSuchRequest, PriceTooLow, SubletError, WrongState
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.notice import Action, Notice, Reason
 from sublet.domain.spec import InstanceSpec
@@ -100,10 +100,11 @@ class SpotRequests:
         if status is not None and request is not None and request.state not in FINAL:
             self._put(request, status, wanted=True)
 
-    def lacks(self, instance_id: str, status: Status) -> None:
-        """An open request waits: for capacity, or for a lower price."""
-        request = self.of(instance_id)
+    def lacks(self, instance_id: str, error: SubletError) -> None:
+        """An open request waits: for capacity, or for a lower price, as `error` has it."""
+        request, dear = self.of(instance_id), isinstance(error, PriceTooLow)
         if request and request.state is RequestState.OPEN:
+            status = Status.PRICE_TOO_LOW if dear else Status.CAPACITY_NOT_AVAILABLE
             self._put(request, status, wanted=True)
 
     def noticed(self, notice: Notice) -> None:

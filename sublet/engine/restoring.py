@@ -13,17 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from sublet.domain.backup import Backup, Manifest, foreign
+from sublet.domain.capacity import Amount
 from sublet.domain.errors import (
     InsufficientCapacity,
+    PriceTooLow,
     SubletError,
     UntrustedBackup,
 )
 from sublet.domain.instance import Instance, State
-from sublet.domain.spec import InstanceSpec
 from sublet.domain.volumes import Volume
 from sublet.drivers import limited
 from sublet.engine import placing, seeds, staging
 from sublet.engine.backups import Backups
+from sublet.engine.holdings import amount_of
 from sublet.engine.images import Images
 from sublet.engine.restore_plans import Plan, RestorePlans
 from sublet.engine.sending import Report, silent
@@ -35,7 +37,7 @@ class Restores:
     def __init__(self, backups: Backups, images: Images) -> None:
         self._backups, self._plans = backups, RestorePlans(backups.lifecycle, images)
         self.instances, self.lifecycle = backups.instances, backups.lifecycle
-        self.parts = backups.parts
+        self.parts, self.market = backups.parts, backups.instances.market
 
     async def restore(
         self,
@@ -47,10 +49,13 @@ class Restores:
         vm: bool = False,
         start: bool | None = None,
         trust: bool = False,
+        wait: bool = True,
         report: Report = silent,
     ) -> Instance:
         """A new instance with what a backup holds, of `size`, under a name of its own; `vm` makes a
-        VM of a container. It runs if the first one did, unless `start` says otherwise.
+        VM of a container. It runs if the first one did, unless `start` says otherwise. For its room
+        it waits as `Instances.run` does, and a persistent spot instance that gets none yet is
+        started when there is.
 
         Raises NoSuchBackup, BackupIncomplete, NameInUse, NoSuchImage, UntrustedBackup and the like.
         """
@@ -64,21 +69,38 @@ class Restores:
         try:
             plan = await self._plans.plan(manifest, stage, name or manifest.name, size, vm, report)
             running = manifest.running if start is None else start
-            if running:
-                self._admit(plan.spec)
-            await self._fetch(backup, plan, report)
-            return await self._make(plan, backup, running=running)
+            lacks = await self._lacks(plan, wait, report) if running else None
+            running = running and lacks is None
+            instance = await self._begun(backup, plan, running, report)
+            made = await self._make(instance, plan, backup)
+            if lacks:
+                self.market.requests.lacks(made.id, lacks)
+            return made
         finally:
             await self.lifecycle.anyway(stage.remove())
             self._backups.release(stage_name)
 
-    def _admit(self, spec: InstanceSpec) -> None:
-        """Raises InsufficientCapacity before much is fetched."""
+    async def _lacks(self, plan: Plan, wait: bool, report: Report) -> SubletError | None:
+        """Return when there is room for it, before much is fetched; or what a persistent spot
+        instance has to wait for. Raises as a start does."""
+        self.lifecycle.permit(plan.spec, "")
         try:
-            self.instances.market.admit_now(spec)
-        except InsufficientCapacity as error:
+            await self.market.admit(plan.spec, wait=wait, report=report)
+        except (InsufficientCapacity, PriceTooLow) as error:
+            if self.market.postpones(plan.spec):
+                return error
             error.hint = "`sublet restore --no-start` restores it without starting it."
             raise
+        return None
+
+    async def _begun(self, backup: Backup, plan: Plan, running: bool, report: Report) -> Instance:
+        """The row, when all that it gets is here; the room of one that is to run is kept for it
+        meanwhile."""
+        amount = amount_of(plan.spec) if running else Amount()
+        with self.market.claims.kept(plan.stage.directory, amount):
+            await self._fetch(backup, plan, report)
+            spec, digest = replace(plan.spec, user_data=""), plan.image.digest
+            return self.instances.add_fork(spec, digest, running=running, admitted=True)
 
     async def _manifest(self, backup: Backup, *, trust: bool) -> Manifest:
         repository = self._backups.repositories.at(backup.repository)
@@ -113,13 +135,11 @@ class Restores:
 
     # Making
 
-    async def _make(self, plan: Plan, backup: Backup, *, running: bool) -> Instance:
-        user_data, spec = plan.spec.user_data, replace(plan.spec, user_data="")
-        instance = self.instances.add_fork(spec, plan.image.digest, running=running)
+    async def _make(self, instance: Instance, plan: Plan, backup: Backup) -> Instance:
         made: list[Volume] = []
         try:
             async with self.lifecycle.locks.hold(instance.id, "restore"):
-                seeds.give(self.parts.config.root, instance.id, user_data)
+                seeds.give(self.parts.config.root, instance.id, plan.spec.user_data)
                 for piece in plan.manifest.pieces:
                     volume = plan.volumes.get(piece.place)
                     if volume:
@@ -132,10 +152,10 @@ class Restores:
             await self.lifecycle.anyway(self._undo(instance, made))
             raise
         self.lifecycle.tell("restored", instance, backup=backup.id)
-        if running:
+        if instance.wanted:
             await self._launch(instance)
         else:
-            self.lifecycle.move(replace(instance, wanted=False), State.STOPPED)
+            self.lifecycle.move(instance, State.STOPPED)
         return self.parts.store.get(instance.id) or instance
 
     async def _launch(self, instance: Instance) -> None:

@@ -329,6 +329,35 @@ def test_a_fork_takes_the_room_of_spot(host: Sublet) -> None:
     refused(host, "fork", "paid", says="free", code=1)
 
 
+def test_a_restore_takes_the_room_of_spot(host: Sublet) -> None:
+    host.ok("run", "-d", "--name", "paid", "-m", "1g", IMAGE, *LOOP)
+    backup = host.ok("backup", "paid")
+    spot(host, "cheap", memory="1g")
+    refused(host, "restore", "--no-wait", "--as", "twin", backup, says="free", code=1)
+    made = host("restore", "--as", "twin", backup)
+    assert made.code == 0, made.err
+    assert "for the room of 1 spot instance: cheap" in made.err
+    assert states(host) == {"paid": "running", "twin": "running"}
+    assert 0 <= late(host, "cheap") < 1
+    refused(host, "restore", "--as", "third", backup, says="--no-start", code=1)
+    host.ok("backup", "rm", backup)
+
+
+def test_a_restored_request_waits_for_its_room(host: Sublet) -> None:
+    spot(host, "dev", "--persistent", "--on-reclaim", "stop", memory="1g")
+    backup = host.ok("backup", "dev")
+    host.ok("rm", "-f", "dev")
+    host.ok("run", "-d", "--name", "od", "-m", "1536m", IMAGE, *LOOP)
+    made = host("restore", backup)
+    assert made.code == 0, made.err
+    assert "dev does not run yet" in made.err
+    assert status(host, "dev") == ("open", "capacity-not-available")
+    host.ok("rm", "-f", "od")
+    comes(host, "dev", "running")
+    assert status(host, "dev") == ("active", "fulfilled")
+    host.ok("backup", "rm", backup)
+
+
 def test_sizes(host: Sublet) -> None:
     rows = {row["name"]: row for row in host.json("sizes", "--json")}
     assert rows["large"]["size"] == "2x8"

@@ -90,20 +90,20 @@ def router(verbs: Verbs) -> APIRouter:
         return respond(request, operations, "backup", work)
 
     @routes.post("/restore")
-    async def restore(body: Restore, request: Request) -> StreamingResponse:
+    async def restore(body: Restore, request: Request, wait: bool = True) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            return render.instance(
-                await verbs.restores.restore(
-                    body.backup,
-                    body.repository,
-                    name=body.name,
-                    size=body.size,
-                    vm=body.vm,
-                    start=body.start,
-                    trust=body.trust,
-                    report=report,
-                )
+            made = await verbs.restores.restore(
+                body.backup,
+                body.repository,
+                name=body.name,
+                size=body.size,
+                vm=body.vm,
+                start=body.start,
+                trust=body.trust,
+                wait=wait,
+                report=report,
             )
+            return {**render.instance(made), "warnings": verbs.instances.warnings(made)}
 
         return respond(request, operations, "restore", work)
 

@@ -50,13 +50,16 @@ class AsyncBackupVerbs(AsyncCalls):
         start: bool | None = None,
         trust: bool = False,
         progress: Progress = silent,
+        wait: bool = True,
     ) -> dict[str, Any]:
         """A new instance with what a backup holds: its `ps` entry. It runs if the one that was
         backed up did, unless `start` says otherwise; `vm` makes a VM of a container; `trust`: it
-        may mount of this host what it asks for, though another host has made the backup."""
+        may mount of this host what it asks for, though another host has made the backup. Where
+        only spot instances are in its way, their notice is waited for, unless told not to."""
         texts = {"backup": backup, "name": name, "repository": repository, "size": size}
         body = {**texts, "vm": vm, "start": start, "trust": trust}
-        return await self._operate("/v1/restore", body, progress)
+        target = "/v1/restore" if wait else "/v1/restore?wait=false"
+        return await self._operate(target, body, progress)
 
     async def prune_backups(
         self,
