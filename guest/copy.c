@@ -1,5 +1,6 @@
 /* `files VERB …`: copies out of and into the instance's root, what differs from its image, and its
- * processes. It is run in a child of the agent, without execve(2), as the agent's program is no file in there.
+ * processes. It is run in a child of the agent, without execve(2), as the agent's program is no
+ * file in there; in containers by inside/main.c.
  *
  *   look PATH [follow]             standard output: `directory|file|nothing PATH`, what it leads to
  *   send PATH TOP [follow]         standard output: an archive in which PATH is called TOP

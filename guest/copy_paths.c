@@ -136,7 +136,7 @@ static void list_one(int directory, const char *name, int depth, bool descend) {
     }
 }
 
-/* All of a directory, then what is in those below it: as the host lists those of containers. */
+/* All of a directory, then what is in those below it. */
 static void list_directory(int directory, int depth) {
     char **names = names_in(directory);
     size_t width = strlen(shown);

@@ -1,4 +1,4 @@
-/* How a copy ends that cannot go on: what standard error says is read by drivers/vm/files.py. */
+/* How a copy ends that cannot go on: what standard error says is read by drivers/complaints.py. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* `files watch`: what happens in a directory, as inotify(7) tells it: texts `TYPE`, `PATH` and, of
- * what was moved, where it is now, each ended by a zero byte. As drivers/container/watch.py. */
+ * what was moved, where it is now, each ended by a zero byte. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>

@@ -42,11 +42,6 @@ class FileEvent:
     to: str = ""
 
 
-def text(change: FileChange, path: str, to: str = "") -> str:
-    """One event as it leaves an instance; `line` reads it."""
-    return f"{change}\0{path}\0{to}\0"
-
-
 class Events:
     """Cuts what comes out of an instance into events."""
 

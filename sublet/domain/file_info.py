@@ -68,6 +68,11 @@ class Question:
     to: str = ""
     depth: int = 1
 
+    def words(self) -> list[str]:
+        """As the program that works on an instance's files is asked (guest/copy.c)."""
+        more = {FileVerb.LIST: [str(self.depth)], FileVerb.RENAME: [self.to]}
+        return [self.verb, self.path, *more.get(self.verb, [])]
+
 
 def check_question(question: Question) -> None:
     """Raises InvalidArgument where it cannot be meant."""
@@ -77,13 +82,6 @@ def check_question(question: Question) -> None:
         )
     if not 1 <= question.depth <= DEPTH_MOST:
         raise InvalidArgument(f"{question.depth} is no depth from 1 to {DEPTH_MOST}.")
-
-
-def text(kind: FileType, size: int, mode: int, modified_ns: int, path: str, target: str) -> str:
-    """One entry as it leaves an instance; `parsed` reads it."""
-    letter = "l" if kind is FileType.SYMLINK else kind.value[0]
-    seconds, rest = divmod(modified_ns, 1_000_000_000)
-    return f"{letter} {size} {mode:o} {seconds}.{rest:09d} {path}\0{target}\0"
 
 
 def of_bytes(data: bytes) -> list[FileInfo]:

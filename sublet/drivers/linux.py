@@ -154,22 +154,6 @@ def entered(fd: int, kind: int, own: str) -> Iterator[None]:
         os.close(back)
 
 
-def inotify_init() -> int:
-    """inotify_init1(2) with IN_CLOEXEC."""
-    return _check(_libc.inotify_init1(os.O_CLOEXEC), "inotify")
-
-
-def inotify_add_watch(fd: int, path: str, mask: int) -> int:
-    """inotify_add_watch(2)."""
-    result: int = _libc.inotify_add_watch(fd, os.fsencode(path), ctypes.c_uint(mask))
-    return _check(result, path)
-
-
-def inotify_rm_watch(fd: int, number: int) -> None:
-    """inotify_rm_watch(2); one that has gone by itself is fine."""
-    _libc.inotify_rm_watch(fd, number)
-
-
 def syncfs(fd: int) -> None:
     """syncfs(2): all of the file system that `fd` is on is on its disk then."""
     _check(_libc.syncfs(fd), "syncfs")

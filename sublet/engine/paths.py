@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -16,6 +17,9 @@ from sublet.engine.instances import Instances
 
 DEADLINE = 120.0
 """Seconds that a question may take, such as the removal of many files."""
+
+PATH_MOST = 4096
+"""Bytes of a path, the zero byte at its end included (limits.h, PATH_MAX)."""
 
 _CHANGING = (FileVerb.MAKE, FileVerb.REMOVE, FileVerb.RENAME)
 _ACTION = "copy"
@@ -109,4 +113,12 @@ def checked(path: str) -> str:
     """The absolute form of a path in an instance. Raises InvalidArgument where it is none."""
     if not path or "\0" in path:
         raise InvalidArgument("A path in the instance is needed.")
+    try:
+        length = len(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise InvalidArgument("A path is UTF-8; this one holds half of a character.") from None
+    if length >= PATH_MOST:
+        raise InvalidArgument(
+            f"A path of {length} bytes is too long.", hint=f"The kernel's most is {PATH_MOST - 1}."
+        )
     return inside(path)

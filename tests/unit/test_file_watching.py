@@ -1,4 +1,4 @@
-"""Directories that are watched: the program in containers and the one in guests tell the same."""
+"""Directories that are watched, by the program that works in containers and in guests."""
 
 from __future__ import annotations
 
@@ -16,16 +16,6 @@ from sublet.domain.errors import CopyFailed
 from sublet.domain.file_events import Events, FileChange, FileEvent, lines
 
 AGENT = [str(Path(sys.prefix) / "libexec" / "sublet-guest"), "files", "watch"]
-CONTAINER = """
-import os, sys
-from sublet.domain.errors import SubletError
-from sublet.drivers.container.watch import watch
-try:
-    for text in watch(sys.argv[1], recursive=len(sys.argv) > 2):
-        os.write(1, text.encode(errors="surrogateescape"))
-except SubletError as error:
-    sys.exit(error.message)
-"""
 DEADLINE = 20.0
 Happened = tuple[str, str]
 
@@ -59,14 +49,13 @@ class Watch:
 Start = Callable[..., Watch]
 
 
-@pytest.fixture(params=["container", "guest"])
-def start(request: pytest.FixtureRequest) -> Iterator[Start]:
-    begin = [sys.executable, "-c", CONTAINER] if request.param == "container" else AGENT
+@pytest.fixture
+def start() -> Iterator[Start]:
     made: list[Watch] = []
 
     def started(path: Path, *, recursive: bool = False) -> Watch:
         rest = ["recursive"] if recursive else []
-        made.append(Watch([*begin, str(path), *rest], path))
+        made.append(Watch([*AGENT, str(path), *rest], path))
         return made[-1]
 
     yield started

@@ -1,11 +1,11 @@
-"""Single files of instances: the program in containers and the one in guests do the same."""
+"""Single files of instances: the program that works in containers and in guests (guest/copy.c)."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,27 +20,14 @@ from sublet.domain.file_info import (
     check_question,
     of_bytes,
 )
-from sublet.drivers.container import paths
 from sublet.drivers.vm.tool import explain
+from sublet.engine.paths import checked
 
 PROGRAM = Path(sys.prefix) / "libexec" / "sublet-guest"
 
 
-class Container:
-    """What is done in a container, here."""
-
-    def fetch(self, path: Path) -> bytes:
-        return b"".join(paths.fetch(str(path)))
-
-    def store(self, path: Path, data: bytes, mode: int = KEEP) -> None:
-        paths.store(iter([data]), str(path), mode)
-
-    def ask(self, verb: str, path: Path, to: str = "", depth: int = 1) -> list[FileInfo]:
-        return of_bytes("".join(paths.answer(verb, str(path), to, depth)).encode())
-
-
-class Guest:
-    """What is done in a guest, here."""
+class Program:
+    """What is done in a guest, and in a container, here."""
 
     def run(self, *args: str | Path, data: bytes = b"") -> bytes:
         argv = [str(PROGRAM), "files", *map(str, args)]
@@ -60,14 +47,9 @@ class Guest:
         return of_bytes(self.run(verb, path, *more.get(verb, [])))
 
 
-Program = Container | Guest
-
-
-@pytest.fixture(params=[Container, Guest])
-def program(request: pytest.FixtureRequest) -> Iterator[Program]:
-    before = os.umask(0o022)
-    yield request.param()
-    os.umask(before)
+@pytest.fixture
+def program() -> Program:
+    return Program()
 
 
 def test_what_is_written_is_read(program: Program, tmp_path: Path) -> None:
@@ -190,3 +172,9 @@ def test_the_root_stays(path: str) -> None:
 def test_nonsense_is_said_to_be(data: bytes) -> None:
     with pytest.raises(CopyFailed, match="makes no sense"):
         of_bytes(data)
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "/" + "n" * 4096, "/\ud800"])
+def test_what_is_no_path(path: str) -> None:
+    with pytest.raises(InvalidArgument):
+        checked(path)

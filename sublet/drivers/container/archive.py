@@ -1,4 +1,5 @@
-"""Copies into and out of a container's root, by a program that works inside it (inside.py)."""
+"""Copies into and out of a container's root, by programs that work inside it: single files by
+`inside/main.c`, archives by inside.py."""
 
 from __future__ import annotations
 
@@ -13,14 +14,15 @@ from dataclasses import dataclass, replace
 from sublet.archive.transfer import Received
 from sublet.domain import file_info
 from sublet.domain.errors import SubletError, WrongState, from_dict
-from sublet.domain.file_info import FileInfo, Question
-from sublet.drivers import processes, run
+from sublet.domain.file_info import KEEP, FileInfo, Question
+from sublet.drivers import complaints, processes, run
 from sublet.drivers.container import difference, inside
 from sublet.drivers.container.containers import Places
 from sublet.drivers.container.difference import Layers
 from sublet.drivers.container.inside import Job
 from sublet.drivers.squashfs import Producer
 
+_PROGRAM = run.HELPER.with_name("sublet-inside")
 _CHUNK = 1 << 18
 _PATIENCE = 5.0
 """Seconds in which the program may tidy up, when its input has ended too early."""
@@ -52,29 +54,25 @@ class Entrance:
     @asynccontextmanager
     async def fetching(self, path: str) -> AsyncIterator[Courier]:
         """Have what the file at `path` holds sent."""
-        job = Job("fetch", path, -1, -1, -1)
-        async with _working(self, job, stdin=asyncio.subprocess.DEVNULL) as courier:
+        async with _asked(self, "fetch", path) as courier:
             yield courier
 
     @asynccontextmanager
     async def storing(self, path: str, mode: int) -> AsyncIterator[Courier]:
         """Have what is fed put into the file at `path`."""
-        job = Job("store", path, -1, -1, -1, mode=mode)
-        async with _working(self, job, stdin=asyncio.subprocess.PIPE) as courier:
+        text = "-1" if mode == KEEP else f"{mode:o}"
+        async with _asked(self, "store", path, text, stdin=asyncio.subprocess.PIPE) as courier:
             yield courier
 
     @asynccontextmanager
     async def watching(self, path: str, *, recursive: bool) -> AsyncIterator[Courier]:
         """Have what happens at `path` told."""
-        job = Job("watch", path, -1, -1, -1, recursive=recursive)
-        async with _working(self, job, stdin=asyncio.subprocess.DEVNULL) as courier:
+        async with _asked(self, "watch", path, *(["recursive"] if recursive else [])) as courier:
             yield courier
 
     async def ask(self, question: Question) -> list[FileInfo]:
         """Do what is asked; what is told of it."""
-        to, depth = question.to, question.depth
-        job = Job(question.verb, question.path, -1, -1, -1, to=to, depth=depth)
-        async with _working(self, job, stdin=asyncio.subprocess.DEVNULL) as courier:
+        async with _asked(self, *question.words()) as courier:
             pieces = [piece async for piece in courier.stream()]
         return await asyncio.to_thread(file_info.of_bytes, b"".join(pieces))
 
@@ -129,7 +127,8 @@ class Courier:
         await self._ended()
         if cut:  # it took the end of what had come for the end of all
             raise WrongState("The instance has ended meanwhile.", hint="Try again.")
-        return Received(**json.loads(answer))
+        made, left_out = answer.split()
+        return Received(int(made), int(left_out))
 
     async def _ended(self) -> None:
         assert self._process.stderr is not None
@@ -150,11 +149,11 @@ class Courier:
 
 
 def _error(code: int, complaint: bytes) -> SubletError:
-    try:
+    """What a program said was wrong: those in Python say it in JSON."""
+    with contextlib.suppress(ValueError, IndexError):
         return from_dict(json.loads(complaint.splitlines()[-1]))
-    except (ValueError, IndexError):
-        result = run.Result(code, b"", complaint.decode(errors="replace"))
-        return run.failure(["sublet-inside"], result)
+    result = run.Result(code, b"", complaint.decode(errors="replace"))
+    return complaints.told(complaint) or run.failure(["sublet-inside"], result)
 
 
 @asynccontextmanager
@@ -176,11 +175,33 @@ async def _working(entrance: Entrance, job: Job, *, stdin: int) -> AsyncIterator
 
 
 @asynccontextmanager
-async def _started(argv: list[str], passed: tuple[int, ...], stdin: int) -> AsyncIterator[Courier]:
+async def _asked(
+    entrance: Entrance, *words: str, stdin: int = asyncio.subprocess.DEVNULL
+) -> AsyncIterator[Courier]:
+    """The program for single files at `words`. It sees to its own end with the daemon's, so that
+    the daemon need not be copied for it (vfork(2))."""
+    with contextlib.ExitStack() as doors:
+        opened = doors.enter_context(_doors(entrance))
+        argv = [str(_PROGRAM), str(os.getpid()), *map(str, opened), *words]
+        passed = tuple(fd for fd in opened if fd >= 0)
+        async with _started(argv, passed, stdin, survive=True) as courier:
+            doors.close()
+            yield courier
+
+
+@asynccontextmanager
+async def _started(
+    argv: list[str], passed: tuple[int, ...], stdin: int, *, survive: bool = False
+) -> AsyncIterator[Courier]:
     reader, writer = os.pipe()
     try:
         process = await run.spawn(
-            argv, pass_fds=passed, stdin=stdin, stdout=writer, stderr=asyncio.subprocess.PIPE
+            argv,
+            survive=survive,
+            pass_fds=passed,
+            stdin=stdin,
+            stdout=writer,
+            stderr=asyncio.subprocess.PIPE,
         )
     except BaseException:
         os.close(reader)

@@ -1,4 +1,5 @@
-"""The program that copies files inside an instance: `python -m` cannot start it, see `argv`.
+"""The program that copies archives into and out of a container: `python -m` cannot start it, see
+`argv`. Single files are for `inside/main.c`, which enters as this does.
 
 It is loaded completely while it still sees the host's files, and can load nothing afterwards
 (CVE-2019-14271). Then it becomes root of the instance's user namespace, in the instance's root
@@ -19,11 +20,10 @@ from dataclasses import asdict, dataclass
 
 from sublet.archive.making import Owner, Rules
 from sublet.archive.pack import Options
-from sublet.archive.transfer import Received, gathered, receive, send
+from sublet.archive.transfer import receive, send
 from sublet.domain.errors import SubletError, unexpected
-from sublet.domain.file_info import KEEP
 from sublet.drivers import linux
-from sublet.drivers.container import child, paths, watch
+from sublet.drivers.container import child
 
 _CHUNK = 1 << 18
 _MEMORY = 2 << 30
@@ -38,9 +38,8 @@ class Job:
     and of a mount namespace to join or (`mount` -1) of a directory to take for the root.
 
     `verb` "send": the tar stream of `path` goes to standard output. "receive": one comes from
-    standard input, and what was made of it is told in JSON. `archive` as for `receive`;
-    `keep`: owners are those of the archive. "fetch" and "store": the bytes of one file, that of
-    `mode`; the others are those of `FileVerb`.
+    standard input, and what was made of it is told: `MADE LEFT-OUT`. `archive` as for `receive`;
+    `keep`: owners are those of the archive.
     """
 
     verb: str
@@ -51,10 +50,6 @@ class Job:
     follow: bool = False
     archive: bool = False
     keep: bool = False
-    mode: int = KEEP
-    to: str = ""
-    depth: int = 1
-    recursive: bool = False
 
 
 def argv(job: Job) -> list[str]:
@@ -67,7 +62,7 @@ def main(text: str) -> None:
     try:
         job = Job(**json.loads(text))
         _enter(job)
-        _WORK.get(job.verb, _answer)(job)
+        _WORK[job.verb](job)
     except SubletError as error:
         _end(error)
     except BrokenPipeError:
@@ -128,33 +123,10 @@ def _receive(job: Job) -> None:
     owner = Owner.ARCHIVE if job.keep else Owner.ROOT
     rules = Rules(owner=owner, special=True, xattrs=True, follow=True)
     done = receive(_read(), job.path, rules, archive=job.archive)
-    _write(1, json.dumps(asdict(done)).encode())
+    _write(1, b"%d %d" % (done.count, done.left_out))
 
 
-def _fetch(job: Job) -> None:
-    for piece in paths.fetch(job.path):
-        _write(1, piece)
-
-
-def _store(job: Job) -> None:
-    paths.store(_read(), job.path, job.mode)
-    _write(1, json.dumps(asdict(Received(1, 0))).encode())
-
-
-def _answer(job: Job) -> None:
-    for piece in gathered(
-        entry.encode(errors="surrogateescape")
-        for entry in paths.answer(job.verb, job.path, job.to, job.depth)
-    ):
-        _write(1, piece)
-
-
-def _watch(job: Job) -> None:
-    for piece in watch.watch(job.path, recursive=job.recursive):
-        _write(1, piece.encode(errors="surrogateescape"))
-
-
-_WORK = {"send": _send, "receive": _receive, "fetch": _fetch, "store": _store, "watch": _watch}
+_WORK = {"send": _send, "receive": _receive}
 
 
 def _read() -> Iterator[bytes]:

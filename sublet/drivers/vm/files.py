@@ -15,7 +15,7 @@ from sublet.archive.transfer import Received, arrival
 from sublet.domain import file_info
 from sublet.domain.copying import Kind, Landing, is_contents, top_of
 from sublet.domain.errors import CopyFailed, CorruptArchive, SubletError
-from sublet.domain.file_info import KEEP, FileInfo, FileVerb, Question
+from sublet.domain.file_info import KEEP, FileInfo, Question
 from sublet.drivers.descriptors import ready
 from sublet.drivers.vm.tool import SILENCE, Execute, Tool, working
 
@@ -153,8 +153,7 @@ class GuestFiles:
             yield Outgoing(tool, silence=None)
 
     async def ask(self, question: Question) -> list[FileInfo]:
-        more = {FileVerb.LIST: [str(question.depth)], FileVerb.RENAME: [question.to]}
-        async with self.working(question.verb, question.path, *more.get(question.verb, [])) as tool:
+        async with self.working(*question.words()) as tool:
             answer = await tool.answer(_LISTING)
         return await asyncio.to_thread(file_info.of_bytes, answer)
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from sublet.archive import failures
-from sublet.domain.errors import CopyFailed, CorruptArchive, StartFailed, SubletError, WrongState
+from sublet.domain.errors import CopyFailed, StartFailed, SubletError, WrongState
+from sublet.drivers import complaints
 from sublet.drivers.container import protocol
 from sublet.drivers.container.protocol import Tell
 from sublet.drivers.vm.messages import Command
@@ -28,26 +27,14 @@ SILENCE = 120.0
 PATIENCE = 5.0
 """Seconds in which the program may tidy up, when its input has ended too early."""
 
-_COMPLAINT, _SHOWN = 8192, 400
-_REASONS: dict[str, Callable[[str], SubletError]] = {
-    "corrupt": CorruptArchive,
-    "special": failures.special,
-    "directory": failures.occupied,
-    "no-directory": failures.no_directory,
-    "way-out": failures.leads_out,
-}
+_COMPLAINT = 8192
 
 
 def explain(code: int, complaint: bytes) -> SubletError:
-    """The error that the program has told: `REASON ABOUT`, or a number of errno(3) and a path."""
-    reason, _, about = complaint.decode(errors="replace").partition(" ")
-    about = "".join(c if c.isprintable() else "?" for c in about[:_SHOWN])
-    if reason.isascii() and reason.isdigit() and len(reason) < 4:
-        number = int(reason)
-        return failures.explained(OSError(number, os.strerror(number)), about)
-    if reason in _REASONS and about:
-        return _REASONS[reason](about)
-    return CopyFailed(f"The machine did not finish it; its program ended with {code}.")
+    """The error that the program has told, or that it has told none."""
+    return complaints.told(complaint) or CopyFailed(
+        f"The machine did not finish it; its program ended with {code}."
+    )
 
 
 class Tool:
