@@ -177,13 +177,11 @@ async def ping(box: Box, address: str) -> bool:
 def remains(network: Any) -> list[str]:
     """What is left on the host of a network that is down."""
     identity = network.identity
-    found = [link["ifname"] for link in json.loads(sh("ip", "-j", "link"))]
-    group = {str(identity.group), str(identity.group + 1)}
+    groups = {str(identity.group), str(identity.group + 1)}
     left = [
-        name
-        for name in found
-        if name == identity.bridge
-        or Path("/sys/class/net", name, "netdev_group").read_text().strip() in group
+        link["ifname"]
+        for link in json.loads(sh("ip", "-j", "link"))
+        if link["ifname"] == identity.bridge or str(link["group"]) in groups
     ]
     left += [line for line in sh("nft", "list", "tables").splitlines() if identity.table in line]
     for process in Path("/proc").glob("[0-9]*/environ"):

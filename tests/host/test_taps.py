@@ -80,6 +80,27 @@ async def test_a_machine_speaks_for_itself_alone(network: Network) -> None:
     os.close(tap)
 
 
+async def test_nobody_gets_the_frames_of_another(network: Network) -> None:
+    """A bridge sends frames to where it last saw their MAC as a source (bridge(8), fdb)."""
+    mine, other = network.address(1), network.address(2)
+    ours, theirs = token_hex(6), token_hex(6)
+    tap, victim = [
+        await network.attach_tap(each, address) for each, address in ((ours, mine), (theirs, other))
+    ]
+    assert await answered(network, victim, other, mac(other))
+    stolen = bytes.fromhex(mac(other).replace(":", ""))
+    asking = who_has(network, mine, mac(mine))
+    for destination in (b"\xff" * 6, *(b"\1\x80\xc2\0\0" + bytes([n]) for n in range(16))):
+        os.write(tap, asking[:_HEADER] + destination + stolen + asking[_HEADER + 12 :])
+    assert await answered(network, tap, mine, mac(mine)), "what was sent before has arrived"
+    known = sh("bridge", "fdb", "show", "br", network.identity.bridge).splitlines()
+    places = {line.split()[0]: line.split()[2] for line in known}
+    assert places[mac(other)] == veth(theirs)
+    assert places[mac(mine)] == veth(ours)
+    os.close(tap)
+    os.close(victim)
+
+
 async def test_a_second_tap_of_the_name_replaces_the_first(network: Network) -> None:
     instance_id, address = token_hex(6), network.address(1)
     first = await network.attach_tap(instance_id, address)

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -47,11 +48,18 @@ def ensure_bridge(segment: Segment) -> None:
     ]
     netlink.send([Request(netlink.NEWLINK, ifinfmsg, {}, attributes, netlink.CREATE, PRESENT)])
     set_sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
+    _forget_neighbours(name)
     set_sysctl("ipv4/ip_forward", "1")
     set_sysctl(f"ipv4/conf/{name}/forwarding", "1")
     number = index(name)
     up = Request(netlink.SETLINK, ifinfmsg, {"index": number, **UP})
     netlink.send([up, address_request(number, gateway, segment.subnet.prefixlen)])
+
+
+def _forget_neighbours(bridge: str) -> None:
+    """Let the bridge learn no MAC from frames to link-local ones (IEEE 802.1Q, 8.6.3): they pass no
+    rules of nftables, and who sends them in another's name would get what is for that."""
+    Path("/sys/class/net", bridge, "bridge/no_linklocal_learn").write_text("1")
 
 
 def delete_bridge(name: str) -> None:

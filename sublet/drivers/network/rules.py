@@ -2,9 +2,10 @@
 
 Two tables. `inet` translates and filters what is routed: instances reach the internet and
 those of their own network, not the host; what is new from outside reaches only published ports.
-`bridge` lets a cable send only from its own MAC and IPv4 address. Which networks there are, which
-ports are published, and which addresses belong to which cable, are elements of maps and sets: a
-coming and going changes elements, never rules. What is for the metadata service at its link-local
+`bridge` lets a cable send only from its own MAC and IPv4 address, ARP too: the bridge learns from
+every frame that passes where a MAC is, and sends there what is for that. Which networks there are,
+which ports are published, and which addresses belong to which cable, are elements of maps and sets:
+a coming and going changes elements, never rules. What is for the metadata service at its link-local
 address goes to a port of the daemon's on the gateway, so many new connections a second at most; no
 other way leads there. An instance with a policy for
 connections outwards (egress.py) is sent through the chain of its policy, and refused what that does
@@ -165,7 +166,8 @@ add chain bridge {table} between {{ type filter hook forward priority filter ; }
 flush table bridge {table}
 add rule bridge {table} guard meta iifgroup != {group} accept
 add rule bridge {table} guard iifname . ether saddr . ip saddr @endpoints accept
-add rule bridge {table} guard iifname . arp saddr ether . arp saddr ip @endpoints accept
+add rule bridge {table} guard iifname . ether saddr . arp saddr ip @endpoints \
+iifname . arp saddr ether . arp saddr ip @endpoints accept
 add rule bridge {table} guard drop
 add rule bridge {table} between iifname @isolated drop
 add rule bridge {table} between oifname @isolated drop
