@@ -75,8 +75,8 @@ class SpotMarket:
         return self.notices.observers
 
     def used(self) -> float:
-        """The share of the capacity that on-demand uses."""
-        return usage(self._parts.store.ledger.sold(Market.ON_DEMAND), self._parts.rentable)
+        """The share of the capacity that on-demand uses, but for what waits in pools."""
+        return usage(self._parts.store.ledger.demand, self._parts.rentable)
 
     def factor(self) -> float:
         """What spot costs now, of the on-demand price: from 0.2 to 1."""
@@ -293,10 +293,10 @@ class SpotMarket:
         self._parts.tasks.keep("price", self.pricing.watch)
 
 
-def _holds(row: Instance | None) -> tuple[Market, float, int] | None:
+def _holds(row: Instance | None) -> tuple[Market, float, int, bool] | None:
     if row is None or not capacity.holds(row):
         return None
-    return row.spec.market, row.spec.cpus, row.spec.memory
+    return row.spec.market, row.spec.cpus, row.spec.memory, bool(row.pool)
 
 
 def _some(names: list[str]) -> str:

@@ -74,6 +74,8 @@ class Pools:
             return "its image is not on this host"
         if self.ready(pool) + self._making[pool.id] >= pool.size:
             return ""
+        if self._market.pressed:
+            return f"the host is short of {self._market.pressed}"
         if not fits(pool.spec.size, self._market.free()):
             return "the host has no room"
         resting = self._rests.get(pool.id)
@@ -219,10 +221,11 @@ class Pools:
 
     def _begin(self, pool: Pool) -> bool:
         """Begin to make one, unless others are being made, it has failed just now, one was handed
-        out just now, or there is no room that nobody else wants."""
+        out just now, the host is short of something, or there is no room that nobody else wants."""
         now = time.monotonic()
         resting = self._rests.get(pool.id)
-        if sum(self._making.values()) >= pools.AT_ONCE or self._market.draining:
+        market = self._market
+        if sum(self._making.values()) >= pools.AT_ONCE or market.draining or market.pressed:
             return False
         if resting and resting.until > now:
             return False

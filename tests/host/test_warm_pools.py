@@ -180,6 +180,7 @@ def test_its_room_is_that_of_who_starts_on_demand(host: Sublet) -> None:
     host.ok("run", "-d", "--no-wait", "--name", "od", "-m", "512m", IMAGE, *LOOP)
     assert pool(host, "p")["ready"] == 4
     assert pool(host, "p")["trouble"] == "the host has no room"
+    assert host.json("market", "--json")["used"] == 0.25, "what waits makes spot no dearer"
     assert host.json("inspect", "spot")["notice"] is None, "nobody has notice while some are ready"
     made = host("run", "-d", "--name", "large", "-m", "1536m", IMAGE, *LOOP)
     assert made.code == 0, made

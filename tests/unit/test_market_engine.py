@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ from sublet.drivers.store.database import Database
 from sublet.drivers.store.instances import InstanceStore
 from sublet.drivers.store.market import MarketStore
 from sublet.engine import notices
+from sublet.engine import pressure as watched
 from sublet.engine.events import Events
 from sublet.engine.market import SpotMarket
 from sublet.engine.pressure import Pressure
@@ -63,6 +64,14 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def until(true: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it does not come about")
+
+
 class Lab:
     """A host that sells 4 GiB. What would be done to instances is done to their rows alone."""
 
@@ -88,13 +97,14 @@ class Lab:
     def tell(self, what: str, row: Instance, **_: str) -> None:
         self.told.append(f"{what} {row.name}")
 
-    def add(self, name: str, gib: int, spot: Spot | None = None) -> Instance:
+    def add(self, name: str, gib: int, spot: Spot | None = None, pool: str = "") -> Instance:
         spec = InstanceSpec("i", cpus=1, memory=gib * GIB, spot=spot)
         spec = spec.with_defaults(Size(1, GIB))
         slot = len(self.store.all()) + 1
         row = Instance(
             name, name, "i", "d", spec, slot, State.PENDING, self.clock.time, wanted=True
         )
+        row = replace(row, pool=pool)
         self.store.add(row)
         return self.move(row, State.RUNNING)
 
@@ -439,6 +449,49 @@ async def test_pressure_takes_a_part_at_a_time(lab: Lab, clock: Clock) -> None:
     average["memory"] = 41.0
     pressure.look()
     assert lab.market.pressed == ""
+
+
+async def test_what_nobody_uses_goes_first_under_pressure(lab: Lab, clock: Clock) -> None:
+    lab.add("a", 1, Spot())
+    average = {"memory": 61.0}
+    gone: list[str] = []
+    lab.market.spares.remove = lambda row: gone.append(row.id)
+    for name in ("x", "y"):
+        lab.add(name, 1, pool="p")
+    pressure = Pressure(lab.market, lambda what: average[what], lambda: 0.1)
+    pressure.look()
+    assert gone == ["x", "y"]
+    pressure.look()
+    assert lab.market.notice("a") is None, "first it is seen what that has brought"
+    for name in gone:
+        lab.store.delete(name)
+    await clock.set(clock.time + 11)
+    pressure.look()
+    assert lab.market.notice("a") is not None
+
+
+async def test_pressure_is_over_though_nothing_is_left_to_take_back(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "INTERVAL", 0.01)
+    average = {"memory": 61.0}
+    lab.add("a", 1, Spot())
+    watch = Pressure(lab.market, lambda what: average[what], lambda: 0.1).watch()
+    lab.tasks.start("pressure", watch)
+    await until(lambda: lab.market.pressed == "memory")
+    lab.store.delete("a")
+    average["memory"] = 0.0
+    await until(lambda: lab.market.pressed == "")
+
+
+async def test_what_waits_in_a_pool_makes_nothing_dearer(lab: Lab) -> None:
+    row = lab.add("x", 2, pool="p")
+    assert lab.market.used() == 0
+    assert lab.market.free() == Amount(63.0, 2 * GIB)
+    lab.store.update(replace(row, pool=""))
+    assert lab.market.used() == 0.5
+    lab.market.pricing.look()
+    assert lab.market.factor() == 0.6
 
 
 def test_the_memory_that_can_be_had(tmp_path: Path) -> None:

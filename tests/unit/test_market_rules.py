@@ -148,16 +148,19 @@ SPECS = st.builds(
 )
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), SPECS, st.sampled_from([*State, None]))))
+@given(
+    st.lists(st.tuples(st.integers(0, 3), SPECS, st.sampled_from([*State, None]), st.booleans()))
+)
 def test_the_ledger_knows_what_counting_finds(
-    changes: list[tuple[int, InstanceSpec, State | None]],
+    changes: list[tuple[int, InstanceSpec, State | None, bool]],
 ) -> None:
     rows: dict[int, Instance] = {}
     ledger = Ledger()
-    for number, spec, state in changes:
+    for number, spec, state, waits in changes:
         old = rows.pop(number, None)
         if state is not None:
-            row = Instance(str(number), "n", "i", "d", spec, number, state, 0.0)
+            pool = "p" if waits and spec.market is Market.ON_DEMAND else ""
+            row = Instance(str(number), "n", "i", "d", spec, number, state, 0.0, pool=pool)
             rows[number] = replace(row, wanted=spec.memory % (2 << 20) > 0)
         ledger.change(old, rows.get(number))
     for market in Market:
@@ -166,6 +169,9 @@ def test_the_ledger_knows_what_counting_finds(
         assert known.memory == counted.memory
     rows_held = [row for row in rows.values() if holds(row)]
     assert ledger.held.memory == sum(row.spec.memory for row in rows_held)
+    claimed = sold((row for row in rows.values() if not row.pool), Market.ON_DEMAND)
+    assert ledger.demand.cpus == pytest.approx(claimed.cpus, abs=1e-5)
+    assert ledger.demand.memory == claimed.memory
 
 
 def test_sizes_have_names() -> None:
