@@ -20,7 +20,7 @@ from sublet.cli.output import print_json, printable
 from sublet.cli.run import completed
 from sublet.cli.services import Reports, beside, service_of
 from sublet.domain import services as rules
-from sublet.domain.errors import CorruptArchive, InvalidArgument
+from sublet.domain.errors import CorruptArchive, InvalidArgument, NoSuchImage
 from sublet.domain.units import format_bytes, parse_duration
 from sublet.sdk import Client
 
@@ -68,7 +68,8 @@ def db(
     parse_duration(ttl)  # and the port: before an image is built for them
     if not publish.rpartition(":")[2].isdecimal() and publish:
         raise InvalidArgument(f"'{publish}' is not a port.", hint="Write -p 5432.")
-    services = Client().services(
+    client, reports = Client(), Reports()
+    services = client.services(
         [service],
         env=completed(env),
         size=size,
@@ -76,7 +77,7 @@ def db(
         timeout=parse_duration(timeout),
         stay=detach,
         publish={rules.parse(service).name: publish} if publish else {},
-        progress=(reports := Reports()),
+        progress=reports,
         name=name,
         **({"ttl": ttl} if detach else {}),
     )
@@ -85,11 +86,27 @@ def db(
     with ExitStack() as stack:
         dump = stack.enter_context(_opened(load)) if load else None
         stack.enter_context(reports)
+        if dump:
+            _check_kind(client, rules.parse(service), reports)
         try:
             return _serve(services, reports, dump, detach=detach, as_json=as_json)
         except BaseException:
             services.delete()
             raise
+
+
+def _check_kind(client: Client, wanted: rules.Wanted, reports: Reports) -> None:
+    """Raises InvalidArgument where the database takes no dump, before it is started; where its name
+    tells that, before its image is built, too."""
+    image = wanted.image
+    try:
+        found = client.inspect_image(image)
+    except NoSuchImage:
+        if kind := rules.kind_by_name(image):
+            rules.takes_dumps(kind)
+        made = client.ensure(image, lambda line: reports(f"{wanted.name}: {line}"))
+        found = client.inspect_image(made["digest"])
+    rules.takes_dumps(rules.offer(image, found["config"]).service)
 
 
 def _serve(

@@ -14,8 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
+from sublet.domain import catalog
 from sublet.domain.catalog import PORT, SERVICE, SQL, URL, Offer
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.health import TIMED_OUT
+
+LINES = 10
+"""Of what a service wrote, and of what its health check did, that are shown when it has failed."""
 
 START_INTERVAL = 0.2
 """Seconds between health checks until a service is healthy, whatever its image says."""
@@ -171,6 +176,14 @@ def offer(image: str, config: Mapping[str, Any]) -> Offer:
     )
 
 
+def kind_by_name(image: str) -> str:
+    """What the service of an image is that is not here, by its name alone; empty: unknown."""
+    if choice := catalog.find(image):
+        return choice.entry.name
+    known = _KNOWN.get(_last(image))
+    return known.service if known else ""
+
+
 def defaults(offered: Offer, config: Mapping[str, Any]) -> tuple[str, ...]:
     """What a service needs in its environment that its image has not."""
     own = pairs(config.get("Env") or ())
@@ -232,6 +245,28 @@ def variables(services: Sequence[Running]) -> dict[str, str]:
     return found
 
 
+def failing(found: Mapping[str, Any], port: int) -> list[str]:
+    """Why an instance, as `inspect` has it, is not healthy, line by line: its last health check, or
+    its port where it has none; nothing where that tells nothing."""
+    if found["health"] == "none":
+        return [f"Its port {port} takes no connection."] if port else []
+    results = found["health_results"]
+    if not results or results[-1]["exit_code"] == 0:
+        return []
+    code, said = results[-1]["exit_code"], results[-1]["output"].splitlines()[-LINES:]
+    how = "did not end" if code == TIMED_OUT else f"ended with {code}"
+    return [f"Its last health check {how}{':' if said else ', silently.'}", *said]
+
+
+def takes_dumps(kind: str) -> None:
+    """Raises InvalidArgument where there is no way to load a dump into a service of this kind."""
+    if kind not in ("postgres", "mariadb", "mysql"):
+        raise InvalidArgument(
+            f"There is no way to load a dump into {kind}.",
+            hint="--load is for PostgreSQL, MariaDB and MySQL.",
+        )
+
+
 def loader(
     kind: str, environment: Mapping[str, str], first: bytes
 ) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -246,14 +281,10 @@ def loader(
             return ("pg_restore", "--exit-on-error", "--no-owner", *place), secret
         quiet = ("--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1")
         return ("psql", *quiet, *place), secret
-    if kind in ("mariadb", "mysql"):
-        root = _first(environment, "MARIADB_ROOT_PASSWORD", "MYSQL_ROOT_PASSWORD")
-        database = _first(environment, "MARIADB_DATABASE", "MYSQL_DATABASE")
-        return (kind, "--user=root", f"--database={database}"), {"MYSQL_PWD": root}
-    raise InvalidArgument(
-        f"There is no way to load a dump into {kind}.",
-        hint="--load is for PostgreSQL, MariaDB and MySQL.",
-    )
+    takes_dumps(kind)
+    root = _first(environment, "MARIADB_ROOT_PASSWORD", "MYSQL_ROOT_PASSWORD")
+    database = _first(environment, "MARIADB_DATABASE", "MYSQL_DATABASE")
+    return (kind, "--user=root", f"--database={database}"), {"MYSQL_PWD": root}
 
 
 def connecting(service: Running, kind: str, environment: Mapping[str, str]) -> str:

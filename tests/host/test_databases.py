@@ -76,7 +76,11 @@ def test_a_dump_that_fails(sublet: Sublet, tmp_path: Path, flags: tuple[str, ...
 
 
 def test_what_takes_no_dump(sublet: Sublet) -> None:
-    refused(sublet, "db", REDIS, "--load", "/dev/null", code=1, says="no way to load")
+    """It is refused before it is started; what the catalogue has, before it is built."""
+    outcome = refused(sublet, "db", REDIS, "--load", "/dev/null", code=1, says="no way to load")
+    assert "healthy" not in outcome.err
+    refused(sublet, "db", "valkey:8", "--load", "/dev/null", code=1, says="a dump into valkey")
+    assert "valkey" not in sublet.ok("images")
     assert sublet("db", REDIS, "--load", "/nowhere").code == 1
 
 

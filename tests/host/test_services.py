@@ -109,6 +109,29 @@ def test_without_a_health_check_its_port_counts(
     assert outcome.code == 0, outcome
 
 
+def test_a_health_check_that_fails_is_shown(sublet: Sublet, image: Callable[[str], str]) -> None:
+    name, checked = image("echo starting; sleep 600"), "checked:1"
+    check = 'HEALTHCHECK --interval=1s --retries=1 CMD echo "no config"; exit 4'
+    sublet.ok("create", "--name", "plain", name)
+    sublet.ok("commit", "-c", check, "plain", checked)
+    outcome = refused(sublet, "with", checked, "--", "echo", "never", says="is unhealthy")
+    assert "Its last health check ended with 4:\n        no config\n" in outcome.err
+    assert "It wrote:\n        starting\n" in outcome.err
+    sublet.ok("rm", "plain")
+    sublet.ok("rmi", checked)
+
+
+def test_what_tells_nothing_of_itself_is_started(sublet: Sublet) -> None:
+    sublet.ok("create", "--name", "quiet", BASE)
+    sublet.ok("commit", "-c", "CMD sleep 600", "quiet", "quiet:1")
+    outcome = sublet("with", "quiet:1", "--", "true")
+    assert outcome.code == 0, outcome
+    assert "quiet: started after" in outcome.err
+    assert "healthy" not in outcome.err
+    sublet.ok("rm", "quiet")
+    sublet.ok("rmi", "quiet:1")
+
+
 def test_a_terminal_s_interrupt_comes_once(sublet: Sublet) -> None:
     """Ctrl-C reaches the command by the terminal; nothing is left of the services."""
     script = "n=0; trap 'n=$((n+1)); echo got $n' INT; trap 'exit $n' TERM; echo ready; "

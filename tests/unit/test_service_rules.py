@@ -150,3 +150,27 @@ def test_a_label_says_nothing_to_a_terminal() -> None:
     config = {"Labels": {"io.sublet.service": "app", "io.sublet.url": "app://\x1b]0;you\x07"}}
     with pytest.raises(InvalidArgument):
         services.offer("app:1", config)
+
+
+def test_why_a_service_is_not_healthy() -> None:
+    def found(code: int, output: str, health: str = "starting") -> dict[str, Any]:
+        return {"health": health, "health_results": [{"exit_code": code, "output": output}]}
+
+    assert services.failing({"health": "none"}, 80) == ["Its port 80 takes no connection."]
+    assert services.failing({"health": "none"}, 0) == []
+    assert services.failing({"health": "starting", "health_results": []}, 80) == []
+    assert services.failing(found(0, "fine"), 80) == []
+    many = "".join(f"{number}\n" for number in range(20))
+    told = services.failing(found(7, many, "unhealthy"), 80)
+    assert told == ["Its last health check ended with 7:", *map(str, range(10, 20))]
+    assert services.failing(found(1, ""), 0) == ["Its last health check ended with 1, silently."]
+    assert services.failing(found(-1, "late"), 0) == ["Its last health check did not end:", "late"]
+
+
+def test_what_takes_dumps() -> None:
+    for image in ("postgres:15", "mariadb", "team/mysql:8", "postgis/postgis:16"):
+        services.takes_dumps(services.kind_by_name(image))
+    for image in ("redis:7", "nginx", "valkey:8", "mongo:7"):
+        with pytest.raises(InvalidArgument, match="no way to load"):
+            services.takes_dumps(services.kind_by_name(image))
+    assert services.kind_by_name("team/app:1") == ""

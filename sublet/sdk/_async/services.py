@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _LOOK, _RETRY = 0.05, 1.0
 """Seconds between looks at whether a service answers, and whether a daemon is there again."""
 
-_LINES = 10
-"""Lines of what a service wrote that are shown when it has failed."""
+_INDENT = "\n" + " " * 8
+"""Between the lines of an error."""
 
 
 class AsyncServices:
@@ -168,18 +168,19 @@ class AsyncServices:
         left = list(self)
         while True:
             for service in list(left):
-                if await self._answers(service):
+                if state := await self._reached(service):
                     left.remove(service)
                     place = f"{service.host}:{service.port}" if service.port else service.host
                     after = time.monotonic() - begun
-                    self._progress(f"{service.name}: healthy after {after:.1f} s, at {place}")
+                    self._progress(f"{service.name}: {state} after {after:.1f} s, at {place}")
             if not left:
                 return
             if time.monotonic() - begun > self._timeout:
                 raise await self._failed(left[0], f"is not healthy after {self._timeout:g} s")
             await threads.pause(_LOOK)
 
-    async def _answers(self, service: AsyncService) -> bool:
+    async def _reached(self, service: AsyncService) -> str:
+        """`healthy`; `started`, where its image tells no more of itself; empty: neither yet."""
         found = await self._client.inspect(service.id)
         if not service.host:
             service.placed(found["address"] or "127.0.0.1")
@@ -189,22 +190,25 @@ class AsyncServices:
             raise await self._failed(service, f"{how} before it was healthy")
         if found["health"] == "unhealthy":
             raise await self._failed(service, "is unhealthy")
-        if found["health"] == "none" and service.port:
-            return await threads.accepts(service.host, service.port)
-        return found["health"] in ("none", "healthy")
+        if found["health"] != "none":
+            return "healthy" if found["health"] == "healthy" else ""
+        if not service.port:
+            return "started"
+        return "healthy" if await threads.accepts(service.host, service.port) else ""
 
     async def _failed(self, service: AsyncService, what: str) -> NotHealthy:
         """The error that tells of it, with what it wrote last."""
+        checked = rules.failing(await self._client.inspect(service.id), service.port)
         told = await self._last_lines(service)
-        wrote = ("\n" + " " * 8).join(["It wrote:", *told]) if told else "It wrote nothing."
+        wrote = ["It wrote:", *told] if told else ["It wrote nothing."]
         return NotHealthy(
-            f"{service.name} ({service.image}) {what}. {wrote}",
-            hint="Give it more time (--timeout), more memory (--size), or keep it for a look "
-            "(--keep).",
+            f"{service.name} ({service.image}) {what}. " + _INDENT.join([*checked, *wrote]),
+            hint="Give it more time (--timeout) or more memory (--size); `sublet with --keep` "
+            "leaves it for a look.",
         )
 
     async def _last_lines(self, service: AsyncService) -> list[str]:
-        texts = [line["data"] async for line in self._client.logs(service.id, tail=_LINES)]
+        texts = [line["data"] async for line in self._client.logs(service.id, tail=rules.LINES)]
         return "".join(texts).splitlines()
 
     def _lost(self, error: SubletError) -> None:

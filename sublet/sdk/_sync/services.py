@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _LOOK, _RETRY = 0.05, 1.0
 """Seconds between looks at whether a service answers, and whether a daemon is there again."""
 
-_LINES = 10
-"""Lines of what a service wrote that are shown when it has failed."""
+_INDENT = "\n" + " " * 8
+"""Between the lines of an error."""
 
 
 class Services:
@@ -167,18 +167,19 @@ class Services:
         left = list(self)
         while True:
             for service in list(left):
-                if self._answers(service):
+                if state := self._reached(service):
                     left.remove(service)
                     place = f"{service.host}:{service.port}" if service.port else service.host
                     after = time.monotonic() - begun
-                    self._progress(f"{service.name}: healthy after {after:.1f} s, at {place}")
+                    self._progress(f"{service.name}: {state} after {after:.1f} s, at {place}")
             if not left:
                 return
             if time.monotonic() - begun > self._timeout:
                 raise self._failed(left[0], f"is not healthy after {self._timeout:g} s")
             threads.pause(_LOOK)
 
-    def _answers(self, service: Service) -> bool:
+    def _reached(self, service: Service) -> str:
+        """`healthy`; `started`, where its image tells no more of itself; empty: neither yet."""
         found = self._client.inspect(service.id)
         if not service.host:
             service.placed(found["address"] or "127.0.0.1")
@@ -188,22 +189,25 @@ class Services:
             raise self._failed(service, f"{how} before it was healthy")
         if found["health"] == "unhealthy":
             raise self._failed(service, "is unhealthy")
-        if found["health"] == "none" and service.port:
-            return threads.accepts(service.host, service.port)
-        return found["health"] in ("none", "healthy")
+        if found["health"] != "none":
+            return "healthy" if found["health"] == "healthy" else ""
+        if not service.port:
+            return "started"
+        return "healthy" if threads.accepts(service.host, service.port) else ""
 
     def _failed(self, service: Service, what: str) -> NotHealthy:
         """The error that tells of it, with what it wrote last."""
+        checked = rules.failing(self._client.inspect(service.id), service.port)
         told = self._last_lines(service)
-        wrote = ("\n" + " " * 8).join(["It wrote:", *told]) if told else "It wrote nothing."
+        wrote = ["It wrote:", *told] if told else ["It wrote nothing."]
         return NotHealthy(
-            f"{service.name} ({service.image}) {what}. {wrote}",
-            hint="Give it more time (--timeout), more memory (--size), or keep it for a look "
-            "(--keep).",
+            f"{service.name} ({service.image}) {what}. " + _INDENT.join([*checked, *wrote]),
+            hint="Give it more time (--timeout) or more memory (--size); `sublet with --keep` "
+            "leaves it for a look.",
         )
 
     def _last_lines(self, service: Service) -> list[str]:
-        texts = [line["data"] for line in self._client.logs(service.id, tail=_LINES)]
+        texts = [line["data"] for line in self._client.logs(service.id, tail=rules.LINES)]
         return "".join(texts).splitlines()
 
     def _lost(self, error: SubletError) -> None:
