@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import threading
     from typing import Any
 
+    from sublet.cli.building import Steps
+
 
 def print_json(data: Any) -> None:
     """One JSON document on standard output; of control characters, JSON itself lets some pass."""
@@ -73,16 +75,18 @@ def silent(line: str) -> None:
 
 
 class Progress:
-    """Progress on standard error: one line that changes on a terminal, else a line each.
+    """Progress on standard error: one line that changes on a terminal, else a line each; of a
+    build the steps alone. All that it wrote follows when it fails.
 
-    With `keep`, the lines stay on a terminal too.
+    With `keep`, every line stays, on a terminal too.
     """
 
     def __init__(self, *, keep: bool = False) -> None:
-        self._live = sys.stderr.isatty() and not keep
+        self._live, self._keep = sys.stderr.isatty() and not keep, keep
         self._shown = False
         self._since = time.monotonic()
         self._timer: threading.Timer | None = None
+        self._steps: Steps | None = None
 
     def __enter__(self) -> Progress:
         return self
@@ -95,19 +99,31 @@ class Progress:
         self._timer.daemon = True
         self._timer.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         if self._timer:
             self._timer.cancel()
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+        if self._steps and kind and issubclass(kind, Exception):
+            for line in self._steps.failed():
+                print(line, file=sys.stderr)
 
     def __call__(self, line: str) -> None:
+        shown = line if self._keep else self._step(line)
         if not self._live:
-            print(line, file=sys.stderr, flush=True)
+            if shown:
+                print(shown, file=sys.stderr, flush=True)
             return
         text = f"{time.monotonic() - self._since:3.0f} s  {line}"
         width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
         sys.stderr.write(f"\r\x1b[K{text[: width - 1]}")
         sys.stderr.flush()
         self._shown = True
+
+    def _step(self, line: str) -> str:
+        if not self._steps:
+            from sublet.cli.building import Steps  # most commands have nothing to tell
+
+            self._steps = Steps()
+        return self._steps.shown(line)

@@ -85,14 +85,14 @@ class Reports:
     def __enter__(self) -> Reports:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.started()
+    def __exit__(self, *error: Any) -> None:
+        if self._progress:
+            self._progress.__exit__(*error)
+            self._progress = None
 
     def started(self) -> None:
         """From now on the terminal is the command's."""
-        if self._progress:
-            self._progress.__exit__()
-            self._progress = None
+        self.__exit__()
 
 
 @click.command("with", cls=Wrapper)

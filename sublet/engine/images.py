@@ -142,7 +142,9 @@ class Images:
 
     async def _from_catalogue(self, choice: Choice, name: str, report: Report) -> Image:
         """The image of the catalogue, built here from the suite's packages."""
-        async with self._shelf.alone(f"pull {name}") as waited:
+        if self._shelf.taken(key := f"pull {name}"):
+            report(f"Waiting for {name}, which is being built already")
+        async with self._shelf.alone(key) as waited:
             if waited and (image := self._store.find(name)):
                 return image
             report(f"Building {name} of the catalogue, from Debian {choice.suite}")

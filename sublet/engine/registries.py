@@ -74,7 +74,9 @@ class Registries:
         DiskFull.
         """
         reference = Reference.parse(text)
-        async with self._shelf.alone(f"pull {reference}") as waited:
+        if self._shelf.taken(key := f"pull {reference}"):
+            report(f"Waiting for {reference}, which is being fetched already")
+        async with self._shelf.alone(key) as waited:
             if waited and (image := self._store.find(str(reference))):
                 return image
             try:

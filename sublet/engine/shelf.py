@@ -122,6 +122,10 @@ class Shelf:
         strays = [self.files.path(digest) for digest in self.files.digests() - known]
         return [Leftover("file", str(path)) for path in [*self.files.leftovers(), *strays]]
 
+    def taken(self, key: str) -> bool:
+        """Whether `alone` would wait for another one."""
+        return key in self._locks
+
     @asynccontextmanager
     async def alone(self, key: str) -> AsyncIterator[bool]:
         """One at a time per key; the value tells whether another one was waited for."""

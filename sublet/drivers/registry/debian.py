@@ -25,6 +25,9 @@ Report = Callable[[str], None]
 APT = Path("/etc/apt")
 KEYRINGS = Path("/usr/share/keyrings")
 HELPER = "/usr/lib/apt/apt-helper"
+_TRIFLE = "I: finding correct signed-by value..."
+"""The one step of mmdebstrap's that nobody waits for; its other lines end otherwise."""
+
 ANSWER = 20
 """Seconds within which the mirror has to answer."""
 
@@ -152,7 +155,7 @@ async def bootstrap(plan: Plan, output: Path, *, offset: int, report: Report) ->
         extra.chmod(0o711)
 
         def progress(line: str) -> None:
-            if line.startswith("I: ") and directory not in line:
+            if line.startswith("I: ") and line.endswith("...") and line != _TRIFLE:
                 report(line.removeprefix("I: "))
 
         # mmdebstrap unpacks the packages into TMPDIR: with the rest of what is temporary.
