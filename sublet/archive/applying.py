@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sublet.archive.directories import Way
-from sublet.archive.entry import HARD_LINK, Entry
+from sublet.archive.entry import BLOCK_DEVICE, CHARACTER, HARD_LINK, Entry
 from sublet.archive.failures import explained
 from sublet.archive.making import Owner, Rules
 from sublet.archive.reader import Reader
@@ -29,7 +29,7 @@ _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 @dataclass(slots=True)
 class Applied:
     """Paths (with a slash before them) that are as the changes have them now, and those that were
-    kept, as they had changed here too; and how many devices and the like were left out."""
+    kept, as they had changed here too; and how many devices, sockets and the like were left out."""
 
     applied: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -73,29 +73,35 @@ def apply(
         unpacker.run(reader, reader.next())
     finally:
         os.close(root)
+    wanted -= (missing := _missing(rows, wanted, reader.given))
     done.applied = [row["path"] for row in rows if row["path"] in wanted]
-    done.left_out = unpacker.left_out + reader.left_out
+    done.left_out = len(missing)
     return done
 
 
+def _missing(rows: Sequence[Row], wanted: set[str], given: set[str]) -> set[str]:
+    """What is wanted, and was not given by the archive: that leaves sockets out, and a directory
+    that differs in its times alone, which is none the worse for it."""
+    files = (row["path"] for row in rows if row["kind"] != "D" and row["type"] != "directory")
+    return {path for path in files if path in wanted and path not in given}
+
+
 class _Chosen(Reader):
-    """An archive without the members that are not wanted."""
+    """An archive without the members that are not wanted, and without devices."""
 
     def __init__(self, pieces: Iterable[bytes], wanted: set[str]) -> None:
         super().__init__(pieces)
         self._wanted = wanted
-        self._seen: set[str] = set()
-        self.left_out = 0
+        self.given: set[str] = set()
 
     def next(self) -> Entry | None:
         while (entry := super().next()) is not None:
             path = "/" + entry.name.strip("/")
-            if path not in self._wanted:
+            if path not in self._wanted or entry.kind in (CHARACTER, BLOCK_DEVICE):
                 continue
-            if entry.kind == HARD_LINK and "/" + entry.link.strip("/") not in self._seen:
-                self.left_out += 1  # what is there under that name is not the archive's
-                continue
-            self._seen.add(path)
+            if entry.kind == HARD_LINK and "/" + entry.link.strip("/") not in self.given:
+                continue  # what is there under that name is not the archive's
+            self.given.add(path)
             return entry
         return None
 

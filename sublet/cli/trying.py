@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ import click
 from sublet.cli import run
 from sublet.cli.completing import FLAGS, image_or_catalog_names
 from sublet.cli.output import Progress, printable
+from sublet.cli.tried import Changes, Row, print_answer
 from sublet.domain import trying
 from sublet.domain.errors import InvalidArgument, NoSuchImage, NoSuchInstance, PullFailed
 from sublet.domain.trying import Line, lines
 from sublet.sdk import Client
 from sublet.sdk.results import instance_spec
-
-Row = dict[str, Any]
 
 IMAGE, NOTHING = "debian:bookworm", "scratch"
 SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash; exec sh")
@@ -131,23 +130,22 @@ def try_(
     spec = _spec(image, ctx.meta.get(_MARK) or [], trees, host=host, keep=keep, **limits)
     begun = time.time()
     client = Client()
-    with _instance(client, spec, keep) as (name, code):
-        found = {tree: list(client.diff(name, mount=tree.mount)) for tree in trees}
-        _show(found, host=host, everything=everything)
-        since = None if force else begun
-        if not wanted and not as_json and any(found.values()) and not host:
-            wanted = _asked(found[trees[0]], here)
-        done = [_apply(client, name, tree, found[tree], wanted, since) for tree in trees]
-    applied, kept = (sorted({p for d in done for p in d[key]}) for key in ("applied", "kept"))
-    _tell(applied, kept, sum(d["left_out"] for d in done), wanted)
-    if as_json:
-        import json
-
-        changes = [
-            {**row, "path": _joined(tree, row["path"])} for tree, r in found.items() for row in r
-        ]
-        answer = {"exit_code": code, "directory": root, "changes": changes}
-        print(json.dumps({**answer, "applied": applied, "kept": kept}))
+    with contextlib.ExitStack() as files:
+        with _instance(client, spec, keep) as (name, code):
+            found = {
+                tree: files.enter_context(Changes(client.diff(name, mount=tree.mount)))
+                for tree in trees
+            }
+            _show(found, wanted, host=host, everything=everything)
+            since = None if force else begun
+            if not wanted and not as_json and any(found.values()) and not host:
+                wanted = _asked(found[trees[0]], here)
+            done = [_apply(client, name, tree, found[tree], wanted, since) for tree in trees]
+        applied, kept = (sorted({p for d in done for p in d[key]}) for key in ("applied", "kept"))
+        _tell(applied, kept, sum(d["left_out"] for d in done), wanted)
+        if as_json:
+            named = {tree.directory.rstrip("/"): rows for tree, rows in found.items()}
+            print_answer(code, root, named, {"applied": applied, "kept": kept})
     return code
 
 
@@ -231,16 +229,24 @@ def _joined(tree: Tree, path: str) -> str:
     return f"{tree.directory.rstrip('/')}{path}"
 
 
-def _show(found: dict[Tree, list[Row]], *, host: bool, everything: bool) -> None:
-    """The changes on standard error: standard output is the command's."""
+def _show(
+    found: dict[Tree, Changes], wanted: Sequence[str], *, host: bool, everything: bool
+) -> None:
+    """The changes on standard error: standard output is the command's. Of the host's those are
+    only counted that nobody looks for, unless they are `wanted`."""
     quiet = 0
+
+    def loud(rows: Iterable[Row]) -> Iterator[Row]:
+        nonlocal quiet
+        for row in rows:
+            if trying.is_noise(row["path"]) and not trying.is_at(row["path"], wanted):
+                quiet += 1
+            else:
+                yield row
+
     for tree, rows in found.items():
-        full = [{**row, "path": tree.prefix + row["path"]} for row in trying.told(rows)]
-        if host and not everything:
-            loud = [row for row in full if not trying.is_noise(row["path"])]
-            quiet += len(full) - len(loud)
-            full = loud
-        for line in lines(full, everything=everything):
+        full = ({**row, "path": tree.prefix + row["path"]} for row in trying.told(rows))
+        for line in lines(loud(full) if host and not everything else full, everything=everything):
             print(_text(line, relative=not host), file=sys.stderr)
     if quiet:
         text = (
@@ -256,7 +262,7 @@ def _text(line: Line, *, relative: bool) -> str:
     return printable(text.replace(" /", " ", 1) if relative else text)
 
 
-def _asked(rows: Sequence[Row], here: str) -> list[str]:
+def _asked(rows: Changes, here: str) -> list[str]:
     """What somebody at the terminal wants to have of it."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return []
@@ -282,7 +288,7 @@ def _apply(
     client: Client,
     name: str,
     tree: Tree,
-    rows: Sequence[Row],
+    rows: Changes,
     wanted: Sequence[str],
     since: float | None,
 ) -> dict[str, Any]:
@@ -290,7 +296,7 @@ def _apply(
     own = [
         path.removeprefix(tree.prefix) or "/"
         for path in wanted
-        if f"{path}/".startswith(f"{tree.prefix}/")
+        if trying.is_at(path, [tree.prefix])
     ]
     if not own or not rows:
         return {"applied": [], "kept": [], "left_out": 0}
@@ -312,7 +318,7 @@ def _tell(
         text = f"sublet: {printable(path)} was changed here meanwhile, and stays (--force)"
         print(text, file=sys.stderr)
     if left_out:
-        print(f"sublet: devices and links that were left out: {left_out}", file=sys.stderr)
+        print(f"sublet: devices, sockets and links left out: {left_out}", file=sys.stderr)
 
 
 COMMANDS = {"try": try_}

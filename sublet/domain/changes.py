@@ -29,10 +29,10 @@ def lies_at(path: str, chosen: str) -> bool:
     return inner.startswith(outer) or outer.startswith(inner)
 
 
-def chosen(rows: Iterable[Row], paths: Sequence[str]) -> list[Row]:
-    """The changes at or below one of `paths`; without any, all. A new directory on the way to one
-    is needed for it."""
-    return [row for row in rows if not paths or any(_is_meant(row, path) for path in paths)]
+def is_chosen(row: Row, paths: Sequence[str]) -> bool:
+    """Whether a change is at or below one of `paths`; without any, all are. A new directory on the
+    way to one is needed for it."""
+    return not paths or any(_is_meant(row, path) for path in paths)
 
 
 def _is_meant(row: Row, path: str) -> bool:

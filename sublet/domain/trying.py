@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from sublet.domain.changes import SYSTEM, Row
 from sublet.domain.errors import InvalidArgument
@@ -15,19 +16,25 @@ SHOWN = 40
 """Changes that are told one by one; of more, new directories are told as one."""
 
 NOISE = (
-    *("/tmp", "/run", "/var/tmp", "/var/cache", "/var/log", "/var/lib/apt", "/var/lib/dpkg"),
+    *("/run", "/var/cache", "/var/log", "/var/lib/apt", "/var/lib/dpkg"),
     *(f"/usr/share/{name}" for name in ("doc", "info", "locale", "man")),
     *("/root/.cache", "/root/.bash_history", "/etc/ld.so.cache"),
 )
 """Where programs that are installed leave what nobody looks for."""
 
+_PASSED = frozenset(("/tmp", "/var/tmp", *SYSTEM))
+"""What such programs change in passing; what they leave in there may be somebody's work."""
+
 _OVERLAID = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs"})
 """File systems that can be id-mapped and lie under an overlay."""
 
 _FILES = frozenset(
-    {"vfat", "exfat", "ntfs3", "nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "zfs"}
+    {"vfat", "exfat", "ntfs3", "nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "zfs", "tmpfs"}
 )
 """Others that hold files; what is not named here is the kernel's."""
+
+_OTHERS = ("/dev/loop", "shm")
+"""What sources of mounts begin with that are packed files, or a container's shared memory."""
 
 _KERNELS = ("/proc", "/sys", "/dev", "/run")
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -49,34 +56,48 @@ class Line:
         return f"{self.kind} {self.path} ({self.count} entries, {format_bytes(self.size)})"
 
 
-def told(rows: Sequence[Row]) -> list[Row]:
+def told(rows: Iterable[Row]) -> Iterator[Row]:
     """The changes without directories that are among them only since something in them has
     changed."""
-    following = (*rows[1:], None)
-    return [row for row, after in zip(rows, following, strict=False) if not _is_way(row, after)]
-
-
-def lines(rows: Sequence[Row], *, everything: bool = False) -> list[Line]:
-    """The changes as they are shown; of more than SHOWN, a new directory stands for all in it."""
-    if everything or len(rows) <= SHOWN:
-        return [Line(row["kind"], row["path"], size=row["size"]) for row in rows]
-    found: list[Line] = []
+    before: Row | None = None
     for row in rows:
-        last = found[-1] if found else None
+        if before and not _is_way(before, row):
+            yield before
+        before = row
+    if before:
+        yield before
+
+
+def lines(rows: Iterable[Row], *, everything: bool = False) -> Iterator[Line]:
+    """The changes as they are shown; of more than SHOWN, a new directory stands for all in it."""
+    rest = iter(rows)
+    first = list(islice(rest, SHOWN + 1))
+    if everything or len(first) <= SHOWN:
+        for row in chain(first, rest):
+            yield Line(row["kind"], row["path"], size=row["size"])
+    else:
+        yield from _grouped(chain(first, rest))
+
+
+def _grouped(rows: Iterable[Row]) -> Iterator[Line]:
+    """A line for every new directory with all in it, and for everything else."""
+    last: Line | None = None
+    for row in rows:
         if last and last.path.endswith("/") and row["path"].startswith(last.path):
-            size = last.size + row["size"]
-            found[-1] = Line(last.kind, last.path, last.count + 1, size)
-        elif row["kind"] == "A" and row["type"] == "directory":
-            found.append(Line("A", f"{row['path']}/"))
-        else:
-            found.append(Line(row["kind"], row["path"], size=row["size"]))
-    return found
+            last = Line(last.kind, last.path, last.count + 1, last.size + row["size"])
+            continue
+        if last:
+            yield last
+        is_new = row["kind"] == "A" and row["type"] == "directory"
+        last = Line(row["kind"], f"{row['path']}{'/' * is_new}", size=row["size"])
+    if last:
+        yield last
 
 
-def _is_way(row: Row, after: Row | None) -> bool:
+def _is_way(row: Row, after: Row) -> bool:
     """Whether it is a directory that was there before, and something in it has changed: that comes
     next. One whose owner or mode has changed is a change itself."""
-    if row["kind"] != "C" or row["type"] != "directory" or after is None:
+    if row["kind"] != "C" or row["type"] != "directory":
         return False
     if "was" in row or "itself" in row:
         return False
@@ -86,7 +107,12 @@ def _is_way(row: Row, after: Row | None) -> bool:
 def is_noise(path: str) -> bool:
     """Whether a path of the host is one that `--host` tells of only when asked: caches, logs,
     lists of packages, and what every instance has of its own."""
-    return path in SYSTEM or any(path == n or path.startswith(f"{n}/") for n in NOISE)
+    return path in _PASSED or is_at(path, NOISE)
+
+
+def is_at(path: str, places: Iterable[str]) -> bool:
+    """Whether a path is one of the places, or lies below one."""
+    return any(f"{path}/".startswith(f"{place.rstrip('/')}/") for place in places)
 
 
 def meant(text: str, here: str, root: str) -> str:
@@ -114,7 +140,7 @@ def host_mounts(mountinfo: str) -> tuple[list[str], list[str]]:
         fields, (kind, source) = before.split(" "), after.split(" ")[:2]
         root, point = fields[3], _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
         if (
-            source.startswith("/dev/loop")
+            source.startswith(_OTHERS)
             or point == "/"
             or any(point == k or point.startswith(f"{k}/") for k in _KERNELS)
         ):

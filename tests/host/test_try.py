@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import stat
 import subprocess
@@ -130,6 +131,48 @@ def test_links_inside_lead_nowhere_here(sublet: Sublet, place: Path, tmp_path: P
     assert (tmp_path / "outside/precious").read_text() == "old\n"
 
 
+HOSTILE = r"""
+set -e
+listen='IO::Socket::UNIX->new(Local => "sock", Listen => 1)'
+perl -MIO::Socket::UNIX -e "$listen"; rm run
+perl -MIO::Socket::UNIX -e "$listen" && mv sock run
+perl -MIO::Socket::UNIX -e "$listen"
+for name in 'new\nline' '\033[2Jred' 'bad\377utf' ' lead' '-rf'; do
+    printf x > "./$(printf -- "$name")"
+done
+ln -s ../../../../etc up; mkdir -m 6777 open
+cp /bin/true suid; chmod 6755 suid; ln suid same
+rm -r sub; ln -s "$1" sub
+"""
+
+
+def test_hostile_changes(sublet: Sublet, place: Path, tmp_path: Path) -> None:
+    """Names that mean something to a terminal or a shell, kinds that no copy may have."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    argv = ("sh", "-c", HOSTILE, "sh", str(outside))
+    outcome = sublet("try", "--apply", "--json", "--", *argv)
+    assert outcome.code == 0, outcome
+    told = json.loads(outcome.out)
+    assert {f"{place}/new\nline", f"{place}/bad\udcffutf"} <= set(told["applied"])
+    assert not {f"{place}/sock", f"{place}/run"} & set(told["applied"])
+    assert {r"A new\nline", r"A \x1b[2Jred", "A sock", "A  lead"} <= lines(outcome)
+    assert "\x1b" not in outcome.err
+    assert "left out: 2" in outcome.err
+    names = {b"new\nline", b"\033[2Jred", b"bad\377utf", b" lead", b"-rf", b"up", b"open"}
+    names |= {b"a", b"b", b"replaced", b"suid", b"same", b"sub", b"run"}
+    assert set(os.listdir(os.fsencode(place))) == names
+    assert (place / "run").read_text() == "run\n", "a socket takes no file's place"
+    assert (os.readlink(place / "up"), os.readlink(place / "sub")) == (
+        "../../../../etc",
+        str(outside),
+    )
+    assert stat.S_IMODE((place / "open").stat().st_mode) == 0o777
+    assert stat.S_IMODE((place / "suid").stat().st_mode) == 0o755
+    assert (place / "suid").stat().st_ino == (place / "same").stat().st_ino
+    assert os.listdir(outside) == []
+
+
 def test_a_killed_client_leaves_nothing(sublet: Sublet, place: Path) -> None:
     before = listing(place)
     script = "echo x > a; echo ready >&2; sleep 1000"
@@ -206,6 +249,26 @@ def test_an_installation_on_the_host(sublet: Sublet, place: Path, tmp_path: Path
     assert status.returncode == 1
     refused(sublet, "try", "--host", "--apply", "/", "--", "true", says="is refused")
     refused(sublet, "try", "--host", BASE, "--", "true", says="instead of an image")
+
+
+def test_what_is_wanted_of_the_host_is_no_cache(sublet: Sublet, tmp_path: Path) -> None:
+    """Nothing of a user's is told of as a cache; what is named is applied, wherever it lies."""
+    result, cached = tmp_path / "result", Path("/var/cache/sublet-tried")
+    script = f"echo x > {result}; mkdir {cached}; echo y > {cached}/file; echo z > /tmp/sublet-z"
+    argv = ("try", "--host", "--network", "none")
+    outcome = sublet(*argv, "--", "sh", "-c", script)
+    assert {f"A {result}", "A /tmp/sublet-z"} <= lines(outcome)
+    assert f"A {cached}" not in lines(outcome)
+    assert "caches" in outcome.err
+    assert not result.exists()
+    try:
+        choice = ("--apply", str(cached), "--apply", str(result))
+        outcome = sublet(*argv, *choice, "--", "sh", "-c", script)
+        assert {f"A {result}", f"A {cached}/file"} <= lines(outcome)
+        assert ((cached / "file").read_text(), result.read_text()) == ("y\n", "x\n")
+        assert not Path("/tmp/sublet-z").exists()
+    finally:
+        shutil.rmtree(cached, ignore_errors=True)
 
 
 def test_the_hosts_files_are_nobodys_to_pack(sublet: Sublet, place: Path) -> None:

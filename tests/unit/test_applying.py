@@ -65,7 +65,7 @@ def place(tmp_path: Path) -> Path:
 def test_all_kinds_of_changes(place: Path) -> None:
     rows = [
         *(row("C /dir", "link"), row("C /plain", "directory"), row("A /plain/x")),
-        *(row("A /tool"), row("A /null", "special"), row("D /gone")),
+        *(row("A /tool"), row("A /null", "special"), row("A /socket", "special"), row("D /gone")),
     ]
     pieces = archive(
         Entry("dir", LINK, link="/etc"),
@@ -82,7 +82,8 @@ def test_all_kinds_of_changes(place: Path) -> None:
     assert (place / "plain/x").read_text() == "x"
     assert stat.S_IMODE((place / "tool").stat().st_mode) == 0o755
     assert sorted(p.name for p in place.iterdir()) == ["dir", "plain", "tool"]
-    assert (done.kept, done.left_out) == ([], 1)
+    assert (done.kept, done.left_out) == ([], 2)
+    assert done.applied == ["/dir", "/plain", "/plain/x", "/tool", "/gone"]
 
 
 def test_what_has_changed_meanwhile_stays(place: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sublet.domain.changes import chosen
+from sublet.domain.changes import is_chosen
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.trying import SHOWN, host_mounts, is_noise, lines, meant, told
 
@@ -50,7 +50,7 @@ def test_what_is_chosen() -> None:
     ]
 
     def paths(*wanted: str) -> list[str]:
-        return [found["path"] for found in chosen(rows, wanted)]
+        return [found["path"] for found in rows if is_chosen(found, wanted)]
 
     assert paths() == paths("/") == [found["path"] for found in rows]
     assert paths("/a/b") == ["/a", "/a/b"]
@@ -75,6 +75,8 @@ def test_what_is_noise() -> None:
     assert is_noise("/var/cache/apt/pkgcache.bin")
     assert is_noise("/etc/resolv.conf")
     assert is_noise("/tmp")
+    assert not is_noise("/tmp/result")
+    assert not is_noise("/var/tmp/result")
     assert not is_noise("/tmpfiles")
     assert not is_noise("/etc/passwd")
 
@@ -94,10 +96,13 @@ def test_what_is_mounted_on_a_host() -> None:
 39 27 7:2 / /tmp/x/mnt/pool rw - xfs /dev/loop2 rw
 36 27 254:3 / /with\040space rw - xfs /dev/vdd rw
 37 27 0:60 / /mnt/ssh rw - fuse.sshfs me@x rw
+40 27 0:62 / /tmp rw - tmpfs tmpfs rw
+41 27 0:63 / /var/lib/x/shm rw - tmpfs shm rw
 38 27 0:61 net:[1] /var/lib/x/net rw - nsfs nsfs rw
 """.strip()
     shown, hidden = host_mounts(text)
     assert shown == ["/home", "/srv", "/with space"]
     assert hidden == [
         *("/boot/efi (vfat)", "/mnt/me (ext4)", "/mnt/ssh (fuse.sshfs)", "/net (nfs4)"),
+        "/tmp (tmpfs)",
     ]

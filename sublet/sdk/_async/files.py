@@ -171,18 +171,18 @@ class AsyncFileVerbs(AsyncCalls):
 
         What was changed here after `since`, seconds since the epoch, stays as it is; None:
         nothing does. Nothing outside `destination` is touched, no symbolic link followed;
-        set-user-id bits are taken off and devices left out. Root gives files the owners that
-        they have inside. The answer lists what was `applied` and what `kept`, and counts what
-        was `left_out`.
+        set-user-id bits are taken off, devices and sockets left out. Root gives files the owners
+        that they have inside. The answer lists what was `applied` and what `kept`, and counts
+        what was `left_out`.
         """
         import os
 
         from sublet.archive.applying import apply
         from sublet.archive.making import Owner
-        from sublet.domain.changes import chosen
+        from sublet.domain.changes import is_chosen
         from sublet.sdk._async.threads import pulled
 
-        rows = chosen([row async for row in self.diff(name, mount=mount)], paths)
+        rows = [row async for row in self.diff(name, mount=mount) if is_chosen(row, paths)]
         owner = Owner.CALLER if os.geteuid() else Owner.ARCHIVE
 
         def work(pieces: Iterator[bytes]) -> dict[str, Any]:
