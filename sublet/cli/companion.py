@@ -32,17 +32,29 @@ def run(argv: list[str], env: Mapping[str, str]) -> int:
 
 def check(argv: list[str]) -> None:
     """Find out that there is no such command before anything is started, or built, for it. Raises
-    CommandNotFound."""
-    if not os.path.dirname(argv[0]) and not shutil.which(argv[0], os.F_OK):
-        raise _absent(argv[0])
-    if os.path.dirname(argv[0]) and not os.path.exists(argv[0]):
-        raise _absent(argv[0])
+    CommandNotFound, CommandNotExecutable."""
+    name = argv[0]
+    if os.path.dirname(name):
+        found = name if os.path.exists(name) else None
+    else:
+        found = shutil.which(name) or shutil.which(name, os.F_OK)
+    if not found:
+        raise _absent(name)
+    if os.path.isdir(found) or not os.access(found, os.X_OK):
+        raise _not_executable(found, errno.EACCES)
 
 
 def _absent(name: str) -> CommandNotFound:
     return CommandNotFound(
         f"There is no command '{name}' on this host.",
         hint="It runs here, not in a service: mend its spelling, or install it.",
+    )
+
+
+def _not_executable(name: str, number: int) -> CommandNotExecutable:
+    return CommandNotExecutable(
+        f"'{name}' cannot be executed: {os.strerror(number)}.",
+        hint="Make it executable (`chmod +x`), or name its interpreter first.",
     )
 
 
@@ -56,10 +68,7 @@ def _spawn(argv: list[str], env: Mapping[str, str], mask: set[signal.Signals | i
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR):
             raise
-        raise CommandNotExecutable(
-            f"'{argv[0]}' cannot be executed: {error.strerror}.",
-            hint="Make it executable (`chmod +x`), or name its interpreter first.",
-        ) from error
+        raise _not_executable(argv[0], error.errno or errno.EACCES) from error
 
 
 def _follow(pid: int, watched: frozenset[signal.Signals]) -> int:

@@ -145,7 +145,7 @@ def advice(text: str) -> str:
     name, colon, tag = text.partition(":")
     if absent := _absent(name):
         return absent
-    close = difflib.get_close_matches(name, (*_BY_NAME, "debian"), n=1, cutoff=0.75)
+    close = difflib.get_close_matches(name.lower(), (*_BY_NAME, "debian"), n=1, cutoff=0.75)
     return f"Do you mean {close[0]}{colon}{tag}?" if close and close[0] != name else ""
 
 

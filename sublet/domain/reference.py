@@ -74,17 +74,24 @@ class Reference:
             repository, tag = name, "latest"
         for prefix in ("docker.io/library/", "docker.io/"):
             repository = repository.removeprefix(prefix)
-        short = cls(repository).registry == "docker.io"
-        valid = (
-            len(repository) <= 255
-            and not (short and repository != repository.lower())
-            and _NAME.fullmatch(repository)
-            and _TAG.fullmatch(tag)
-            and (not at or _DIGEST.fullmatch(digest))
-        )
-        if not valid:
-            raise InvalidArgument(f"'{text}' is not an image reference.", hint=_HINT)
+        if not _is_valid(repository, tag, at, digest):
+            lower = repository.lower()
+            meant = text.replace(repository, lower) if lower != repository else ""
+            fits = meant and _is_valid(lower, tag, at, digest)
+            hint = f"Names of images are in lower case: {meant}." if fits else _HINT
+            raise InvalidArgument(f"'{text}' is not an image reference.", hint=hint)
         return cls(repository, tag, digest)
+
+
+def _is_valid(repository: str, tag: str, at: str, digest: str) -> bool:
+    short = Reference(repository).registry == HUB
+    return bool(
+        len(repository) <= 255
+        and not (short and repository != repository.lower())
+        and _NAME.fullmatch(repository)
+        and _TAG.fullmatch(tag)
+        and (not at or _DIGEST.fullmatch(digest))
+    )
 
 
 def parse_registry(text: str) -> str:

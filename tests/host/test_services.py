@@ -52,8 +52,11 @@ def test_a_command_has_its_databases(sublet: Sublet) -> None:
 def test_what_the_command_cannot_be(sublet: Sublet, tmp_path: Path) -> None:
     outcome = sublet("with", REDIS, "--", str(tmp_path / "nothing"))
     assert (outcome.code, "no command" in outcome.err) == (127, True)
-    outcome = sublet("with", REDIS, "--", str(tmp_path))
-    assert (outcome.code, "cannot be executed" in outcome.err) == (126, True)
+    (tmp_path / "text").write_text("no program")
+    for name in (tmp_path, tmp_path / "text"):
+        outcome = sublet("with", REDIS, "--", str(name))
+        assert (outcome.code, "cannot be executed" in outcome.err) == (126, True)
+        assert "healthy" not in outcome.err, "it is found before anything starts"
     assert sublet("with", REDIS, "--", "sh", "-c", "kill -USR1 $$").code == 138
     refused(sublet, "with", REDIS, says="no command")
     refused(sublet, "with", "--", "true", says="no service")
@@ -171,6 +174,19 @@ def test_interrupted_while_it_starts(sublet: Sublet, number: int) -> None:
         process.communicate(timeout=30)
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
     eventually(lambda: gone(sublet), "all are gone")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_ended_while_it_waits_for_health(
+    sublet: Sublet, image: Callable[[str], str], number: int
+) -> None:
+    name = image("sleep 600")
+    with sublet.spawn("with", "--timeout", "10m", name, "--", "true") as process:
+        eventually(lambda: bool(sublet.json("ps", "--json")), "it runs")
+        process.send_signal(number)
+        process.communicate(timeout=30)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    eventually(lambda: not sublet.json("ps", "--json"), "it is gone")
 
 
 def test_killed_while_the_command_runs(sublet: Sublet) -> None:

@@ -157,6 +157,7 @@ def test_scripts(script: Path) -> None:
         ("postgers:15", "Do you mean postgres:15?"),
         ("chromuim:bookworm", "Do you mean chromium:bookworm?"),
         ("pythn", "Do you mean python?"),
+        ("POSTGRES:15", "Do you mean postgres:15?"),
         ("debain:bookworm", "Do you mean debian:bookworm?"),
         ("debian:unheard-of", ""),
         ("mysql:8", "Debian has no MySQL; what the catalogue has is mariadb."),

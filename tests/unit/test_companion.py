@@ -44,6 +44,23 @@ def test_what_cannot_be_run(tmp_path: Path) -> None:
             companion.run([str(path)], os.environ)
 
 
+def test_what_is_found_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").write_text("no program")
+    (tmp_path / "program").write_text("#!/bin/sh")
+    (tmp_path / "program").chmod(0o755)
+    monkeypatch.setenv("PATH", f"/nowhere:{tmp_path}")
+    for name in ("program", str(tmp_path / "program")):
+        companion.check([name])
+    for name in ("text", str(tmp_path / "text"), str(tmp_path)):
+        with pytest.raises(CommandNotExecutable):
+            companion.check([name])
+    for name in ("nothing", "", str(tmp_path / "nothing"), "./nothing"):
+        with pytest.raises(CommandNotFound):
+            companion.check([name])
+
+
 @pytest.mark.parametrize("name", ["INT", "TERM", "HUP", "USR1"])
 def test_signals_are_handed_on(name: str) -> None:
     script = f"trap 'echo got; exit 3' {name}; echo ready; while :; do sleep 0.05; done"

@@ -335,6 +335,24 @@ def test_malformed_references(text: str) -> None:
         Reference.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("POSTGRES:15", "postgres:15"),
+        ("Team/App:V1", "team/app:V1"),
+        ("registry.example/App", "registry.example/app"),
+        ("docker.io/library/Redis:7", "docker.io/library/redis:7"),
+        ("A b", ""),
+        ("postgres@15", ""),
+    ],
+)
+def test_capitals_in_a_reference(text: str, meant: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        Reference.parse(text)
+    expected = f"Names of images are in lower case: {meant}." if meant else "Write NAME[:TAG]"
+    assert expected in str(caught.value.hint)
+
+
 component = st.from_regex(r"[a-z0-9]{1,8}(?:[._-][a-z0-9]{1,8})?", fullmatch=True)
 
 
