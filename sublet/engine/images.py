@@ -154,7 +154,8 @@ class Images:
                 return await self.build(place, name=name, arguments=arguments, report=report)
             except (NoSuchImage, PullFailed, BuildFailed) as error:
                 written = Reference.parse(name).qualified
-                error.hint = f"{error.hint} `sublet pull {written}` takes Docker Hub's instead."
+                hint = error.hint.rstrip(".")
+                error.hint = f"{hint}. `sublet pull {written}` takes Docker Hub's instead."
                 raise
 
     async def push(

@@ -186,7 +186,7 @@ def test_ended_while_it_waits_for_health(
         process.send_signal(number)
         process.communicate(timeout=30)
     assert process.returncode == (130 if number == signal.SIGINT else -number)
-    eventually(lambda: not sublet.json("ps", "--json"), "it is gone")
+    eventually(lambda: len(sublet.json("ps", "-a", "--json")) == 1, "it is gone, the origin stays")
 
 
 def test_killed_while_the_command_runs(sublet: Sublet) -> None:
