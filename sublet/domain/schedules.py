@@ -140,6 +140,15 @@ def decide(schedule: Schedule, now: float) -> Decision:
     return Decision(due, before, due, wake)
 
 
+def begins_again(schedule: Schedule, run: Run, now: float) -> bool:
+    """Whether a run that was to begin, and that no daemon has come to start, begins now: as one
+    that was missed, for which there is the grace. Where the time of another has come meanwhile,
+    that one makes up for both."""
+    if schedule.enabled and schedule.timer.latest(schedule.handled, now) is not None:
+        return False
+    return schedule.missed is Missed.RUN or now - run.began <= GRACE
+
+
 def _begin(schedule: Schedule, due: float | None) -> float | None:
     """When the run of that time begins: put off by the jitter, the same whoever asks, and never
     so far that it meets the next one."""

@@ -13,7 +13,7 @@ from typing import Any
 from sublet.domain.capacity import HOLDING
 from sublet.domain.errors import InsufficientCapacity, NoSuchInstance, SubletError, unexpected
 from sublet.domain.instance import Instance, State
-from sublet.domain.schedules import LABEL, Outcome, Overlap, Run, Schedule
+from sublet.domain.schedules import LABEL, Outcome, Overlap, Run, Schedule, begins_again
 from sublet.drivers import clock
 from sublet.drivers.store.schedules import ScheduleStore
 from sublet.engine import ending
@@ -58,14 +58,32 @@ class Runs:
                 self._parts.tasks.start(f"replace {schedule.name}", self._replace(going))
 
     def recover(self, schedule: Schedule) -> None:
-        """Go on with what another daemon began."""
+        """Go on with what another daemon began, or was about to begin."""
         for run in self._store.open(schedule.id):
             if run.outcome is Outcome.RUNNING and run.id not in self._tasks:
-                self._start(schedule, run, self._resume(schedule, run))
+                self._recover(schedule, run)
         if not self._store.open(schedule.id):
             return
         if not any(run.id in self._tasks for run in self._store.open(schedule.id)):
             self._advance(schedule)
+
+    def _recover(self, schedule: Schedule, run: Run) -> None:
+        if self._was_started(schedule, run):
+            self._start(schedule, run, self._resume(schedule, run))
+        elif begins_again(schedule, run, self._now()):
+            run = self._put(replace(run, began=self._now()))
+            self._start(schedule, run, self._perform(schedule, run))
+        else:
+            text = "the daemon ended before its start"
+            self._end(schedule, replace(run, outcome=Outcome.MISSED, reason=text))
+
+    def _was_started(self, schedule: Schedule, run: Run) -> bool:
+        """Whether another daemon has started its instance, or may have: one that is deleted when
+        it ends leaves nothing that tells."""
+        instance = self._remains.instance(schedule, run)
+        if instance is None:
+            return bool(run.instance) or bool(schedule.spec and schedule.spec.remove)
+        return instance.state in HOLDING or instance.started >= run.began
 
     async def clear(self, schedule: Schedule) -> None:
         """End what goes on, and delete the instances that runs have left."""
@@ -138,7 +156,7 @@ class Runs:
         instance = self._remains.instance(schedule, run)
         if instance is None and run.instance:
             return replace(run, outcome=Outcome.EXITED, reason="its instance has been deleted")
-        if instance is None or not (instance.state in HOLDING or instance.started >= run.began):
+        if instance is None:
             text = "the daemon ended during its start"
             return replace(run, outcome=Outcome.FAILED, reason=text)
         run = self._put(replace(run, instance=instance.id, name=instance.name))

@@ -152,12 +152,19 @@ class Schedules:
     async def watch(self) -> None:
         """Go on with runs of the daemon before, then begin what is due, for ever."""
         for schedule in self.store.every():
-            self._runs.recover(schedule)
+            self._recover(schedule)
         while True:
             self._changed.clear()
             wakes = [self._look(schedule) for schedule in self.store.every() if schedule.enabled]
             wake = min((wake for wake in wakes if wake is not None), default=None)
             await first(self._changed.wait(), self._until(wake, self._now()))
+
+    def _recover(self, schedule: Schedule) -> None:
+        """Go on with the runs that are there. A broken schedule stops no other."""
+        try:
+            self._runs.recover(schedule)
+        except SubletError as error:
+            log.error("schedule %s: %s", schedule.name, error)
 
     def _look(self, schedule: Schedule) -> float | None:
         """Begin what is due of one schedule; when to look again. A broken one stops no other."""

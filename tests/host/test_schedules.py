@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from conftest import BASE, Sublet, eventually
+from marketlab import IMAGE, small_host
 
 from sublet.domain.errors import NoSuchImage
+from sublet.domain.schedules import Missed, Outcome, Run
+from sublet.drivers.store.database import Database
+from sublet.drivers.store.schedules import ScheduleStore
 from sublet.sdk import Client
 
 LOOP = ["sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done"]
@@ -141,6 +147,26 @@ def test_runs_and_rules_outlive_the_daemon(own: Sublet) -> None:
     dues = [run["due"] for run in history(own, "tick")]
     assert len(dues) == len(set(dues)), "nothing ran twice"
     own.ok("schedule", "rm", "-f", "long", "short", "tick")
+
+
+def test_a_run_that_no_daemon_came_to_start() -> None:
+    """Its row is there, as if the daemon had been killed between that and its instance."""
+    with small_host() as host:
+        for missed in Missed:
+            command = ("--missed", missed, "--", IMAGE, "sh", "-c", "exit 4")
+            host.ok("schedule", "create", missed, *NEVER, *command)
+        host.kill_daemon()
+        began = time.time() - 3600
+        with closing(Database(host.root / "sublet.db")) as database:
+            store = ScheduleStore(database)
+            for rule in store.every():
+                name = f"{rule.name}-9"
+                store.update(rule, [Run(0, rule.id, began, Outcome.RUNNING, began, name=name)])
+        run = over(host, "run", "exited")
+        assert run["exit_code"] == 4
+        assert run["duration"] < 3600
+        assert "before its start" in over(host, "skip", "missed")["reason"]
+        host.ok("schedule", "rm", "run", "skip")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,16 @@ import pytest
 from sublet.domain.config import Config
 from sublet.domain.errors import InsufficientCapacity, NoSuchInstance
 from sublet.domain.instance import Instance, State
-from sublet.domain.schedules import HISTORY, LABEL, Outcome, Overlap, Run, Schedule
+from sublet.domain.schedules import (
+    GRACE,
+    HISTORY,
+    LABEL,
+    Missed,
+    Outcome,
+    Overlap,
+    Run,
+    Schedule,
+)
 from sublet.domain.spec import InstanceSpec
 from sublet.drivers.store.database import Database
 from sublet.drivers.store.instances import InstanceStore
@@ -169,12 +178,64 @@ async def test_a_daemon_that_dies_before_the_start(lab: Lab, named: bool) -> Non
     rule = lab.create(spec=None, start="box")
     run = Run(0, rule.id, NOW, Outcome.RUNNING, began=NOW, instance=box.id if named else "")
     lab.store.update(rule, [run])
+    lab.now += 1000
+    lab.up()
+    lab.runs.recover(rule)
+    await lab.settle()
+    assert lab.rows.get(box.id).state is State.RUNNING  # type: ignore[union-attr]
+    lab.ends(box.id, 3)
+    await lab.settle()
+    (run,) = lab.store.runs(rule.id)
+    assert (run.outcome, run.exit_code, run.due) == (Outcome.EXITED, 3, NOW)
+    assert run.began == NOW + 1000, "it lasts as long as it may from then on"
+
+
+@pytest.mark.parametrize(("missed", "late"), [("run", 5000), ("skip", 30), ("skip", 90)])
+async def test_a_daemon_that_dies_before_the_instance(lab: Lab, missed: str, late: float) -> None:
+    rule = lab.create(missed=Missed(missed))
+    lab.store.update(rule, [Run(0, rule.id, NOW, Outcome.RUNNING, began=NOW, name="s-1")])
+    lab.now += late
+    lab.up()
+    lab.runs.recover(rule)
+    await lab.settle()
+    begins = missed == "run" or late <= GRACE
+    assert lab.made == (["s-1"] if begins else [])
+    (run,) = lab.store.runs(rule.id)
+    assert run.outcome is (Outcome.RUNNING if begins else Outcome.MISSED)
+
+
+@pytest.mark.parametrize("overlap", Overlap)
+async def test_one_run_makes_up_for_one_that_was_cut_off_too(lab: Lab, overlap: Overlap) -> None:
+    rule = lab.create("every 1h", overlap=overlap)
+    lab.store.update(rule, [Run(0, rule.id, NOW, Outcome.RUNNING, began=NOW, name="s-1")])
+    lab.now += 2 * 3600 + 5
+    lab.up()
+    lab.tasks.start("schedules", lab.schedules.watch())
+    await lab.settle()
+    assert lab.outcomes() == ["running", "missed", "missed"]
+    assert len(lab.made) == 1
+
+
+async def test_nobody_knows_whether_what_is_deleted_at_its_end_has_run(lab: Lab) -> None:
+    rule = lab.create(spec=replace(SPEC, remove=True))
+    lab.store.update(rule, [Run(0, rule.id, NOW, Outcome.RUNNING, began=NOW, name="s-1")])
     lab.up()
     lab.runs.recover(rule)
     await lab.settle()
     (run,) = lab.store.runs(rule.id)
-    assert (run.outcome, run.exit_code) == (Outcome.FAILED, None)
+    assert (run.outcome, run.exit_code, lab.made) == (Outcome.FAILED, None, [])
     assert "during its start" in run.reason
+
+
+async def test_what_ran_before_is_still_left_alone(lab: Lab) -> None:
+    """Though the daemon was killed before it noted that."""
+    lab.add("box", State.RUNNING, started=NOW - 100, wanted=True)
+    rule = lab.create(spec=None, start="box")
+    lab.store.update(rule, [Run(0, rule.id, NOW, Outcome.RUNNING, began=NOW)])
+    lab.up()
+    lab.runs.recover(rule)
+    await lab.settle()
+    assert lab.outcomes() == ["skipped"]
 
 
 @pytest.mark.parametrize("noted", [False, True])
