@@ -58,8 +58,13 @@ class Holdings:
         return row.state in _ENDING or self._notices.real(row.id) is not None
 
     def leaving(self) -> list[Instance]:
-        """The spot instances whose room will be free."""
-        return [row for row in self.running() if self._leaves(row)]
+        """The spot instances whose room will be free; nobody relies on one that is overdue."""
+        rows = [row for row in self.running() if self._leaves(row)]
+        return [row for row in rows if not self._notices.overdue(row.id)]
+
+    def overdue(self) -> list[Instance]:
+        """Those that should have gone long ago."""
+        return [row for row in self.running() if self._notices.overdue(row.id)]
 
     def coming(self) -> Amount:
         """The room that will be free, by notices given and ends begun."""

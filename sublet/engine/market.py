@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -20,7 +22,7 @@ from sublet.drivers.store.market import MarketStore
 from sublet.engine.claims import Claims
 from sublet.engine.holdings import Holdings, amount_of
 from sublet.engine.lifecycle import Lifecycle
-from sublet.engine.notices import Notices
+from sublet.engine.notices import LATE, Notices
 from sublet.engine.observer import NoticeObserver
 from sublet.engine.pricing import Pricing
 from sublet.engine.requests import SpotRequests
@@ -183,16 +185,37 @@ class SpotMarket:
             return
         if not wait and not capacity.fits(asked, free + self.spares.coming() + self.spares.room()):
             capacity.admit(asked, free)
-        told = 0
+        told, ends = set[str](), self._patience()
         with self.claims.waiting(key, asked), self.claims.listen() as news:
             while not capacity.fits(asked, self.claims.turn(key)):
                 names = self._make_room(asked, key, wait)
-                if len(names) > told:
+                if not told.issuperset(names):
                     report(self._waiting(names))
-                    told = len(names)
+                    told.update(names)
+                    ends = self._patience()
+                elif asyncio.get_running_loop().time() >= ends:
+                    raise self._in_vain()
                 news.clear()
-                await news.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(ends):
+                        await news.wait()
                 check()
+
+    def _patience(self) -> float:
+        """When the room that is waited for has come, unless something is wrong: on the loop's
+        clock."""
+        left = max(0.0, self.notices.deadline() - self.now())
+        return asyncio.get_running_loop().time() + left + LATE + 1
+
+    def _in_vain(self) -> InsufficientCapacity:
+        """What is said of room that should have come."""
+        stuck = [row.name for row in self.holdings.overdue() or self.holdings.leaving()]
+        if not stuck:
+            return InsufficientCapacity("The room that was to be free by now is not.")
+        return InsufficientCapacity(
+            f"The room of {_some(stuck)} was to be free by now and is not.",
+            hint=f"`sublet inspect {stuck[0]}` says how it stands; try again when it has gone.",
+        )
 
     def _make_room(self, asked: Amount, key: object, wait: bool) -> list[str]:
         """Let ready sandboxes of pools go, and with `wait` give notice to spot instances, as many
@@ -204,6 +227,8 @@ class SpotMarket:
             candidates = self.holdings.reclaimable() if wait else Amount()
             possible = free + coming + self.spares.room() + candidates
             if not capacity.fits(asked, possible):
+                if self.holdings.overdue():
+                    raise self._in_vain()
                 capacity.admit(asked, possible)
             missing = shortage(missing, self.spares.give(missing), Amount())
         if missing != Amount() and not (wait and self.holdings.give_way(missing)):

@@ -31,6 +31,10 @@ GRACE = 1.0
 """Seconds between the signal that stops an instance at its deadline and SIGKILL: it has had its
 time."""
 
+LATE = 120.0
+"""Seconds after its deadline in which an instance has gone, unless something is wrong: a large VM
+that hibernates takes its time."""
+
 RETRY = 5.0
 """Seconds after which a reclaim that failed is tried again."""
 
@@ -84,6 +88,11 @@ class Notices:
     def deadline(self) -> float:
         """When the last of them is carried out."""
         return max((notice.deadline for notice in self._open.values()), default=0.0)
+
+    def overdue(self, instance_id: str) -> bool:
+        """Whether an instance should have gone long ago: its reclaim fails, or hangs."""
+        notice = self._open.get(instance_id)
+        return notice is not None and self._now() >= notice.deadline + LATE
 
     # Giving
 

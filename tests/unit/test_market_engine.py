@@ -25,7 +25,7 @@ from sublet.drivers.pressure import available, average
 from sublet.drivers.store.database import Database
 from sublet.drivers.store.instances import InstanceStore
 from sublet.drivers.store.market import MarketStore
-from sublet.engine import notices
+from sublet.engine import market, notices
 from sublet.engine import pressure as watched
 from sublet.engine.events import Events
 from sublet.engine.market import SpotMarket
@@ -541,6 +541,41 @@ async def test_a_reclaim_that_fails_is_tried_again(
     lab.broken = False
     await settle()
     assert lab.store.get("a") is None
+
+
+async def test_nobody_waits_for_ever_for_a_reclaim_that_fails(lab: Lab, clock: Clock) -> None:
+    """Others make room in its place while there are any; then it is said what does not go."""
+    lab.add("stuck", 2, Spot())
+    lab.add("other", 2, Spot(max_price=1.0, on_reclaim=Action.STOP))
+    lab.broken = True
+    lab.market.reclaim([lab.store.get("stuck")])  # type: ignore[list-item]
+    first = asyncio.ensure_future(lab.market.admit(spec(2)))
+    await settle()
+    await clock.set(1000.0 + 120 + notices.LATE - 1)
+    lab.market.claims.wake()
+    await settle()
+    assert not first.done()
+    assert lab.market.notice("other") is None
+    await clock.set(1000.0 + 120 + notices.LATE)
+    lab.market.claims.wake()
+    await settle()
+    assert lab.market.notice("other")
+    await clock.set(clock.time + 120)
+    await first
+    lab.add("od", 2)
+    with pytest.raises(InsufficientCapacity, match="room of stuck was to be free"):
+        await lab.market.admit(spec(2))
+
+
+async def test_a_wait_has_an_end_of_its_own(
+    lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the end of what is waited for was begun by somebody else, without a notice."""
+    monkeypatch.setattr(market, "LATE", -0.9)
+    lab.move(lab.add("slow", 4, Spot()), State.STOPPING)
+    with pytest.raises(InsufficientCapacity, match="room of slow was to be free"):
+        await lab.market.admit(spec(2))
+    assert lab.market.free().memory == 0, "it claims nothing any more"
 
 
 def test_the_last_complete_backup_is_found_in_the_events() -> None:
