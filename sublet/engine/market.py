@@ -314,6 +314,7 @@ class SpotMarket:
 
     def recover(self) -> None:
         """The daemon has come up, and every instance is in a true state."""
+        self.requests.recover()  # first: by the notices it knows who ended them
         self.notices.recover()
         self._parts.tasks.keep("price", self.pricing.watch)
 

@@ -153,7 +153,8 @@ class Notices:
     def recover(self) -> None:
         """The daemon has come up: go on waiting for the deadlines."""
         for notice in list(self._open.values()):
-            if self._parts.store.get(notice.instance) is None:
+            row = self._parts.store.get(notice.instance)
+            if row is None or not (self._stays(row) or self._to_delete(notice)):
                 self._drop(notice.instance)
             else:
                 for observer in self.observers:

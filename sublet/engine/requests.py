@@ -20,6 +20,8 @@ from sublet.engine.events import Events
 KEPT_FOR = 48 * 3600.0
 """Seconds that a request is listed after its end, as EC2's are."""
 
+_DOWN = frozenset({State.STOPPED, State.HIBERNATED})
+
 TIDY = 100
 """New requests after which it is looked for old ones."""
 
@@ -75,6 +77,20 @@ class SpotRequests:
         return sorted(rows, key=lambda row: (-row.max_price, row.updated, row.id))
 
     # Changing
+
+    def recover(self) -> None:
+        """A daemon may have been killed between the change of a row and that of its request, which
+        is another transaction: bring them together."""
+        for request in [row for row in self._rows.values() if row.state not in FINAL]:
+            row = self._instances.get(request.instance)
+            if row is None:
+                notice = self._begun(request.instance)
+                ended = taken(notice.action, notice.reason) if notice else Status.TERMINATED_BY_USER
+                self._put(request, ended)
+            elif row.state in LIVE and request.state is not RequestState.ACTIVE:
+                self._put(request, Status.FULFILLED)
+            elif row.state in _DOWN and request.state is RequestState.ACTIVE:
+                self._stopped(row, request, failed=False)
 
     def cancel(self, text: str) -> Request:
         """Cancel a request; its instance goes on. Raises NoSuchRequest, WrongState."""
@@ -160,7 +176,7 @@ class SpotRequests:
             self._put(request, Status.PENDING_FULFILLMENT, wanted=request.wanted)
         elif new.state is State.RUNNING and before in (State.PENDING, State.HIBERNATED):
             self._put(request, Status.FULFILLED)
-        elif new.state in (State.STOPPED, State.HIBERNATED) and before is not State.HIBERNATED:
+        elif new.state in _DOWN and before is not State.HIBERNATED:
             self._stopped(new, request, failed=before is State.PENDING)
         elif new.state is State.STOPPED and before is State.HIBERNATED:
             self._put(request, Status.STOPPED_BY_USER)

@@ -530,6 +530,48 @@ async def test_a_deletion_that_was_cut_off_is_finished(
     await other.close()
 
 
+@pytest.mark.parametrize(
+    ("spot", "taken", "found"),
+    [
+        (Spot(), True, Status.TERMINATED_NO_CAPACITY),
+        (Spot(), False, Status.TERMINATED_BY_USER),
+        (Spot(on_reclaim=Action.STOP, persistent=True), True, Status.STOPPED_NO_CAPACITY),
+        (Spot(on_reclaim=Action.STOP, persistent=True), False, Status.STOPPED_BY_USER),
+    ],
+)
+async def test_a_request_follows_its_row_across_a_crash(
+    lab: Lab, clock: Clock, tmp_path: Path, spot: Spot, taken: bool, found: Status
+) -> None:
+    """The daemon is killed between the transaction that writes the row and that of the request."""
+    row = lab.add("a", 1, spot)
+    if taken:
+        lab.market.notices.give([row], Reason.CAPACITY, 120.0)
+        lab.market.store.begin("a")
+    lab.store.listeners.clear()
+    if spot.persistent:
+        lab.move(row, State.STOPPED)
+    else:
+        lab.store.delete("a")
+    other = Lab(tmp_path / "db", clock)
+    other.market.recover()
+    assert other.request("a") is found
+    assert bool(other.market.requests.wanted()) is (spot.persistent and taken)
+    await other.close()
+
+
+async def test_a_request_is_filled_though_nobody_noted_it(
+    lab: Lab, clock: Clock, tmp_path: Path
+) -> None:
+    spot = Spot(on_reclaim=Action.STOP, persistent=True)
+    row = lab.move(lab.add("a", 1, spot), State.STOPPED)
+    lab.store.listeners.clear()
+    lab.move(row, State.RUNNING)
+    other = Lab(tmp_path / "db", clock)
+    other.market.recover()
+    assert other.request("a") is Status.FULFILLED
+    await other.close()
+
+
 async def test_a_reclaim_that_fails_is_tried_again(
     lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
