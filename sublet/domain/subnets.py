@@ -1,7 +1,7 @@
 """Which subnet a daemon takes, and the addresses and user ids that follow from it.
 
 A daemon has one /16. Its place in the pool is also the daemon's *region* of user ids, so
-that two daemons on one host share no addresses, and the first fourteen no ids. Within the
+that two daemons on one host share no addresses, and up to fourteen no ids. Within the
 daemon each instance has a slot (slots.py). The region is kept for good, because files have those
 ids; the subnet may change when another takes it while the daemon is away.
 """
@@ -32,7 +32,8 @@ _REGION_SLOTS = 4096
 
 
 def choose(taken: Iterable[IPv4Network]) -> IPv4Network:
-    """The first /16 of the pool that overlaps nothing in `taken` (routes, addresses).
+    """The first /16 of the pool that overlaps nothing in `taken` (routes, addresses), and whose
+    user ids no other of the pool has that is taken, while there is such a one.
 
     A default route counts for nothing. Where only wider routes stand in the way (a VPN's
     10.0.0.0/8), the first /16 that shadows no narrower one is taken: ours is more specific.
@@ -41,15 +42,20 @@ def choose(taken: Iterable[IPv4Network]) -> IPv4Network:
     networks = [network for network in taken if network.prefixlen > 0]
     narrow = [network for network in networks if network.prefixlen >= 16]
     for obstacles in (networks, narrow):
-        for candidate in POOL:
-            if not any(candidate.overlaps(network) for network in obstacles):
-                return candidate
+        free = [each for each in POOL if not _overlaps(each, obstacles)]
+        if free:
+            shared = {region(each) for each in POOL if _overlaps(each, narrow)}
+            return min(free, key=lambda each: region(each) in shared)
     raise InvalidArgument(
         f"A daemon needs a /16, and the host has routes into all {len(POOL)} that it chooses from, "
         f"{POOL[0]} to {POOL[-1]}.",
         hint="`ip route` shows who has them: other daemons, for the most part. End one that is not "
         "needed, or name a free /16 as `subnet` in config.toml, or in SUBLET_SUBNET.",
     )
+
+
+def _overlaps(subnet: IPv4Network, others: Iterable[IPv4Network]) -> bool:
+    return any(subnet.overlaps(other) for other in others)
 
 
 def check(subnet: IPv4Network, taken: Iterable[IPv4Network]) -> IPv4Network:

@@ -86,6 +86,14 @@ def test_many_daemons_find_a_subnet_each() -> None:
     assert last + subnets.IDS < 2**32
 
 
+@given(st.sets(st.sampled_from(subnets.POOL), max_size=subnets.REGIONS - 1))
+def test_one_more_daemon_shares_no_user_ids(others: set[IPv4Network]) -> None:
+    """Wherever they are in the pool: there may have been many more before."""
+    chosen = subnets.choose(others)
+    assert chosen not in others
+    assert subnets.region(chosen) not in map(subnets.region, others)
+
+
 def test_a_subnet_of_another_is_refused() -> None:
     mine = IPv4Network("10.213.0.0/16")
     assert subnets.check(mine, [IPv4Network("10.0.0.0/8")]) == mine
