@@ -15,6 +15,7 @@
 enum { LIST_MOST = 100000, CREATED = 0644 };
 
 static char shown[NAME_MOST + 2];
+static const char *asked; /* to list */
 static size_t listed;
 
 /* ---- What a file holds */
@@ -127,7 +128,7 @@ static void list_one(int directory, const char *name, int depth, bool descend) {
         return;
     if (!descend) {
         if (++listed > LIST_MOST)
-            give_up(E2BIG, shown);
+            give_up(E2BIG, asked);
         put_entry(directory, name, &status);
     } else if (S_ISDIR(status.st_mode)) {
         int below = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -160,6 +161,7 @@ void copy_list(const char *path, int depth) {
 
     if (directory < 0)
         give_up(errno, path);
+    asked = path;
     snprintf(shown, sizeof shown, "%s", path);
     list_directory(directory, depth);
     put_flush();

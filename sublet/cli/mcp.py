@@ -32,9 +32,23 @@ TOKEN = "SUBLET_MCP_TOKEN"
     help=f"With --http: what clients have to know; or ${TOKEN}; else one is made up.",
 )
 @click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    metavar="URL",
+    help="With --http: pages of that site may send requests, too, not of this host alone.",
+)
+@click.option(
     "--image", default=DEFAULT.image, show_default=True, shell_complete=image_or_catalog_names,
     metavar="IMAGE", help="A sandbox's image where the agent asks for none.",
 )  # fmt: skip
+@click.option(
+    "--only-image",
+    "images",
+    multiple=True,
+    metavar="NAME",
+    help="Besides --image an agent may ask for that alone, such as `node:*`; again for more.",
+)
 @click.option(
     "--registry",
     "registries",
@@ -64,7 +78,7 @@ TOKEN = "SUBLET_MCP_TOKEN"
 )  # fmt: skip
 @click.option(
     "--max-ttl", default="1d", show_default=True, metavar="TIME",
-    help="The longest that an agent may ask for.",
+    help="The longest that a sandbox may live in all.",
 )  # fmt: skip
 @click.option(
     "--network",
@@ -86,6 +100,7 @@ TOKEN = "SUBLET_MCP_TOKEN"
 def mcp(
     http: str | None,
     token_file: Path | None,
+    origins: tuple[str, ...],
     network: tuple[str, ...],
     ttl: str,
     max_ttl: str,
@@ -115,7 +130,7 @@ def mcp(
     elif http is None:
         _stdio(policy, name, keep, token_file)
     else:
-        _http(policy, name, http, token_file)
+        _http(policy, name, http, token_file, origins)
 
 
 def _stdio(policy: Policy, name: str, keep: bool, token_file: Path | None) -> None:
@@ -135,14 +150,16 @@ def _stdio(policy: Policy, name: str, keep: bool, token_file: Path | None) -> No
     asyncio.run(serve_stdio(policy, name, keep=keep))
 
 
-def _http(policy: Policy, name: str, address: str, token_file: Path | None) -> None:
+def _http(
+    policy: Policy, name: str, address: str, token_file: Path | None, origins: tuple[str, ...]
+) -> None:
     from sublet.mcp import serve_http
 
     with _listener(address) as listener:
         token = _token(token_file)
         host, port = listener.getsockname()[:2]
         print(f"sublet: serving http://{host}:{port}/mcp", file=sys.stderr, flush=True)
-        asyncio.run(serve_http(policy, name, listener, token))
+        asyncio.run(serve_http(policy, name, listener, token, origins))
 
 
 def _configuration(arguments: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Network
 
 from sublet.domain.egress import (
@@ -30,7 +31,9 @@ class Policy:
     `isolation` vm: containers are refused. `network` is none, internet, or names such as
     `pypi.org` and `*.debian.org`: both what is given and the widest. `ttl`, `max_ttl` in seconds;
     `most` sandboxes at a time. `registries` are those that images may come from, besides Docker
-    Hub and that of `image`. `disk`: the most bytes that each may write, as `16g`; empty: no limit.
+    Hub and that of `image`. `images`: besides `image` only these, such as `python:3.11` and
+    `node:*`; none: all that the registries have. `disk`: the most bytes that each may write, as
+    `16g`; empty: no limit.
     """
 
     image: str = "debian:bookworm"
@@ -42,6 +45,7 @@ class Policy:
     network: Egress = (INTERNET,)
     most: int = 10
     registries: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
     disk: str = ""
 
 
@@ -107,6 +111,11 @@ def image_of(policy: Policy, text: str) -> str:
     host, whatever the sandbox's own network."""
     if text in ("", policy.image):
         return policy.image
+    if policy.images and not any(fnmatchcase(text, each) for each in policy.images):
+        raise NotPermitted(
+            f"The image {text} is not permitted here.",
+            hint=f"Ask for {', '.join(dict.fromkeys((policy.image, *policy.images)))}.",
+        )
     registry = Reference.parse(text).registry
     known = {HUB, *policy.registries}
     if not policy.image.startswith(("/", ".")):

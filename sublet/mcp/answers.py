@@ -36,12 +36,14 @@ class Ended(Answer):
 
 
 class Evaluated(Answer):
-    """What Python code did: `value` is that of its last expression, `error` what it raised."""
+    """What Python code did: `value` is that of its last expression, `error` what it raised.
+    `truncated`: there was more than was kept."""
 
     stdout: str
     stderr: str
     value: str | None
     error: str | None
+    truncated: bool = False
 
 
 class File(Answer):
@@ -65,3 +67,25 @@ class Done(Answer):
     """That it is done, with what there is to say of it."""
 
     message: str
+
+
+class Written(Done):
+    """What a file holds now: `size` bytes."""
+
+    path: str
+    size: int
+
+
+class Kept(Done):
+    """What `rollback` and `fork` take as `snapshot`; the message is that, too."""
+
+    sandbox: str
+    snapshot: str
+
+
+class Exposed(Done):
+    """Where a port answers; the message is that, too."""
+
+    sandbox: str
+    port: int
+    url: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -27,7 +28,10 @@ class Sandboxes:
         """With `lease` they go when that does."""
         self._policy, self._owner, self._client, self._lease = policy, owner, client, lease
         self._known: dict[str, AsyncSandbox] = {}
+        self._made: set[str] = set()
+        """What counts as there: neither gone, nor still being made."""
         self._making = 0
+        self._counting = asyncio.Lock()
 
     async def create(
         self, progress: Callable[[str], None], name: str, env: Mapping[str, str], **asked: Any
@@ -50,6 +54,7 @@ class Sandboxes:
                 progress=progress,
                 **more,
             )
+            self._made.add(box.id)
         self._known[box.id] = box
         return await self.describe(box)
 
@@ -62,8 +67,11 @@ class Sandboxes:
 
     async def all(self) -> list[Sandbox]:
         """Those that are there, the newest first."""
-        rows = await self._client.ps(all=True, filters=[f"label={OWNER}={self._owner}"])
-        return [_described(await self._client.inspect(row["id"])) for row in rows]
+        found = []
+        for row in await self._rows():
+            with suppress(NoSuchInstance):  # it has gone meanwhile
+                found.append(_described(await self._client.inspect(row["id"])))
+        return found
 
     async def describe(self, box: AsyncSandbox) -> Sandbox:
         """What a client is told of one."""
@@ -77,6 +85,7 @@ class Sandboxes:
         box = await self.get(text)
         async with self._room(count):
             forks = await box.fork(count, snapshot=snapshot)
+            self._made.update(fork.id for fork in forks)
             for fork in forks:
                 row = await self._client.inspect(fork.id)
                 if not row["expires"] or _life(row) > self._policy.max_ttl:
@@ -85,10 +94,11 @@ class Sandboxes:
         return [await self.describe(fork) for fork in forks]
 
     async def extend(self, text: str, seconds: float) -> Sandbox:
-        """Let it live `seconds` more than it has lived."""
+        """Let it live `seconds` more than it has lived, but no longer than `max_ttl` in all."""
         box = await self.get(text)
         row = await self._client.inspect(box.id)
-        await self._client.update(box.id, ttl=_age(row) + seconds)
+        life = min(_age(row) + seconds, self._policy.max_ttl)
+        await self._client.update(box.id, ttl=life)
         return await self.describe(box)
 
     async def destroy(self, text: str) -> None:
@@ -100,9 +110,14 @@ class Sandboxes:
         self._known.pop(box.id, None)
         await box.close()
 
+    async def _rows(self) -> list[dict[str, Any]]:
+        return await self._client.ps(all=True, filters=[f"label={OWNER}={self._owner}"])
+
     async def _row(self, text: str) -> Mapping[str, Any]:
         """Of another's instance no more is told than of none."""
         with suppress(NoSuchInstance, InvalidArgument):
+            if not text or "/" in text:
+                raise NoSuchInstance(text)
             row = await self._client.inspect(text)
             if row["labels"].get(OWNER) == self._owner:
                 return row
@@ -112,17 +127,22 @@ class Sandboxes:
 
     @asynccontextmanager
     async def _room(self, count: int) -> AsyncIterator[None]:
-        """Room for so many more: what others are making meanwhile counts, too."""
-        self._making += count
-        try:
-            most = self._policy.most
-            there = await self._client.ps(all=True, filters=[f"label={OWNER}={self._owner}"])
-            if len(there) + self._making > most:
+        """Room for so many more. What others are making meanwhile counts, once: it may be listed
+        already. Who finds no room takes none from who asks at the same time."""
+        async with self._counting:
+            making, made, most = self._making, set(self._made), self._policy.most
+            there = {row["id"] for row in await self._rows()}
+            if not making:
+                self._made = made = there
+            taken = max(len(there), len(there & made) + making)
+            if taken + count > most:
                 raise NotPermitted(
-                    f"{most} sandboxes are permitted at a time; {len(there)} there already, "
+                    f"{most} sandboxes are permitted at a time; {taken} there already, "
                     f"and {count} more asked for.",
                     hint="Destroy one that is not needed any more: destroy_sandbox.",
                 )
+            self._making += count
+        try:
             yield
         finally:
             self._making -= count

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from mcp.server.mcpserver import MCPServer
@@ -54,14 +56,17 @@ async def serve_http(
     name: str,
     listener: socket.socket,
     token: str,
+    origins: Sequence[str] = (),
 ) -> None:
     """Serve whoever has the token at http://ADDRESS:PORT/mcp of the listener, until SIGINT or
-    SIGTERM. Sandboxes go when their time to live is over, and belong to the server `name`."""
+    SIGTERM: pages of this host, and of `origins`, among them. Sandboxes go when their time to live
+    is over, and belong to the server `name`."""
     server = build(Sandboxes(policy, name, AsyncClient()), policy)
+    # A proxy has a name of its own; `guarded` looks at origins.
     open_to_names = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    inner = server.streamable_http_app(transport_security=open_to_names)  # the token protects
+    inner = server.streamable_http_app(transport_security=open_to_names)
     config = uvicorn.Config(
-        guarded(inner, token),
+        guarded(inner, token, origins),
         http="h11",
         ws="none",
         log_level="warning",
@@ -70,18 +75,40 @@ async def serve_http(
     await uvicorn.Server(config).serve(sockets=[listener])
 
 
-def guarded(inner: Application, token: str) -> Application:
+def guarded(inner: Application, token: str, origins: Sequence[str] = ()) -> Application:
     """The application for requests with `Authorization: Bearer TOKEN` alone (RFC 6750,
-    section 2.1); others get 401."""
+    section 2.1); others get 401. What a page of a stranger's site has a browser send gets 403, as
+    the transport's specification asks: a name of that site may lead here (DNS rebinding)."""
     wanted = f"Bearer {token}".encode()
 
     async def application(scope: Scope, receive: Any, send: Any) -> None:
-        given = dict(scope.get("headers", ())).get(b"authorization", b"")
-        if scope["type"] == "lifespan" or secrets.compare_digest(given, wanted):
+        headers = dict(scope.get("headers", ()))
+        given = headers.get(b"authorization", b"")
+        if scope["type"] == "lifespan":
             await inner(scope, receive, send)
-            return
-        headers = [(b"www-authenticate", b"Bearer"), (b"content-type", b"text/plain")]
-        await send({"type": "http.response.start", "status": 401, "headers": headers})
-        await send({"type": "http.response.body", "body": b"The token is missing or wrong.\n"})
+        elif not _is_known(headers.get(b"origin", b"").decode("latin-1"), origins):
+            await _refuse(send, 403, b"The origin is not permitted: sublet mcp --origin.\n")
+        elif not secrets.compare_digest(given, wanted):
+            await _refuse(send, 401, b"The token is missing or wrong.\n")
+        else:
+            await inner(scope, receive, send)
 
     return application
+
+
+def _is_known(origin: str, origins: Sequence[str]) -> bool:
+    """Whether a request may come from there (RFC 6454, section 7): from no page at all, from one
+    of this host, or as the owner says."""
+    if not origin or origin in origins:
+        return True
+    with suppress(ValueError):
+        return urlsplit(origin).hostname in ("localhost", "127.0.0.1", "::1")
+    return False
+
+
+async def _refuse(send: Any, status: int, why: bytes) -> None:
+    headers = [(b"content-type", b"text/plain")]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": why})

@@ -25,6 +25,12 @@ OUTPUT = 64 << 10
 FILE = 256 << 10
 """Bytes of a file that a model is given."""
 
+WRITTEN = 16 << 20
+"""Characters of a file that a model may write at once."""
+
+NAMES = 2000
+"""Entries of a directory that a model is given."""
+
 LONGEST = 3600.0
 """Seconds that a command may take at most."""
 
@@ -128,7 +134,7 @@ class Tools:
         self, ctx: Context, sandbox: str, code: str, timeout: float = 60.0
     ) -> answers.Evaluated:
         """Run Python code in a sandbox whose image has python3. Names stay from call to call. The
-        value of the last expression is given."""
+        value of the last expression is given, of it and of each stream the first 64 KiB."""
         box = await self._boxes.get(sandbox)
         async with _beating(ctx):
             try:
@@ -154,29 +160,42 @@ class Tools:
         content: str,
         encoding: str = "utf-8",
         executable: bool = False,
-    ) -> answers.Done:
-        """Write a file in a sandbox, with the directories to it. `encoding` base64: the content
-        is that."""
+    ) -> answers.Written:
+        """Write a file in a sandbox, up to 16 MiB, with the directories to it. `encoding` base64:
+        the content is that."""
+        if len(content) > WRITTEN:
+            raise ToolError(
+                f"The content is more than {WRITTEN >> 20} MiB. Have a command in the sandbox make"
+                " or fetch the file: exec."
+            )
         box = await self._boxes.get(sandbox)
         data = _decoded(content) if encoding == "base64" else content.encode()
         await box.files.write(path, data, mode=0o755 if executable else None)
-        return answers.Done(message=f"{path}: {len(data)} bytes written.")
+        told = f"{path}: {len(data)} bytes written."
+        return answers.Written(message=told, path=path, size=len(data))
 
     async def list_files(
         self, sandbox: str, path: str = "/", depth: int = 1
     ) -> list[answers.Entry]:
-        """List what is in a directory of a sandbox, and with `depth` in those below it."""
+        """List what is in a directory of a sandbox, and with `depth` in those below it, up to
+        2000 names."""
         box = await self._boxes.get(sandbox)
         found = await box.files.list(path, depth=depth)
+        if len(found) > NAMES:
+            raise ToolError(
+                f"There are {len(found)} names in {path}, more than {NAMES}. List a directory in"
+                " it, go less deep, or look with exec: `ls | head`, `find`."
+            )
         return [
             answers.Entry(path=each.path, type=each.type.value, size=each.size) for each in found
         ]
 
-    async def snapshot(self, sandbox: str, name: str = "") -> answers.Done:
+    async def snapshot(self, sandbox: str, name: str = "") -> answers.Kept:
         """Keep a sandbox as it is now (files; a VM's memory, too), to roll it back to. Answers
         with the snapshot's id."""
         box = await self._boxes.get(sandbox)
-        return answers.Done(message=await box.snapshot(name))
+        taken = await box.snapshot(name)
+        return answers.Kept(message=taken, sandbox=box.id, snapshot=taken)
 
     async def rollback(self, sandbox: str, snapshot: str) -> answers.Done:
         """Put a sandbox back to one of its snapshots. What runs in it ends."""
@@ -189,13 +208,17 @@ class Tools:
         several ways at once."""
         return await self._boxes.fork(sandbox, count, snapshot)
 
-    async def expose_port(self, sandbox: str, port: int) -> answers.Done:
+    async def expose_port(self, sandbox: str, port: int) -> answers.Exposed:
         """The URL at which what listens on a port of a sandbox (on 0.0.0.0) answers on the host."""
         box = await self._boxes.get(sandbox)
-        return answers.Done(message=await box.url(port))
+        if not 0 < port < 65536:
+            raise ToolError(f"{port} is no port. Ports are 1 to 65535.")
+        url = await box.url(port)
+        return answers.Exposed(message=url, sandbox=box.id, port=port, url=url)
 
     async def extend_sandbox(self, sandbox: str, ttl: str) -> answers.Sandbox:
-        """Let a sandbox live so long from now: 30m, 2h."""
+        """Let a sandbox live so long from now: 30m, 2h. Its whole life has a most, beyond which it
+        gets none: `expires` in the answer tells."""
         return await self._boxes.extend(sandbox, ttl_of(self._policy, ttl))
 
     async def destroy_sandbox(self, sandbox: str) -> answers.Done:
@@ -251,8 +274,10 @@ def _ended(result: Result, *, timed_out: bool = False) -> answers.Ended:
 
 
 def _evaluated(done: PythonResult, error: str | None) -> answers.Evaluated:
+    value, why = (None if each is None else each[:OUTPUT] for each in (done.repr or None, error))
+    cut = done.truncated or (value, why) != (done.repr or None, error)
     return answers.Evaluated(
-        stdout=done.stdout, stderr=done.stderr, value=done.repr or None, error=error
+        stdout=done.stdout, stderr=done.stderr, value=value, error=why, truncated=cut
     )
 
 

@@ -9,39 +9,13 @@ import re
 import signal
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx2
 import pytest
+from agentlab import agent, call, refused
 from conftest import BASE, SUBLET, Sublet, eventually
-from mcp import Client, StdioServerParameters
+from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-
-
-@asynccontextmanager
-async def agent(sublet: Sublet, *options: str) -> AsyncIterator[Client]:
-    """A client that started the server as agents do."""
-    env = {name: sublet.env[name] for name in ("SUBLET_ROOT", "SUBLET_RUN", "PATH")}
-    server = StdioServerParameters(command=SUBLET, args=["mcp", *options], env=env)
-    async with Client(server, read_timeout_seconds=120) as client:
-        yield client
-
-
-async def call(client: Client, tool: str, **arguments: Any) -> Any:
-    """What a tool answers; it must succeed."""
-    result = await client.call_tool(tool, arguments)
-    assert not result.is_error, result.content
-    assert result.structured_content is not None
-    return result.structured_content.get("result", result.structured_content)
-
-
-async def refused(client: Client, tool: str, **arguments: Any) -> str:
-    """What the model is told of what a tool would not do."""
-    result = await client.call_tool(tool, arguments)
-    assert result.is_error
-    return str(result.content[0].text)  # type: ignore[union-attr]
 
 
 async def test_an_agents_work(sublet: Sublet) -> None:
@@ -62,7 +36,9 @@ async def test_an_agents_work(sublet: Sublet) -> None:
         rows = await call(client, "list_files", sandbox=box, path="/work")
         assert [(row["path"], row["type"]) for row in rows] == [("/work/a.txt", "file")]
 
-        kept = (await call(client, "snapshot", sandbox=box))["message"]
+        told = await call(client, "snapshot", sandbox=box)
+        kept = told["snapshot"]
+        assert told == {"sandbox": box, "snapshot": kept, "message": kept}
         await call(client, "exec", sandbox=box, command="rm -rf /work")
         (fork,) = await call(client, "fork", sandbox=box, snapshot=kept)
         await call(client, "rollback", sandbox=box, snapshot=kept)
@@ -83,7 +59,16 @@ async def test_a_port(sublet: Sublet) -> None:
     async with agent(sublet) as client:
         box = (await call(client, "create_sandbox", image=BASE))["sandbox"]
         await call(client, "exec", sandbox=box, command=f"setsid {server} >/dev/null 2>&1 &")
-        url = (await call(client, "expose_port", sandbox=box, port=8000))["message"]
+        told = await call(client, "expose_port", sandbox=box, port=8000)
+        url = told["url"]
+        assert told == {"sandbox": box, "port": 8000, "url": url, "message": url}
+        (schema,) = [
+            tool.output_schema
+            for tool in (await client.list_tools()).tools
+            if tool.name == "expose_port"
+        ]
+        assert schema is not None
+        assert set(schema["required"]) == set(told)
 
         def answers() -> bool:
             try:
@@ -114,7 +99,8 @@ async def test_bytes_and_what_takes_too_long(sublet: Sublet) -> None:
 
 
 async def test_what_the_owner_does_not_permit(sublet: Sublet) -> None:
-    limits = ("--most", "1", "--max-size", "1x0.5", "--max-ttl", "1h", "--network", "none")
+    limits = ["--most", "1", "--max-size", "1x0.5", "--max-ttl", "1h", "--network", "none"]
+    limits += ["--only-image", BASE, "--only-image", "*/*"]
     sublet.ok("run", "-d", "--name", "mine", BASE, "sleep", "100")
     async with agent(sublet, *limits) as client:
         for asked, told in (
@@ -124,6 +110,7 @@ async def test_what_the_owner_does_not_permit(sublet: Sublet) -> None:
             ({"isolation": "jail"}, "no isolation 'jail'"),
             ({"image": "/etc/hostname"}, "not an image reference"),
             ({"image": "localhost:5000/a"}, "registry localhost:5000"),
+            ({"image": "python:3.11"}, "python:3.11 is not permitted"),
         ):
             assert told in await refused(client, "create_sandbox", **{"image": BASE, **asked})
         box = (await call(client, "create_sandbox", image=BASE))["sandbox"]
@@ -219,8 +206,11 @@ async def test_over_http(sublet: Sublet) -> None:
         assert url is not None
         assert token is not None
         async with httpx2.AsyncClient(timeout=10) as http:
-            for wrong in ({}, {"Authorization": "Bearer wrong"}):
+            for wrong in ({}, {"Authorization": "Bearer wrong"}, {"Origin": "http://[::1]:9"}):
                 assert (await http.post(url[0], json={}, headers=wrong)).status_code == 401
+            for stranger in ("http://example.org", "http://localhost.example.org:80", "null", "x["):
+                page = {"Origin": stranger, "Authorization": f"Bearer {token[1]}"}
+                assert (await http.post(url[0], json={}, headers=page)).status_code == 403
         headers = {"Authorization": f"Bearer {token[1]}"}
         async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
             async with Client(streamable_http_client(url[0], http_client=http)) as client:

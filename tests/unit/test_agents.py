@@ -123,3 +123,14 @@ def test_images_come_from_registries_that_the_owner_knows() -> None:
     known = Policy(image="one.example/base", registries=("two.example:5000",))
     for image in ("one.example/a", "two.example:5000/b", "python:3.11", "team/app"):
         assert grant(known, image=image).image == image
+
+
+def test_images_that_are_named() -> None:
+    policy = Policy(image="debian:bookworm", images=("python:3.11", "node:*"))
+    for image in ("", "debian:bookworm", "python:3.11", "node:18"):
+        assert grant(policy, image=image).image == (image or "debian:bookworm")
+    for image in ("python:3.12", "docker.io/library/node:18", "mynode:18", "a1b2c3d4e5f6"):
+        with pytest.raises(NotPermitted, match="not permitted"):
+            grant(policy, image=image)
+    with pytest.raises(NotPermitted, match="registry"):
+        grant(Policy(images=("*",)), image="localhost:5000/a")

@@ -6,7 +6,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -24,6 +29,9 @@ from sublet.engine.verbs import Verbs
 
 Paths = Annotated[tuple[str, ...], Query()]
 log = logging.getLogger(__name__)
+
+_LEFT = 16 << 20
+"""Bytes that are still read of a body that is refused."""
 
 
 class Streamed(StreamingResponse):
@@ -75,6 +83,24 @@ async def sent(
     raise AssertionError
 
 
+@asynccontextmanager
+async def heard(request: Request, what: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The request's body, for a block that may refuse it before its end. Some of what is left is
+    read then: a connection that is closed with more to read loses the answer (unix(7)), which the
+    client would take for the daemon's end."""
+    stream = request.stream()
+    try:
+        try:
+            yield stream
+        except SubletError:
+            left = _LEFT
+            while left > 0 and (piece := await anext(stream, None)) is not None:
+                left -= len(piece)
+            raise
+    except ClientDisconnect:
+        raise Cancelled(f"The client went away before the end of its {what}.") from None
+
+
 def router(verbs: Verbs) -> APIRouter:
     """`/v1/instances/NAME/archive` and `/export`."""
     routes = APIRouter(prefix="/v1/instances", tags=["files"])
@@ -91,12 +117,9 @@ def router(verbs: Verbs) -> APIRouter:
     async def write_archive(
         name: str, path: str, request: Request, archived: bool = False, keep: bool = False
     ) -> dict[str, Any]:
-        try:
-            stream = request.stream()
+        async with heard(request, "archive") as stream:
             with copying(name):
                 done = await files.write(name, path, stream, archived=archived, keep=keep)
-        except ClientDisconnect:
-            raise Cancelled("The client went away before the end of its archive.") from None
         return asdict(done)
 
     @routes.get("/{name}/export")

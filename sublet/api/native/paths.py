@@ -9,11 +9,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.requests import ClientDisconnect
 
-from sublet.api.native.files import sent
+from sublet.api.native.files import heard, sent
 from sublet.api.native.strict import Body
-from sublet.domain.errors import Cancelled
 from sublet.domain.file_info import KEEP, FileVerb, Question
 from sublet.engine.verbs import Verbs
 
@@ -43,11 +41,9 @@ def router(verbs: Verbs) -> APIRouter:
     async def write_file(
         name: str, path: str, request: Request, mode: Annotated[int, Query()] = KEEP
     ) -> Response:
-        try:
+        async with heard(request, "file") as stream:
             with using(name):
-                await paths.store(name, path, request.stream(), mode)
-        except ClientDisconnect:
-            raise Cancelled("The client went away before the end of its file.") from None
+                await paths.store(name, path, stream, mode)
         return Response(status_code=204)
 
     @routes.post("/{name}/files")

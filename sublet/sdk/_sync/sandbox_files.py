@@ -37,7 +37,8 @@ class SandboxFiles:
                 if len(found) > limit:
                     raise CopyFailed(
                         f"{path} holds more than {limit} bytes.",
-                        hint="Give a larger limit, or copy it: `client.copy_from`.",
+                        hint="Read a part of it with a command such as `head -c`, give a larger "
+                        "limit, or copy it: `client.copy_from`.",
                     )
         return bytes(found)
 
