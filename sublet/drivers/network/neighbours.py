@@ -76,11 +76,13 @@ class Neighbours:
                 self._nft.run(accepting(chain, self._identity))
 
     def _close(self) -> None:
-        listing = self._nft.read("list ruleset")
-        for rule in _marked(listing, self._mark):
-            place = f"{rule['family']} {rule['table']} {rule['chain']}"
+        """Where we may have opened, whatever its policy is by now. The whole ruleset is not asked
+        for: libnftables reads anew when anybody has changed anything meanwhile, which on a busy
+        host it would do for ever."""
+        for chain, _ in forwarding(self._nft.read("list chains")):
             with contextlib.suppress(NoSuchRule):
-                self._nft.run(f"delete rule {place} handle {rule['handle']}")
+                for rule in _marked(self._nft.read(f"list chain {chain}"), self._mark):
+                    self._nft.run(f"delete rule {chain} handle {rule['handle']}")
 
     def _separate(self) -> None:
         """The set of others' bridges is what there is."""
@@ -118,15 +120,20 @@ def accepting(chain: str, identity: Identity) -> str:
     )
 
 
-def dropping(listing: list[dict[str, Any]]) -> list[str]:
-    """The chains of family `ip` (iptables', Docker's) that drop by policy what is forwarded."""
+def forwarding(listing: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The chains of family `ip` (iptables', Docker's) that see what is forwarded: name, policy."""
     chains = [entry["chain"] for entry in listing if "chain" in entry]
     return [
-        f"ip {chain['table']} {chain['name']}"
+        (f"ip {chain['table']} {chain['name']}", chain["policy"])
         for chain in chains
-        if chain["family"] == "ip" and chain.get("hook") == "forward" and chain["policy"] == "drop"
+        if chain["family"] == "ip" and chain.get("hook") == "forward"
         if re.fullmatch(r"[\w/.-]+", chain["table"] + chain["name"])
     ]
+
+
+def dropping(listing: list[dict[str, Any]]) -> list[str]:
+    """Those that drop by policy."""
+    return [chain for chain, policy in forwarding(listing) if policy == "drop"]
 
 
 def docker_stands(listing: list[dict[str, Any]]) -> bool:
