@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sublet.cli.common import JSON
+from sublet.cli.completing import instance_names
 from sublet.cli.output import dollars, one_line, print_json, print_table
 from sublet.domain.errors import InvalidArgument
 from sublet.sdk import Client
@@ -25,7 +27,28 @@ def kinds(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
     return [kind for kind in KINDS if kind.startswith(typed)]
 
 
-@click.group(invoke_without_command=True)
+class OfOne(click.Group):
+    """A group whose first word, if it is none of its commands, is the instance that is meant."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["--instance", *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Its commands, options and the instances there are."""
+        names = [CompletionItem(name) for name in instance_names(ctx, self.params[0], incomplete)]
+        return [*super().shell_complete(ctx, incomplete), *names]
+
+
+@click.group(cls=OfOne, invoke_without_command=True)
+@click.option(
+    "--instance",
+    default="",
+    metavar="INSTANCE",
+    shell_complete=instance_names,
+    help="Of this one alone, by name or id; deleted ones, too. Short: `sublet cost INSTANCE`.",
+)
 @click.option(
     "--by",
     default="instance",
@@ -45,6 +68,7 @@ def kinds(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
 @click.pass_context
 def cost(
     context: click.Context,
+    instance: str,
     by: str,
     since: str,
     until: str,
@@ -67,7 +91,7 @@ def cost(
         from sublet.cli.charts import picture_format
 
         picture_format(out)
-    rows = Client().cost(by=by, since=since, until=until, tz=tz)
+    rows = Client().cost(by=by, since=since, until=until, tz=tz, instance=instance)
     if out:
         from sublet.cli.cost_chart import draw
 
@@ -76,6 +100,11 @@ def cost(
         print_json(rows)
     elif as_csv:
         print_csv(rows)
+    elif instance and not rows:
+        raise InvalidArgument(
+            f"Nothing has been charged to '{instance}'.",
+            hint="`sublet cost` has a line for each instance that ever ran.",
+        )
     else:
         print_bill(rows, by, ec2)
 

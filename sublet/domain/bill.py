@@ -121,6 +121,11 @@ _KEYS: dict[str, Key] = {
 }
 
 
+def is_of(charge: Charge, instance: str) -> bool:
+    """Whether a charge is that of an instance, named by its name then or its id."""
+    return instance in (charge.name, charge.instance)
+
+
 def bill(
     found: Iterable[Span],
     by: str,

@@ -9,7 +9,7 @@ from datetime import tzinfo
 from pathlib import Path
 
 from sublet.domain import bill, reference_prices, what_if
-from sublet.domain.bill import Line
+from sublet.domain.bill import Line, Span
 from sublet.domain.config import Config
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.meter import Reading
@@ -33,17 +33,27 @@ class Bills:
     def __init__(self, config: Config, meter: Meter, factor: Callable[[], float]) -> None:
         self._config, self._meter, self._factor = config, meter, factor
 
-    async def lines(self, by: str, since: float, until: float, zone: tzinfo) -> list[Line]:
-        """The bill for the time between two moments. Raises InvalidArgument."""
-        now, here = self._meter.now(), self._meter.here()
-        work = self._lines
-        return await asyncio.to_thread(work, now, here, by, since, until, zone)
-
-    def _lines(
-        self, now: Reading, here: set[str], by: str, since: float, until: float, zone: tzinfo
+    async def lines(
+        self, by: str, since: float, until: float, zone: tzinfo, instance: str = ""
     ) -> list[Line]:
-        found = bill.spans(self._meter.charges.all(), now, here)
-        return bill.bill(found, by, since, until, zone, self.references().hourly)
+        """The bill for the time between two moments, of all or of one instance. Raises
+        InvalidArgument."""
+        now, here = self._meter.now(), self._meter.here()
+        return await asyncio.to_thread(
+            lambda: bill.bill(
+                self._spans(now, here, instance),
+                by,
+                since,
+                until,
+                zone,
+                self.references().hourly,
+            )
+        )
+
+    def _spans(self, now: Reading, here: set[str], instance: str) -> list[Span]:
+        charges = self._meter.charges.all()
+        wanted = [each for each in charges if not instance or bill.is_of(each, instance)]
+        return bill.spans(wanted, now, here)
 
     def references(self) -> References:
         """The prices elsewhere: the user's own file, or those that come along. Raises

@@ -51,6 +51,9 @@ def test_a_bill_of_what_ran_and_runs(billed: Sublet) -> None:
     billed.ok("update", "--cpus", "4", "here")
     assert line(billed, "here")["amount"] > here["amount"], "a new size costs more at once"
     billed.ok("rm", "-f", "here")
+    assert [row["name"] for row in billed.json("cost", "here", "--json")] == ["here"]
+    assert [row["name"] for row in billed.json("cost", "--json", "--instance", "gone")] == ["gone"]
+    assert "Nothing has been charged to 'her'" in billed("cost", "her").err
     text = billed.ok("cost")
     assert (
         text.splitlines()[0].split()

@@ -55,12 +55,13 @@ def router(verbs: Verbs) -> APIRouter:
 
     @routes.get("/cost")
     async def cost(
-        by: str = "instance", since: str = "", until: str = "", tz: str = "UTC"
+        by: str = "instance", since: str = "", until: str = "", tz: str = "UTC", instance: str = ""
     ) -> list[dict[str, Any]]:
         now, place = time.time(), zone(tz)
         begin = moment(since, now, place) if since else 0.0
         end = moment(until, now, place) if until else math.inf
-        return [_rounded(line) for line in await bills.lines(by, begin, end, place)]
+        lines = await bills.lines(by, begin, end, place, instance)
+        return [_rounded(line) for line in lines]
 
     @routes.get("/cost/what-if")
     async def what_if(

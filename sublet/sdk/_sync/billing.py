@@ -15,12 +15,19 @@ class BillingVerbs(Calls):
     """What instances cost."""
 
     def cost(
-        self, *, by: str = "instance", since: str = "", until: str = "", tz: str = "UTC"
+        self,
+        *,
+        by: str = "instance",
+        since: str = "",
+        until: str = "",
+        tz: str = "UTC",
+        instance: str = "",
     ) -> list[dict[str, Any]]:
         """The bill, a line for each instance, `day` (of the time zone `tz`), `market` or value of
         a label (`label=KEY`), in dollars. `since` and `until`: RFC 3339, seconds since the epoch,
-        or an age such as 30d."""
-        return list(self.call("GET", "/v1/cost", by=by, since=since, until=until, tz=tz))
+        or an age such as 30d. `instance`: that of one name or id alone."""
+        query = {"by": by, "since": since, "until": until, "tz": tz, "instance": instance}
+        return list(self.call("GET", "/v1/cost", **query))
 
     def budgets(self) -> list[dict[str, Any]]:
         """How all budgets stand: `subject` (an instance's id, or `label=KEY=VALUE`), `name`,
