@@ -89,7 +89,7 @@ def db(
         if dump:
             _check_kind(client, rules.parse(service), reports)
         try:
-            return _serve(services, reports, dump, detach=detach, as_json=as_json)
+            return _serve(services, reports, dump, ttl if detach else "", as_json=as_json)
         except BaseException:
             services.delete()
             raise
@@ -110,15 +110,15 @@ def _check_kind(client: Client, wanted: rules.Wanted, reports: Reports) -> None:
 
 
 def _serve(
-    services: Services, reports: Reports, dump: IO[bytes] | None, *, detach: bool, as_json: bool
+    services: Services, reports: Reports, dump: IO[bytes] | None, ttl: str, *, as_json: bool
 ) -> int:
     with services:
         (service,) = services
         if dump:
             _load(service, dump, reports)
         reports.started()
-        _show(service, detach=detach, as_json=as_json)
-        if detach:
+        _show(service, ttl=ttl, as_json=as_json)
+        if ttl:
             return 0
         try:
             services.wait()
@@ -174,8 +174,9 @@ def _pieces(dump: IO[bytes]) -> Iterator[bytes]:
         raise CorruptArchive(f"The dump is damaged, or was cut off: {error}.") from error
 
 
-def _show(service: Service, *, detach: bool, as_json: bool) -> None:
-    """The URL on standard output, with `detach` after the id; how to use it on the other one."""
+def _show(service: Service, *, ttl: str, as_json: bool) -> None:
+    """The URL on standard output, after the id if it stays for `ttl`; how to use it on the other
+    one."""
     running = rules.Running(service.prefix, service.host, service.port, service.url)
     line = rules.connecting(running, service.kind, service.environment)
     published = [f"{p['host_ip']}:{p['host_port']}" for p in service.instance.ports]
@@ -194,10 +195,10 @@ def _show(service: Service, *, detach: bool, as_json: bool) -> None:
         )
     else:
         where = service.url or f"{service.host}:{service.port}"
-        print(f"{service.id}\n{where}" if detach else where)
+        print(f"{service.id}\n{where}" if ttl else where)
     sys.stdout.flush()
     name = service.instance.name
-    end = f"`sublet rm -f {name}` deletes it." if detach else "Ctrl-C deletes it."
+    end = f"It is deleted after {ttl}, or: sublet rm -f {name}" if ttl else "Ctrl-C deletes it."
     also = [f"also at {address}" for address in published]
     for note in filter(None, [line, *also, end]):
         print(f"  {printable(note)}", file=sys.stderr, flush=True)

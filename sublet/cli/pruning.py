@@ -54,7 +54,8 @@ def _plan(freed: list[dict[str, Any]]) -> None:
     """Say what would go, on standard error."""
     print("To be removed:", file=sys.stderr)
     for row in freed:
-        what = f"{len(row['ids'])} {row['kind']}" if row["ids"] else f"no {row['kind']}"
+        kind = row["kind"].removesuffix("s") if len(row["ids"]) == 1 else row["kind"]
+        what = f"{len(row['ids']) or 'no'} {kind}"
         if row["kind"] == "build cache":
             what = row["kind"]
         print(f"  {what}, {format_bytes(row['size'])}", file=sys.stderr)

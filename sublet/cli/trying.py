@@ -142,7 +142,8 @@ def try_(
                 wanted = _asked(found[trees[0]], here)
             done = [_apply(client, name, tree, found[tree], wanted, since) for tree in trees]
         applied, kept = (sorted({p for d in done for p in d[key]}) for key in ("applied", "kept"))
-        _tell(applied, kept, sum(d["left_out"] for d in done), wanted)
+        places = [os.path.normpath(f"{root}/{path}") for path in wanted]
+        _tell(applied, kept, sum(d["left_out"] for d in done), places)
         if as_json:
             named = {tree.directory.rstrip("/"): rows for tree, rows in found.items()}
             print_answer(code, root, named, {"applied": applied, "kept": kept})
@@ -307,13 +308,13 @@ def _apply(
 
 
 def _tell(
-    applied: Sequence[str], kept: Sequence[str], left_out: int, wanted: Sequence[str]
+    applied: Sequence[str], kept: Sequence[str], left_out: int, places: Sequence[str]
 ) -> None:
     if applied:
         print(f"Applied {len(applied)} of the changes.", file=sys.stderr)
-    elif wanted and not kept:
-        places = ", ".join(printable(path) for path in wanted)
-        print(f"sublet: nothing to apply: nothing was changed in {places}.", file=sys.stderr)
+    elif places and not kept:
+        where = ", ".join(printable(path) for path in places)
+        print(f"sublet: nothing to apply: nothing was changed in {where}.", file=sys.stderr)
     for path in kept:
         text = f"sublet: {printable(path)} was changed here meanwhile, and stays (--force)"
         print(text, file=sys.stderr)

@@ -146,8 +146,9 @@ class Collecting:
         return await asyncio.to_thread(usage.allocated, self._builds.graph)
 
     async def _prune_cache(self, everything: bool) -> int:
-        """Take from the build store what is not needed, with `everything` all; bytes freed."""
-        before = await self._cached()
+        """Take from the build store what is not needed, with `everything` all; bytes freed. While
+        somebody builds, nothing: what that build itself deletes is not freed by this."""
+        before = 0 if self._builds.is_open else await self._cached()
         if not before:
             return 0
         if everything:

@@ -47,9 +47,9 @@ def test_a_database_in_the_background(sublet: Sublet, tmp_path: Path) -> None:
     PostgreSQL's own format."""
     (tmp_path / "dump.sql.gz").write_bytes(gzip.compress(DUMP.encode()))
     flags = ("-d", "--ttl", "5m", "--name", "mine", "-p", "0")
-    instance, url = sublet.ok(
-        "db", POSTGRES, *flags, "--load", str(tmp_path / "dump.sql.gz")
-    ).split()
+    done = sublet("db", POSTGRES, *flags, "--load", str(tmp_path / "dump.sql.gz"))
+    instance, url = done.out.split()
+    assert "It is deleted after 5m, or: sublet rm -f mine" in done.err
     found = sublet.json("inspect", "mine")
     assert (found["id"], found["ttl"], found["lease"]) == (instance, 300, None)
     assert people(url) == ["Ada", "Grace"]

@@ -93,6 +93,8 @@ def test_some_is_applied(sublet: Sublet, place: Path) -> None:
     assert (told["exit_code"], told["kept"]) == (0, [])
     assert sorted(path.name for path in place.iterdir()) == ["a", "new", "replaced", "run"]
     assert (place / "a").read_text() == "a\n"
+    idle = sublet("try", "--apply", "run", "--", "true")
+    assert f"nothing was changed in {place}/run." in idle.err
     refused(sublet, "try", "--apply", "../x", "--", "true", says="is not in")
 
 

@@ -139,6 +139,25 @@ def test_failed_builds_name_the_step() -> None:
     assert error.hint == "The last output was: nothing works"
 
 
+@pytest.mark.parametrize(
+    ("line", "noise"),
+    [
+        ("(Reading database ...", True),
+        ("(Reading database ... 45%", True),
+        ("(Reading database ... 8134 files and directories currently installed.)", False),
+        (
+            'time="2026-11-29T01:19:14Z" level=error msg="Failed to remove cgroup" error="busy"',
+            True,
+        ),
+        ('time="2026-11-29T01:19:14Z" level=error msg="Failed to remove paths: map[:/sys]"', True),
+        ('time="2026-11-29T01:19:14Z" level=error msg="exit status 1"', False),
+        ("STEP 2/2: RUN false", False),
+    ],
+)
+def test_lines_of_a_build_that_tell_nothing(line: str, noise: bool) -> None:
+    assert bool(buildah._NOISE.match(line)) is noise
+
+
 def debian_error() -> buildah.ProcessFailed:
     return buildah.ProcessFailed("buildah failed (1): it said nothing")
 

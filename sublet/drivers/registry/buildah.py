@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -34,6 +35,12 @@ log = logging.getLogger(__name__)
 Report = Callable[[str], None]
 TIMEOUT = 6 * 3600
 MAX_FILE = 1 << 20
+
+_NOISE = re.compile(
+    r'\(Reading database \.\.\.[ \d%]*$|time="[^"]*" level=\w+ msg="Failed to remove (cgroup|paths)'
+)
+"""Lines that tell nothing: dpkg's percentages, twenty for each call of it, and what runc writes
+about a step's cgroup that is still busy. The room's end removes that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,8 @@ async def build(store: BuildStore, inside: Inside, recipe: Recipe, report: Repor
     lines: list[str] = []
 
     def progress(line: str) -> None:
+        if _NOISE.match(line):
+            return
         for identity, name in recipe.names.items():
             line = line.replace(identity, name)
         lines.append(line)
