@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from sublet.archive.transfer import Received
 from sublet.domain.changes import made
-from sublet.domain.copying import inside
 from sublet.domain.errors import InvalidArgument, WrongState
 from sublet.domain.instance import Instance
 from sublet.drivers.access import Sender, Taker
@@ -19,6 +18,7 @@ from sublet.drivers.container.layer import cow
 from sublet.drivers.vm import listings
 from sublet.engine import access, showing
 from sublet.engine.instances import Instances
+from sublet.engine.paths import checked
 
 
 class Files:
@@ -32,7 +32,7 @@ class Files:
     @contextlib.asynccontextmanager
     async def read(self, text: str, path: str, *, follow: bool) -> AsyncIterator[Sender]:
         """The file or directory at `path` as a tar stream that begins with it."""
-        path = _checked(path)
+        path = checked(path)
         instance_id = self._instances.get(text).id
 
         @contextlib.asynccontextmanager
@@ -51,7 +51,7 @@ class Files:
     ) -> Received:
         """Unpack a tar stream so that it lands at `path` as `cp` says, or, `archived`, into the
         directory `path`. `keep`: owners are the archive's, not root."""
-        path = _checked(path)
+        path = checked(path)
         instance = self._instances.get(text)
         if instance.spec.read_only:
             raise WrongState(f"{instance.name} was made with --read-only.")
@@ -118,7 +118,7 @@ class Files:
         below `paths`, with the directories on the way there; none: all. Containers only."""
         wanted = self._instances.get(text)
         _check_mount(wanted, mount)
-        chosen = tuple(_checked(path) for path in paths)
+        chosen = tuple(checked(path) for path in paths)
         if wanted.spec.vm:
             raise InvalidArgument(
                 f"{wanted.name} is a VM, whose changes cannot be told from its disk alone.",
@@ -172,9 +172,3 @@ def _check_mount(instance: Instance, mount: str) -> None:
             f"{instance.name} has no directory copy-on-write at '{mount}'.",
             hint="`sublet inspect` shows its mounts; one made with :cow can be compared.",
         )
-
-
-def _checked(path: str) -> str:
-    if not path or "\0" in path:
-        raise InvalidArgument("A path in the instance is needed.")
-    return inside(path)

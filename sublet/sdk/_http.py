@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from sublet.domain.errors import DaemonUnavailable, SubletError, from_dict
+from sublet.domain.errors import DaemonUnavailable, InvalidArgument, SubletError, from_dict
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
@@ -44,7 +44,13 @@ def query_of(values: dict[str, Any]) -> str:
         return ""
     from urllib.parse import urlencode
 
-    return "?" + urlencode(given, doseq=True)
+    try:
+        return "?" + urlencode(given, doseq=True)
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(
+            "What is asked for must be UTF-8.",
+            hint="Of a file with another name, copy its directory.",
+        ) from error
 
 
 def head(method: str, target: str, **headers: str) -> bytes:

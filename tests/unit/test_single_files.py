@@ -22,6 +22,7 @@ from sublet.domain.file_info import (
 )
 from sublet.drivers.vm.tool import explain
 from sublet.engine.paths import checked
+from sublet.sdk._http import query_of
 
 PROGRAM = Path(sys.prefix) / "libexec" / "sublet-guest"
 
@@ -178,3 +179,8 @@ def test_nonsense_is_said_to_be(data: bytes) -> None:
 def test_what_is_no_path(path: str) -> None:
     with pytest.raises(InvalidArgument):
         checked(path)
+
+
+def test_a_name_that_is_no_utf_8_is_told() -> None:
+    with pytest.raises(InvalidArgument, match="UTF-8"):
+        query_of({"path": "/\udcff"})
