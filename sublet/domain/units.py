@@ -8,6 +8,9 @@ from sublet.domain.errors import InvalidArgument
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 MINIMUM_MEMORY = 6 * MIB
+MAXIMUM_MEMORY = (1 << 63) - 1
+"""Bytes, the largest number that a cgroup takes."""
+
 YEAR = 366 * 86400.0
 """Seconds of the longest one."""
 
@@ -28,7 +31,8 @@ def parse_memory(text: str) -> int:
         raise InvalidArgument(
             f"'{text}' is not an amount of memory.", hint="Write 512m, 2g or a number of bytes."
         )
-    return int(float(match[1]) * _MEMORY_UNITS[match[2].lower()])
+    count = float(match[1]) * _MEMORY_UNITS[match[2].lower()]
+    return int(min(count, MAXIMUM_MEMORY + 1))
 
 
 def check_memory(count: int) -> int:
@@ -37,6 +41,8 @@ def check_memory(count: int) -> int:
         raise InvalidArgument(
             f"{count} bytes of memory are too few to start a process.", hint="Give at least 6m."
         )
+    if count > MAXIMUM_MEMORY:
+        raise InvalidArgument("That is more memory than any host has.", hint="Write 512m or 2g.")
     return count
 
 

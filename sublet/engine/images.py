@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -321,5 +322,5 @@ class Images:
 
 
 def _check_output(output: Path) -> None:
-    if output.is_dir() or not output.parent.is_dir():
+    if os.path.isdir(output) or not os.path.isdir(output.parent):
         raise InvalidArgument(f"{output} cannot be written: no such directory, or it is one.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,21 @@ def test_a_foreign_file_runs_after_it_was_packed_again(
     assert (again.code, again.out, again.err) == (0, "hello\n", "")
     digests = [row["digest"] for row in sublet.json("images", "--json") if row["name"] != BASE]
     sublet.ok("rmi", *digests)
+
+
+def test_requests_that_are_no_text_or_too_large(sublet: Sublet, tmp_path: Path) -> None:
+    """What the command line does not let through, somebody's own client may send."""
+    socket_file = str(sublet.run_dir / "sublet.sock")
+    name = sublet.ok("create", BASE, "true")
+    for method, path, body in (
+        ("POST", "images/tag", '{"source": "\\ud800", "name": "x"}'),
+        ("POST", "registries/login", '{"registry": "\\udcff", "username": "a", "password": "b"}'),
+        ("PATCH", f"instances/{name}", '{"memory": 1%s}' % ("0" * 400)),
+    ):
+        curl = ["curl", "-s", "--unix-socket", socket_file, "-X", method, "--json", body]
+        told = subprocess.run(
+            [*curl, f"http://sublet/v1/{path}"], capture_output=True, text=True, timeout=60
+        ).stdout
+        assert '"invalid-argument"' in told
+    refused(sublet, "pack", BASE, "-o", f"{tmp_path}/{'x' * 300}", code=1)
+    sublet.ok("rm", name)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sublet.api.native import images, networks, pruning, registries, snapshots, strict, volumes
+from sublet.api.native import (
+    images,
+    networks,
+    paths,
+    pruning,
+    registries,
+    snapshots,
+    strict,
+    volumes,
+)
 from sublet.api.native.relay import _CONTROL, Resize, SendSignal
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.spec import InstanceSpec
@@ -40,6 +49,14 @@ def test_every_body_refuses_what_it_does_not_know() -> None:
     assert all(issubclass(kind, strict.Body) for kind in kinds)
     with pytest.raises(ValidationError, match="nmae"):
         images.Tag.model_validate({"source": "a", "name": "b", "nmae": "c"})
+
+
+def test_half_of_a_character_is_no_text() -> None:
+    """JSON may hold what has no UTF-8. Bytes of a file's name that are none travel as Python has
+    them (os.fsencode)."""
+    with pytest.raises(ValidationError, match="half of a character"):
+        images.Tag.model_validate({"source": "\ud800", "name": "b"})
+    assert paths.Asked.model_validate({"verb": "stat", "path": "/\udcff"}).path == "/\udcff"
 
 
 def test_a_request_is_taken() -> None:

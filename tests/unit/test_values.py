@@ -47,6 +47,12 @@ def test_malformed_memory(text: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "t", "8388608t"])
+def test_more_memory_than_there_is(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="any host"):
+        units.check_memory(units.parse_memory(text))
+
+
 @given(st.integers(0, 1 << 50), st.sampled_from("kmgt"))
 def test_memory_scales(count: int, unit: str) -> None:
     scale = units.parse_memory(f"1{unit}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 
 import sublet
 from sublet.api.native import (
@@ -71,19 +71,24 @@ def build(verbs: Verbs) -> Any:
         app.include_router(module.router(verbs))
 
     @app.exception_handler(SubletError)
-    async def known(_: Request, error: SubletError) -> JSONResponse:
-        return JSONResponse(error.to_dict(), status_code=error.status)
+    async def known(_: Request, error: SubletError) -> Response:
+        return _told(error)
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        return await known(_, strict.refusal(error.errors()[0], 1))
+    async def malformed(_: Request, error: RequestValidationError) -> Response:
+        return _told(strict.refusal(error.errors()[0], 1))
 
     @app.exception_handler(Exception)
-    async def unknown(_: Request, error: Exception) -> JSONResponse:
-        problem = unexpected(error)
-        return JSONResponse(problem.to_dict(), status_code=problem.status)
+    async def unknown(_: Request, error: Exception) -> Response:
+        return _told(unexpected(error))
 
     return _limited(app)
+
+
+def _told(error: SubletError) -> Response:
+    """The error as JSON in ASCII: it may quote names that are no UTF-8."""
+    text = json.dumps(error.to_dict())
+    return Response(text, status_code=error.status, media_type="application/json")
 
 
 def _limited(app: Any) -> Any:

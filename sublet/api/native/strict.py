@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from sublet.domain.errors import InvalidArgument
 
@@ -17,6 +18,18 @@ class Body(BaseModel):
     """What a request carries; a key that it has not is refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, values: Any) -> Any:
+        """JSON may hold half of a character, which neither files nor programs can be called."""
+        try:
+            json.dumps(values, ensure_ascii=False, default=str).encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ValueError("half of a character is no UTF-8") from error
+        except RecursionError as error:
+            raise ValueError("it is too deep") from error
+        return values
 
 
 def parse(adapter: TypeAdapter[T], text: str | bytes) -> T:
