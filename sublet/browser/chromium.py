@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from sublet.browser import scripts
-from sublet.browser.conversation import CommandRefused, Conversation, decoded
-from sublet.browser.failures import crashed, downloaded, unreachable, unselectable
-from sublet.browser.sight import Sight
+from sublet.browser.conversation import CommandRefused, decoded
+from sublet.browser.failures import crashed, downloaded, unreachable
+from sublet.browser.page import Page
 from sublet.browser.stdio import Streams, ZeroEnded
 from sublet.domain.browsing import Visit
 from sublet.domain.errors import BrowserFailed
@@ -37,22 +36,17 @@ COMMAND = (*PROGRAM, "--remote-debugging-pipe", "about:blank")
 LONGEST = 16384
 """Pixels of the longest picture that it makes."""
 
-_IDLE = 5.0
-"""Seconds after the load in which a page may come to rest; some never do."""
-
 
 def named(product: str) -> str:
     """What people call a product, which itself says HeadlessChrome/1.2.3."""
     return product.replace("Headless", "").replace("Chrome/", "Chromium ")
 
 
-class Chromium(Conversation):
+class Chromium(Page):
     """One page of one Chromium."""
 
     def __init__(self, streams: Streams, visit: Visit) -> None:
-        super().__init__(ZeroEnded(streams))
-        self.visit = visit
-        self.sight = Sight()
+        super().__init__(ZeroEnded(streams), visit)
         self._session = ""
         self._frame = self._loader = ""
         self._done: set[str] = set()
@@ -73,11 +67,9 @@ class Chromium(Conversation):
         elif method == "Network.responseReceived" and params.get("type") == "Document":
             response = params.get("response")
             if params.get("frameId") == self._frame and isinstance(response, dict):
-                status = response.get("status")
-                self.sight.status = status if isinstance(status, int) and status else None
+                self.answered(response.get("status"))
 
     async def begin(self) -> None:
-        """A blank page that looks as was asked for."""
         visit, version = self.visit, await self.call("Browser.getVersion")
         self.sight.browser = named(str(version.get("product", "")))
         made = await self.call("Target.createTarget", url="about:blank")
@@ -104,8 +96,7 @@ class Chromium(Conversation):
         tree = await self.call("Page.getFrameTree")
         self._frame = str(tree.get("frameTree", {}).get("frame", {}).get("id", ""))
 
-    async def load(self) -> None:
-        """Go to the page, and wait until it has come to rest. Raises PageUnreachable."""
+    async def go(self) -> None:
         self._done.clear()
         went = await self.call("Page.navigate", url=self.visit.url)
         if problem := went.get("errorText"):
@@ -115,27 +106,12 @@ class Chromium(Conversation):
                 else unreachable(self.visit.url, str(problem))
             )
         await self.until(lambda: "load" in self._done)
-        await self._rest()
-        if self.visit.selector:
-            await self._select(self.visit.selector)
-        if self.visit.wait:
-            await self.listen(self.visit.wait)
 
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(_IDLE):
-                await self.until(lambda: "networkIdle" in self._done)
-                await self._evaluate(scripts.FONTS)
-        except TimeoutError:
-            self.sight.notes += (f"The page still loaded something {_IDLE:g} s later.",)
+    async def rested(self) -> None:
+        await self.until(lambda: "networkIdle" in self._done)
+        await self.evaluate(scripts.FONTS)
 
-    async def _select(self, selector: str) -> None:
-        try:
-            await self._evaluate(scripts.until(selector))
-        except CommandRefused as error:
-            raise unselectable(selector) from error
-
-    async def _evaluate(self, expression: str) -> Any:
+    async def evaluate(self, expression: str) -> Any:
         found = await self.call(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
@@ -143,19 +119,15 @@ class Chromium(Conversation):
             raise CommandRefused(str(found["exceptionDetails"].get("text", "")))
         return found.get("result", {}).get("value")
 
-    async def take(self) -> None:
-        """The pictures, and what the page says of itself."""
-        sight = self.sight
-        sight.title = str(await self._evaluate("document.title"))
-        sight.url = str(await self._evaluate("location.href"))
-        if self.visit.screenshot:
-            sight.screenshot = decoded(await self._picture())
-        if self.visit.pdf:
-            sight.pdf = decoded(await self.call("Page.printToPDF", printBackground=True))
+    async def picture(self) -> bytes:
+        whole = await self._whole() if self.visit.full_page else {}
+        return decoded(await self.call("Page.captureScreenshot", format="png", **whole))
 
-    async def _picture(self) -> dict[str, Any]:
-        if not self.visit.full_page:
-            return await self.call("Page.captureScreenshot", format="png")
+    async def printed(self) -> bytes:
+        return decoded(await self.call("Page.printToPDF", printBackground=True))
+
+    async def _whole(self) -> dict[str, Any]:
+        """What asks for a picture of the page down to its end."""
         size = (await self.call("Page.getLayoutMetrics")).get("cssContentSize", {})
         width, height = (float(size.get(key, 0)) for key in ("width", "height"))
         longest = LONGEST / self.visit.scale
@@ -164,9 +136,4 @@ class Chromium(Conversation):
         if min(width, height) <= 0:
             raise BrowserFailed("The page has no size.")
         clip = {"x": 0, "y": 0, "width": min(width, longest), "height": min(height, longest)}
-        return await self.call(
-            "Page.captureScreenshot",
-            format="png",
-            captureBeyondViewport=True,
-            clip={**clip, "scale": 1},
-        )
+        return {"captureBeyondViewport": True, "clip": {**clip, "scale": 1}}

@@ -93,13 +93,10 @@ async def _answer(instance: AsyncInstance, port: int) -> Endpoint:
                 await asyncio.sleep(_PAUSE)
     except TimeoutError:
         raise BrowserFailed(f"The browser did not answer within {START:g} s: {last}.") from None
-    product = (
-        str(version.get("Browser", "")).replace("Headless", "").replace("Chrome/", "Chromium ")
-    )
     return Endpoint(
         instance.id,
         instance.name,
-        product,
+        chromium.named(str(version.get("Browser", ""))),
         f"http://127.0.0.1:{port}",
         str(version.get("webSocketDebuggerUrl", "")),
     )

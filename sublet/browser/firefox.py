@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 from sublet.browser import scripts
-from sublet.browser.conversation import CommandRefused, Conversation, decoded
-from sublet.browser.failures import unreachable, unselectable
-from sublet.browser.sight import Sight
+from sublet.browser.conversation import CommandRefused, decoded
+from sublet.browser.failures import unreachable
+from sublet.browser.page import Page
 from sublet.browser.stdio import Streams, WebSocket
 from sublet.domain.browsing import Visit
 
 _PORT = 9222
 _QUIET = 0.5
 """Seconds without a request in flight after which a page is at rest."""
-
-_IDLE = 5.0
-"""Seconds after the load in which a page may come to rest; some never do."""
 
 _PREFERENCES = {
     "app.normandy.enabled": False,
@@ -59,14 +55,12 @@ def command(visit: Visit) -> tuple[str, ...]:
     return ("sh", "-c", _PROGRAM, "firefox-esr", "\n".join(lines))
 
 
-class Firefox(Conversation):
+class Firefox(Page):
     """One page of one Firefox."""
 
     def __init__(self, streams: Streams, visit: Visit) -> None:
         self._socket = WebSocket(streams)
-        super().__init__(self._socket)
-        self.visit = visit
-        self.sight = Sight()
+        super().__init__(self._socket, visit)
         self._context = ""
         self._flying: set[str] = set()
 
@@ -81,11 +75,9 @@ class Firefox(Conversation):
             self._flying.discard(number)
         response = params.get("response")
         if method == "network.responseStarted" and params.get("navigation"):
-            status = response.get("status") if isinstance(response, dict) else None
-            self.sight.status = status if isinstance(status, int) and status else None
+            self.answered(response.get("status") if isinstance(response, dict) else None)
 
     async def begin(self) -> None:
-        """A blank page that looks as was asked for."""
         visit = self.visit
         await self._socket.open(f"127.0.0.1:{_PORT}", "/session")
         wanted = {
@@ -106,8 +98,7 @@ class Firefox(Conversation):
             devicePixelRatio=visit.scale,
         )
 
-    async def load(self) -> None:
-        """Go to the page, and wait until it has come to rest. Raises PageUnreachable."""
+    async def go(self) -> None:
         try:
             await self.call(
                 "browsingContext.navigate",
@@ -117,31 +108,16 @@ class Firefox(Conversation):
             )
         except CommandRefused as error:
             raise unreachable(self.visit.url, str(error)) from error
-        await self._rest()
-        if self.visit.selector:
-            await self._select(self.visit.selector)
-        if self.visit.wait:
-            await self.listen(self.visit.wait)
 
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(_IDLE):
-                await self._evaluate(scripts.FONTS)
-                while True:
-                    await self.until(lambda: not self._flying)
-                    await self.listen(_QUIET)
-                    if not self._flying:
-                        return
-        except TimeoutError:
-            self.sight.notes += (f"The page still loaded something {_IDLE:g} s later.",)
+    async def rested(self) -> None:
+        await self.evaluate(scripts.FONTS)
+        while True:
+            await self.until(lambda: not self._flying)
+            await self.listen(_QUIET)
+            if not self._flying:
+                return
 
-    async def _select(self, selector: str) -> None:
-        try:
-            await self._evaluate(scripts.until(selector))
-        except CommandRefused as error:
-            raise unselectable(selector) from error
-
-    async def _evaluate(self, expression: str) -> Any:
+    async def evaluate(self, expression: str) -> Any:
         found = await self.call(
             "script.evaluate",
             expression=expression,
@@ -152,17 +128,11 @@ class Firefox(Conversation):
             raise CommandRefused(str(found.get("exceptionDetails", {}).get("text", "")))
         return found.get("result", {}).get("value")
 
-    async def take(self) -> None:
-        """The pictures, and what the page says of itself."""
-        sight, context = self.sight, self._context
-        sight.title = str(await self._evaluate("document.title"))
-        sight.url = str(await self._evaluate("location.href"))
-        if self.visit.screenshot:
-            origin = "document" if self.visit.full_page else "viewport"
-            sight.screenshot = decoded(
-                await self.call("browsingContext.captureScreenshot", context=context, origin=origin)
-            )
-        if self.visit.pdf:
-            sight.pdf = decoded(
-                await self.call("browsingContext.print", context=context, background=True)
-            )
+    async def picture(self) -> bytes:
+        origin = "document" if self.visit.full_page else "viewport"
+        method = "browsingContext.captureScreenshot"
+        return decoded(await self.call(method, context=self._context, origin=origin))
+
+    async def printed(self) -> bytes:
+        method = "browsingContext.print"
+        return decoded(await self.call(method, context=self._context, background=True))

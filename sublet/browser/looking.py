@@ -10,6 +10,7 @@ from typing import Any
 from sublet.browser import chromium, firefox
 from sublet.browser.conversation import CommandRefused
 from sublet.browser.failures import late
+from sublet.browser.page import Page
 from sublet.browser.sight import Sight
 from sublet.browser.stdio import Streams
 from sublet.domain.browsing import Kind, Visit, kind_of, page_of
@@ -83,7 +84,7 @@ async def look(
             await session.close()
 
 
-async def _visit(browser: chromium.Chromium | firefox.Firefox, visit: Visit) -> Sight:
+async def _visit(browser: Page, visit: Visit) -> Sight:
     try:
         async with asyncio.timeout(START):
             await browser.begin()
