@@ -56,6 +56,7 @@ from sublet.engine.events import Events
 from sublet.engine.expiry import Expiry
 from sublet.engine.file_watches import FileWatches
 from sublet.engine.files import Files
+from sublet.engine.forks import Forks
 from sublet.engine.health import HealthChecks
 from sublet.engine.idleness import Idleness
 from sublet.engine.images import Images
@@ -76,6 +77,7 @@ from sublet.engine.rehearsal import Rehearsals
 from sublet.engine.restarts import Restarts
 from sublet.engine.restoring import Restores
 from sublet.engine.returns import Returns
+from sublet.engine.rollbacks import Rollbacks
 from sublet.engine.runs import Runs
 from sublet.engine.schedules import Schedules
 from sublet.engine.snapshots import Snapshots
@@ -145,7 +147,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     restarts = Restarts(lifecycle, market.admit)
     idleness = Idleness(instances, KeepaliveStore(database))
     wakes, snapshots = Waking(instances), Snapshots(instances)
-    backups = Backups(snapshots, BackupStore(database))
+    rollbacks, backups = Rollbacks(snapshots), Backups(instances, BackupStore(database))
     plans = BackupPlans(backups)
     lifecycle.observers += [health, restarts, idleness, wakes, plans]
     lifecycle.updated += [idleness.updated, wakes.updated, plans.updated]
@@ -169,6 +171,8 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         commits=Commits(instances),
         volumes=lifecycle.volumes,
         snapshots=snapshots,
+        forks=Forks(snapshots),
+        rollbacks=rollbacks,
         schedules=Schedules(instances, schedule_store, runs),
         pools=Pools(instances, PoolStore(database)),
         meter=meter,
@@ -176,7 +180,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
         budgets=Budgets(instances, meter, BudgetStore(database)),
         operations=Operations(parts.tasks),
         events=parts.events,
-        reconciler=Reconciler(lifecycle, images, restarts, snapshots, backups, meter),
+        reconciler=Reconciler(lifecycle, images, restarts, rollbacks, backups, meter),
         backups=backups,
         restores=Restores(backups, images),
     )

@@ -21,18 +21,19 @@ from sublet.domain.retention import Keep
 from sublet.drivers import files, mount
 from sublet.drivers.store.backups import BackupStore
 from sublet.engine import backup_records as records
+from sublet.engine.contents import milliseconds
+from sublet.engine.instances import Instances
 from sublet.engine.sending import Report, Sending, silent
-from sublet.engine.snapshots import Snapshots
 from sublet.engine.staging import Staging
 
 
 class Backups:
     """The backups of one daemon's instances, and what its repositories hold."""
 
-    def __init__(self, snapshots: Snapshots, store: BackupStore) -> None:
-        self.staging, self.store = Staging(snapshots), store
-        self.instances = snapshots.instances
-        self.lifecycle, self.parts = snapshots.lifecycle, snapshots.parts
+    def __init__(self, instances: Instances, store: BackupStore) -> None:
+        self.instances = instances
+        self.lifecycle, self.parts = instances.lifecycle, instances.parts
+        self.staging, self.store = Staging(self.lifecycle), store
         self.sending = Sending(self.lifecycle, store, self.staging)
         self.repositories = self.sending.repositories
 
@@ -125,7 +126,7 @@ class Backups:
             raise
         finally:
             self.sending.busy.discard(backup.id)
-        self.sending.tell("copied", backup, paused_ms=f"{paused * 1000:.1f}")
+        self.sending.tell("copied", backup, paused_ms=milliseconds(paused))
         return backup
 
     def missed(self, instance_id: str) -> None:

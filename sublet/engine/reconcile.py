@@ -22,7 +22,7 @@ from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
 from sublet.engine.meter import Meter
 from sublet.engine.restarts import Restarts
-from sublet.engine.snapshots import Snapshots
+from sublet.engine.rollbacks import Rollbacks
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Reconciler:
         lifecycle: Lifecycle,
         images: Images,
         restarts: Restarts,
-        snapshots: Snapshots,
+        rollbacks: Rollbacks,
         backups: Backups,
         meter: Meter,
     ) -> None:
@@ -50,13 +50,14 @@ class Reconciler:
         self.parts = lifecycle.parts
         self.images = images
         self.restarts = restarts
-        self.snapshots = snapshots
+        self.rollbacks, self.snapshots = rollbacks, rollbacks.snapshots
         self.meter = meter
         self.backups = backups
 
     async def recover(self) -> None:
         """Bring every instance into a true state, then remove what belongs to nobody."""
-        await self.snapshots.recover()
+        await self.rollbacks.recover()
+        await self.snapshots.clean()
         instances = self.parts.store.all()
         alive = {i.id for i in instances if self._alive(i)}
         for instance in instances:

@@ -22,7 +22,8 @@ from sublet.drivers import usage
 from sublet.drivers.copies import Part
 from sublet.drivers.stage import MANIFEST, Stage, tree_of
 from sublet.engine import seeds
-from sublet.engine.snapshots import Snapshots
+from sublet.engine.contents import Contents
+from sublet.engine.lifecycle import Lifecycle
 
 _MANIFEST = TypeAdapter(Manifest)
 MOST = 16 << 20
@@ -59,13 +60,13 @@ def load(text: bytes) -> Manifest:
 class Staging:
     """The stages of one daemon's backups."""
 
-    def __init__(self, snapshots: Snapshots) -> None:
-        self._snapshots = snapshots
-        self.lifecycle, self.parts = snapshots.lifecycle, snapshots.parts
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self.lifecycle, self.parts = lifecycle, lifecycle.parts
+        self._contents = Contents(lifecycle)
 
     def stage(self, name: str) -> Stage:
         """The stage of a backup, or of a restore."""
-        return Stage(self._snapshots.pool.directory / "staged" / name)
+        return Stage(self.parts.containers.pool.directory / "staged" / name)
 
     def manifest(self, backup: Backup) -> Manifest:
         """What a staged backup says of itself."""
@@ -79,7 +80,7 @@ class Staging:
         found, stage = self._found(instance), self.stage(backup.id)
         stage.make([each.place for each in found])
         moments: list[float] = []
-        paused = await self._snapshots.copy(
+        paused = await self._contents.copy(
             instance,
             [(each.part, stage.place(each.place)) for each in found],
             "backup",
@@ -96,7 +97,7 @@ class Staging:
         return replace(backup, manifest=hashlib.sha256(text).hexdigest()), paused
 
     def _found(self, instance: Instance) -> list[_Part]:
-        layer = _Part("layer", self._snapshots.own_parts(instance)[0])
+        layer = _Part("layer", self._contents.parts_of(instance)[0])
         volumes = self.lifecycle.volumes.written(instance)
         return [layer] + [
             _Part(

@@ -12,6 +12,7 @@ from sublet.engine.commits import Commits
 from sublet.engine.events import Events
 from sublet.engine.file_watches import FileWatches
 from sublet.engine.files import Files
+from sublet.engine.forks import Forks
 from sublet.engine.health import HealthChecks
 from sublet.engine.idleness import Idleness
 from sublet.engine.images import Images
@@ -26,6 +27,7 @@ from sublet.engine.pools import Pools
 from sublet.engine.reconcile import Reconciler
 from sublet.engine.rehearsal import Rehearsals
 from sublet.engine.restoring import Restores
+from sublet.engine.rollbacks import Rollbacks
 from sublet.engine.schedules import Schedules
 from sublet.engine.snapshots import Snapshots
 from sublet.engine.volumes import Volumes
@@ -47,6 +49,8 @@ class Verbs:
     images: Images
     volumes: Volumes
     snapshots: Snapshots
+    forks: Forks
+    rollbacks: Rollbacks
     schedules: Schedules
     pools: Pools
     backups: Backups

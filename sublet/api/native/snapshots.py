@@ -87,7 +87,7 @@ def router(verbs: Verbs) -> APIRouter:
     async def fork(body: Fork, request: Request, wait: bool = True) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
             ports = None if body.ports is None else tuple(body.ports)
-            made = await snapshots.fork(
+            made = await verbs.forks.fork(
                 body.source,
                 body.name,
                 ports,
@@ -104,7 +104,8 @@ def router(verbs: Verbs) -> APIRouter:
     @routes.post("/instances/{name}/rollback")
     async def roll_back(name: str, body: Rollback, request: Request) -> StreamingResponse:
         async def work(report: Report) -> dict[str, Any]:
-            await snapshots.roll_back(name, body.snapshot, begun=copying(report, body.snapshot))
+            begun = copying(report, body.snapshot)
+            await verbs.rollbacks.roll_back(name, body.snapshot, begun=begun)
             return render.instance(verbs.instances.get(name))
 
         return respond(request, operations, "rollback", work)
