@@ -17,9 +17,9 @@ from sublet.domain.errors import SubletError, WrongState, from_dict
 from sublet.domain.file_info import KEEP, FileInfo, Question
 from sublet.drivers import complaints, processes, run
 from sublet.drivers.container import difference, inside
-from sublet.drivers.container.containers import Places
 from sublet.drivers.container.difference import Layers
 from sublet.drivers.container.inside import Job
+from sublet.drivers.container.places import Places
 from sublet.drivers.squashfs import Producer
 
 _PROGRAM = run.HELPER.with_name("sublet-inside")

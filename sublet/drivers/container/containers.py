@@ -8,7 +8,6 @@ log; layer.py tells where its writable layer is.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -17,64 +16,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sublet.domain.config import Config
-from sublet.domain.errors import HostUnsupported, InvalidArgument, ToolMissing
+from sublet.domain.errors import ToolMissing
 from sublet.domain.leftover import Leftover
-from sublet.domain.mounts import Mount, MountType, in_order
+from sublet.domain.mounts import Mount
 from sublet.domain.networks import Mode
 from sublet.domain.size import Size
 from sublet.domain.spec import LogConfig
-from sublet.drivers import disk, files, linux, mount, namespaces, processes, trace
+from sublet.drivers import disk, files, mount, namespaces, processes, trace
 from sublet.drivers.cgroup import SUPERVISORS, Cgroups
-from sublet.drivers.container import devices, protocol
+from sublet.drivers.container import devices, mounting, protocol
 from sublet.drivers.container import spec as oci
 from sublet.drivers.container.filters import Filters
-from sublet.drivers.container.layer import Layer, WritableLayers
+from sublet.drivers.container.layer import WritableLayers
+from sublet.drivers.container.places import Places
 from sublet.drivers.container.rights import Rights
 from sublet.drivers.container.rootfs import Root, User
 from sublet.drivers.container.streams import Attachment
 from sublet.drivers.container.supervisor import Started, Supervision, Supervisor
-from sublet.drivers.descriptors import closing, opened
 from sublet.drivers.pool import Pool
 
 RESERVED = frozenset({"images", "pool", "volumes"})
 """The entries below RUN/mnt that are no instances."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the things of one instance are."""
-
-    state: Path
-    run: Path
-    mounts: Path
-    instance_id: str
-    writable: WritableLayers
-
-    @property
-    def layer(self) -> Layer:
-        """Its writable layer."""
-        return self.writable.layer(self.instance_id)
-
-    @property
-    def upper(self) -> Path:
-        """What the instance has changed, as overlayfs keeps it, with the instance's own ids."""
-        return self.layer.upper
-
-    @property
-    def rootfs(self) -> Path:
-        return self.mounts / "rootfs"
-
-    @property
-    def user_namespace(self) -> Path:
-        return self.mounts / "user"
-
-    @property
-    def network_namespace(self) -> Path:
-        return self.mounts / "net"
-
-    @property
-    def log(self) -> Path:
-        return self.state / "log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +66,6 @@ def tini() -> str:
     if found is None:
         raise ToolMissing("The init of --init (package tini) is not installed.")
     return found
-
-
-def _unfit(source: str, error: OSError) -> HostUnsupported:
-    """A directory of the host cannot lie under an overlay with mapped ids."""
-    if error.errno == errno.ELOOP:
-        return HostUnsupported(
-            f"{source} cannot be mounted copy-on-write: it holds what Sublet itself writes to.",
-            hint="Add --disk 10g: what is written has a disk of its own then.",
-        )
-    return HostUnsupported(
-        f"{source} cannot be mounted copy-on-write: {error.strerror}.",
-        hint="Use a directory on ext4, xfs, btrfs or tmpfs; or mount it :ro.",
-    )
 
 
 def as_user(process: oci.Process, user: User) -> oci.Process:
@@ -176,20 +125,22 @@ class Containers:
         """Make all that the container needs, on the image shown at `lower`."""
         at = self.places(plan.instance_id)
         with trace.step("root"):
-            await self.mount_root(plan.instance_id, lower, plan.uid_base, plan.size.disk)
-        binds = tuple(
-            self._bind(at, n, bind, plan.uid_base) for n, bind in enumerate(in_order(plan.mounts))
-        )
+            await mounting.root(at, lower, plan.uid_base, plan.size.disk)
+        binds = mounting.binds(at, plan.mounts, plan.uid_base)
         at.run.mkdir(mode=0o700, exist_ok=True)
         process = self._prepare(at, plan)
-        files = tuple(self._file(at, plan, name) for name in plan.files)
+        files = tuple(
+            mounting.file(at, name, text, plan.uid_base, read_only=plan.options.read_only)
+            for name, text in plan.files.items()
+        )
+        namespace = self._network_namespace(plan)
         spec = oci.ContainerSpec(
             process=process,
             rootfs=at.rootfs,
             hostname=plan.hostname,
             user_namespace=at.user_namespace,
-            network_namespace=self._network_namespace(plan),
-            sysfs=None if plan.network.own else self._sysfs(at, plan),
+            network_namespace=namespace,
+            sysfs=None if plan.network.own else mounting.sysfs(at, namespace),
             uid_base=plan.uid_base,
             mounts=files + binds,
             memory=plan.size.memory,
@@ -243,80 +194,12 @@ class Containers:
         self.cgroups.limit(instance_id, size, pids)
 
     async def mount_root(self, instance_id: str, lower: Path, uid_base: int, limit: int) -> None:
-        """The image with mapped ids, and over it the writable layer that the mapped root owns."""
-        at = self.places(instance_id)
-        at.state.mkdir(mode=0o700, exist_ok=True)
-        mapped = at.mounts / "lower"
-        for directory in (mapped, at.rootfs):
-            directory.mkdir(mode=0o755, exist_ok=True)
-        layer = await self.writable.show(instance_id, lower, uid_base, limit)
-        try:
-            mount.bind_idmapped(str(lower), str(mapped), str(at.user_namespace), read_only=True)
-            mount.overlay(str(mapped), layer / "upper", layer / "work", at.rootfs)
-        except OSError as error:
-            if str(lower) != "/":
-                raise
-            raise _unfit("/", error) from error
-        mount.unmount(str(mapped))  # the overlay keeps a copy of its own
+        """The instance's root, on the image shown at `lower`; it writes `limit` bytes at most."""
+        await mounting.root(self.places(instance_id), lower, uid_base, limit)
 
     def mount_volumes(self, instance_id: str, mounts: Iterable[Mount], uid_base: int) -> None:
         """Volumes and binds in the mounted root of an instance that does not run."""
-        at = self.places(instance_id)
-        with Root(at.rootfs, uid_base) as root:
-            for number, bind in enumerate(in_order(mounts)):
-                if bind.type is MountType.TMPFS:
-                    continue
-                source = self._bind(at, number, bind, uid_base).source
-                directory = os.path.isdir(source)
-                with closing(root.mount_point(bind.destination, directory=directory)) as fd:
-                    mount.bind(source, f"/proc/self/fd/{fd}")
-
-    def _bind(self, at: Places, number: int, bind: Mount, uid_base: int) -> Mount:
-        """The host's directory or file with ids mapped, so that root inside is root outside."""
-        if bind.type is MountType.TMPFS:
-            return bind
-        source = Path(bind.source)
-        if not source.exists():
-            raise InvalidArgument(
-                f"{bind.source} does not exist on this host.", hint="Create it, or mend the path."
-            )
-        target = at.mounts / f"bind{number}"
-        if source.is_dir():
-            target.mkdir(exist_ok=True)
-        else:
-            target.touch()
-        if bind.cow:
-            self._copy_on_write(at, bind, target, uid_base)
-            return replace(bind, source=str(target))
-        try:
-            mount.bind_idmapped(
-                bind.source, str(target), str(at.user_namespace), read_only=bind.read_only
-            )
-        except OSError as error:
-            raise HostUnsupported(
-                f"{bind.source} cannot be mounted with mapped ids: {error.strerror}.",
-                hint="Use a directory on ext4, xfs, btrfs or tmpfs.",
-            ) from error
-        return replace(bind, source=str(target))
-
-    def _copy_on_write(self, at: Places, bind: Mount, target: Path, uid_base: int) -> None:
-        """Show the host's directory at `target`, under what the instance itself writes there."""
-        if not target.is_dir():
-            raise InvalidArgument(
-                f"{bind.source} is a file; only a directory can be mounted copy-on-write.",
-                hint="Mount the directory that holds it.",
-            )
-        lower = target.with_name(f"{target.name}.lower")
-        lower.mkdir(exist_ok=True)
-        layer = self.writable.show_cow(
-            at.layer.shown, bind.destination, Path(bind.source), uid_base
-        )
-        try:
-            mount.bind_idmapped(bind.source, str(lower), str(at.user_namespace), read_only=True)
-            mount.overlay(str(lower), layer / "upper", layer / "work", target)
-        except OSError as error:
-            raise _unfit(bind.source, error) from error
-        mount.unmount(str(lower))  # the overlay keeps a copy of its own
+        mounting.volumes(self.places(instance_id), mounts, uid_base)
 
     def _prepare(self, at: Places, plan: Plan) -> oci.Process:
         """Make the root safe to mount on, and the process one that the image knows."""
@@ -327,28 +210,11 @@ class Containers:
             user = root.user(plan.user, plan.process.join)
         return as_user(plan.process, user)
 
-    def _file(self, at: Places, plan: Plan, name: str) -> Mount:
-        path = at.mounts / name
-        path.write_text(plan.files[name])
-        os.chown(path, plan.uid_base, plan.uid_base)
-        os.chmod(path, 0o644)
-        return Mount(str(path), f"/etc/{name}", plan.options.read_only)
-
     def _network_namespace(self, plan: Plan) -> Path | None:
         """The file of the namespace that the container enters; None: the host's."""
         if plan.network is Mode.HOST:
             return None
         return self.places(plan.joined or plan.instance_id).network_namespace
-
-    def _sysfs(self, at: Places, plan: Plan) -> Path:
-        """A sysfs that shows the interfaces of a network namespace which belongs to others; the
-        container itself may not mount that (sysfs belongs to a network namespace's owner)."""
-        target = at.mounts / "sys"
-        target.mkdir(exist_ok=True)
-        file = self._network_namespace(plan) or Path("/proc/self/ns/net")
-        with opened(file) as fd, linux.entered(fd, linux.CLONE_NEWNET, "net"):
-            mount.sysfs(target)
-        return target
 
     def rewrite(self, instance_id: str, name: str, text: str) -> None:
         """Change a file of a running container in /etc (resolv.conf, hosts), if it is there."""
