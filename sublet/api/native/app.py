@@ -46,6 +46,7 @@ _STREAMED = re.compile(r"/v1/instances/[^/]+/(archive|file)")
 def build(verbs: Verbs) -> Any:
     """The application, with every error rendered as `code`, `message`, `hint`."""
     app = FastAPI(title="Sublet", version=sublet.__version__, docs_url=None, redoc_url=None)
+    app.state.verbs = verbs
     for module in (
         snapshots,
         backups,
@@ -68,7 +69,7 @@ def build(verbs: Verbs) -> Any:
         pools,
         billing,
     ):
-        app.include_router(module.router(verbs))
+        app.include_router(module.routes)
 
     @app.exception_handler(SubletError)
     async def known(_: Request, error: SubletError) -> Response:

@@ -9,11 +9,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from sublet.api.native import render
+from sublet.api.native.given import Given
 from sublet.api.native.streaming import Report, respond
 from sublet.api.native.strict import Body
 from sublet.domain.backup import Backup
 from sublet.domain.retention import Keep
-from sublet.engine.verbs import Verbs
 
 
 class NewBackup(Body):
@@ -69,61 +69,71 @@ def rendered(backup: Backup) -> dict[str, Any]:
     }
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/backups`, `/v1/restore` and `/v1/instances/{name}/backups`."""
-    routes = APIRouter(prefix="/v1", tags=["backups"])
-    backups, operations = verbs.backups, verbs.operations
+routes = APIRouter(prefix="/v1", tags=["backups"])
+"""`/v1/backups`, `/v1/restore` and `/v1/instances/{name}/backups`."""
 
-    @routes.get("/backups")
-    async def list_backups(instance: str = "", repository: str = "") -> list[dict[str, Any]]:
-        return [rendered(backup) for backup in await backups.every(instance, repository)]
 
-    @routes.delete("/backups/{name}", status_code=204)
-    async def remove_backup(name: str, repository: str = "") -> None:
-        await backups.remove(name, repository)
+@routes.get("/backups")
+async def list_backups(
+    verbs: Given, instance: str = "", repository: str = ""
+) -> list[dict[str, Any]]:
+    return [rendered(backup) for backup in await verbs.backups.every(instance, repository)]
 
-    @routes.post("/instances/{name}/backups")
-    async def take_backup(name: str, body: NewBackup, request: Request) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            return rendered(await backups.create(name, body.repository, body.paths, report=report))
 
-        return respond(request, operations, "backup", work)
+@routes.delete("/backups/{name}", status_code=204)
+async def remove_backup(verbs: Given, name: str, repository: str = "") -> None:
+    await verbs.backups.remove(name, repository)
 
-    @routes.post("/restore")
-    async def restore(body: Restore, request: Request, wait: bool = True) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            made = await verbs.restores.restore(
-                body.backup,
-                body.repository,
-                name=body.name,
-                size=body.size,
-                vm=body.vm,
-                start=body.start,
-                trust=body.trust,
-                wait=wait,
-                report=report,
-            )
-            return {**render.instance(made), "warnings": verbs.instances.warnings(made)}
 
-        return respond(request, operations, "restore", work)
+@routes.post("/instances/{name}/backups")
+async def take_backup(
+    verbs: Given, name: str, body: NewBackup, request: Request
+) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        return rendered(
+            await verbs.backups.create(name, body.repository, body.paths, report=report)
+        )
 
-    @routes.post("/backups/prune")
-    async def prune_backups(body: Prune, request: Request) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            report("Looking for backups" if body.dry_run else "Deleting backups")
-            keep = Keep(body.last, body.daily, body.weekly)
-            found = await backups.prune(body.instance, keep, body.repository, dry=body.dry_run)
-            return {"backups": [rendered(backup) for backup in found]}
+    return respond(request, verbs.operations, "backup", work)
 
-        return respond(request, operations, "prune", work)
 
-    @routes.post("/backups/verify")
-    async def verify_backups(body: Verify, request: Request) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            report("Checking the repository")
-            await backups.verify(body.repository, data=body.data)
-            return {"repository": backups.repositories.address(body.repository)}
+@routes.post("/restore")
+async def restore(
+    verbs: Given, body: Restore, request: Request, wait: bool = True
+) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        made = await verbs.restores.restore(
+            body.backup,
+            body.repository,
+            name=body.name,
+            size=body.size,
+            vm=body.vm,
+            start=body.start,
+            trust=body.trust,
+            wait=wait,
+            report=report,
+        )
+        return {**render.instance(made), "warnings": verbs.instances.warnings(made)}
 
-        return respond(request, operations, "verify", work)
+    return respond(request, verbs.operations, "restore", work)
 
-    return routes
+
+@routes.post("/backups/prune")
+async def prune_backups(verbs: Given, body: Prune, request: Request) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        report("Looking for backups" if body.dry_run else "Deleting backups")
+        keep = Keep(body.last, body.daily, body.weekly)
+        found = await verbs.backups.prune(body.instance, keep, body.repository, dry=body.dry_run)
+        return {"backups": [rendered(backup) for backup in found]}
+
+    return respond(request, verbs.operations, "prune", work)
+
+
+@routes.post("/backups/verify")
+async def verify_backups(verbs: Given, body: Verify, request: Request) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        report("Checking the repository")
+        await verbs.backups.verify(body.repository, data=body.data)
+        return {"repository": verbs.backups.repositories.address(body.repository)}
+
+    return respond(request, verbs.operations, "verify", work)

@@ -6,9 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from sublet.api.native.given import Given
 from sublet.domain import catalog
 from sublet.engine.catalog import Shown, listing, shown
-from sublet.engine.verbs import Verbs
 
 
 def rendered(found: Shown) -> dict[str, Any]:
@@ -28,21 +28,20 @@ def rendered(found: Shown) -> dict[str, Any]:
     }
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/catalog`."""
-    routes = APIRouter(prefix="/v1/catalog", tags=["catalog"])
+routes = APIRouter(prefix="/v1/catalog", tags=["catalog"])
+"""`/v1/catalog`."""
 
-    @routes.get("")
-    async def list_catalog() -> list[dict[str, Any]]:
-        return [rendered(found) for found in listing(verbs.images.all())]
 
-    @routes.get("/{name}")
-    async def show_entry(name: str) -> dict[str, Any]:
-        found = shown(catalog.entry(name), verbs.images.all())
-        return {
-            **rendered(found),
-            "example_url": catalog.filled(found.offer, "ADDRESS"),
-            "containerfile": found.text,
-        }
+@routes.get("")
+async def list_catalog(verbs: Given) -> list[dict[str, Any]]:
+    return [rendered(found) for found in listing(verbs.images.all())]
 
-    return routes
+
+@routes.get("/{name}")
+async def show_entry(verbs: Given, name: str) -> dict[str, Any]:
+    found = shown(catalog.entry(name), verbs.images.all())
+    return {
+        **rendered(found),
+        "example_url": catalog.filled(found.offer, "ADDRESS"),
+        "containerfile": found.text,
+    }

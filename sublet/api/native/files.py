@@ -20,6 +20,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from sublet.api.native import render
+from sublet.api.native.given import Given
 from sublet.api.native.streaming import Report, respond
 from sublet.api.native.strict import only_known
 from sublet.domain.errors import Cancelled, SubletError
@@ -68,6 +69,11 @@ async def _joined(
     await asyncio.shield(stack.aclose())
 
 
+def using(verbs: Verbs, name: str, kind: str = "copy") -> AbstractContextManager[None]:
+    """A use of the instance, which is not idle meanwhile."""
+    return verbs.idleness.session(verbs.instances.get(name).id, kind)
+
+
 async def sent(
     source: AbstractAsyncContextManager[Sender],
     session: AbstractContextManager[None],
@@ -101,44 +107,49 @@ async def heard(request: Request, what: str) -> AsyncIterator[AsyncIterator[byte
         raise Cancelled(f"The client went away before the end of its {what}.") from None
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/instances/NAME/archive` and `/export`."""
-    routes = APIRouter(prefix="/v1/instances", tags=["files"])
-    files = verbs.files
+routes = APIRouter(prefix="/v1/instances", tags=["files"])
+"""`/v1/instances/NAME/archive` and `/export`."""
 
-    def copying(name: str) -> AbstractContextManager[None]:
-        return verbs.idleness.session(verbs.instances.get(name).id, "copy")
 
-    @routes.get("/{name}/archive")
-    async def read_archive(name: str, path: str, follow: bool = False) -> StreamingResponse:
-        return await sent(files.read(name, path, follow=follow), copying(name))
+@routes.get("/{name}/archive")
+async def read_archive(
+    verbs: Given, name: str, path: str, follow: bool = False
+) -> StreamingResponse:
+    return await sent(verbs.files.read(name, path, follow=follow), using(verbs, name))
 
-    @routes.put("/{name}/archive")
-    async def write_archive(
-        name: str, path: str, request: Request, archived: bool = False, keep: bool = False
-    ) -> dict[str, Any]:
-        async with heard(request, "archive") as stream:
-            with copying(name):
-                done = await files.write(name, path, stream, archived=archived, keep=keep)
-        return asdict(done)
 
-    @routes.get("/{name}/export")
-    async def export_instance(name: str) -> StreamingResponse:
-        return await sent(files.export(name), copying(name))
+@routes.put("/{name}/archive")
+async def write_archive(
+    verbs: Given, name: str, path: str, request: Request, archived: bool = False, keep: bool = False
+) -> dict[str, Any]:
+    async with heard(request, "archive") as stream:
+        with using(verbs, name):
+            done = await verbs.files.write(name, path, stream, archived=archived, keep=keep)
+    return asdict(done)
 
-    @routes.post("/{name}/commit", dependencies=[Depends(only_known(Wish))])
-    async def commit_instance(name: str, body: Wish, request: Request) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            return render.image(await verbs.commits.commit(name, body, report))
 
-        return respond(request, verbs.operations, "commit", work)
+@routes.get("/{name}/export")
+async def export_instance(verbs: Given, name: str) -> StreamingResponse:
+    return await sent(verbs.files.export(name), using(verbs, name))
 
-    @routes.get("/{name}/changes")
-    async def changed_files(name: str, mount: str = "") -> StreamingResponse:
-        return await sent(files.changes(name, mount), copying(name), "application/x-ndjson")
 
-    @routes.get("/{name}/changes/archive")
-    async def changed_archive(name: str, mount: str = "", path: Paths = ()) -> StreamingResponse:
-        return await sent(files.changed(name, mount, path), copying(name))
+@routes.post("/{name}/commit", dependencies=[Depends(only_known(Wish))])
+async def commit_instance(
+    verbs: Given, name: str, body: Wish, request: Request
+) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        return render.image(await verbs.commits.commit(name, body, report))
 
-    return routes
+    return respond(request, verbs.operations, "commit", work)
+
+
+@routes.get("/{name}/changes")
+async def changed_files(verbs: Given, name: str, mount: str = "") -> StreamingResponse:
+    return await sent(verbs.files.changes(name, mount), using(verbs, name), "application/x-ndjson")
+
+
+@routes.get("/{name}/changes/archive")
+async def changed_archive(
+    verbs: Given, name: str, mount: str = "", path: Paths = ()
+) -> StreamingResponse:
+    return await sent(verbs.files.changed(name, mount, path), using(verbs, name))

@@ -10,9 +10,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from sublet.api.native import render
+from sublet.api.native.given import Given
 from sublet.api.native.streaming import Report, respond
 from sublet.api.native.strict import Body
-from sublet.engine.verbs import Verbs
 
 
 class Build(Body):
@@ -62,99 +62,107 @@ Filters = Annotated[tuple[str, ...], Query()]
 """`?filter=KEY=VALUE`, as often as wanted."""
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/images`."""
-    routes = APIRouter(prefix="/v1/images", tags=["images"])
-    images, operations = verbs.images, verbs.operations
+routes = APIRouter(prefix="/v1/images", tags=["images"])
+"""`/v1/images`."""
 
-    @routes.get("")
-    async def list_images(filter: Filters = ()) -> list[dict[str, Any]]:
-        return [render.image(row, images.repo_digests(row)) for row in images.all(filter)]
 
-    @routes.get("/inspect")
-    async def inspect_image(name: str) -> dict[str, Any]:
-        row = images.get(name)
-        digests, file = images.repo_digests(row), images.files.path(row.digest)
-        return render.image_inspection(row, digests, file)
+@routes.get("")
+async def list_images(verbs: Given, filter: Filters = ()) -> list[dict[str, Any]]:
+    return [render.image(row, verbs.images.repo_digests(row)) for row in verbs.images.all(filter)]
 
-    @routes.get("/history")
-    async def image_history(name: str) -> list[dict[str, Any]]:
-        return render.image_history(images.get(name))
 
-    @routes.post("/tag")
-    async def tag_image(body: Tag) -> dict[str, Any]:
-        return render.image(images.tag(body.source, body.name))
+@routes.get("/inspect")
+async def inspect_image(verbs: Given, name: str) -> dict[str, Any]:
+    row = verbs.images.get(name)
+    digests, file = verbs.images.repo_digests(row), verbs.images.files.path(row.digest)
+    return render.image_inspection(row, digests, file)
 
-    @routes.delete("")
-    async def remove_image(name: str, force: bool = False) -> dict[str, Any]:
-        removed = await images.remove(name, force=force, in_use=verbs.instances.digests)
-        return {"untagged": removed.names, "deleted": [row.digest for row in removed.images]}
 
-    @routes.post("/prune")
-    async def prune_images(body: Prune) -> dict[str, Any]:
-        found = await images.prune(
-            body.filters, everything=body.all, in_use=verbs.instances.digests, dry=body.dry_run
+@routes.get("/history")
+async def image_history(verbs: Given, name: str) -> list[dict[str, Any]]:
+    return render.image_history(verbs.images.get(name))
+
+
+@routes.post("/tag")
+async def tag_image(verbs: Given, body: Tag) -> dict[str, Any]:
+    return render.image(verbs.images.tag(body.source, body.name))
+
+
+@routes.delete("")
+async def remove_image(verbs: Given, name: str, force: bool = False) -> dict[str, Any]:
+    removed = await verbs.images.remove(name, force=force, in_use=verbs.instances.digests)
+    return {"untagged": removed.names, "deleted": [row.digest for row in removed.images]}
+
+
+@routes.post("/prune")
+async def prune_images(verbs: Given, body: Prune) -> dict[str, Any]:
+    found = await verbs.images.prune(
+        body.filters, everything=body.all, in_use=verbs.instances.digests, dry=body.dry_run
+    )
+    return render.pruned(found)
+
+
+@routes.post("/ensure")
+async def ensure_image(verbs: Given, body: Pull, request: Request) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        return render.image(await verbs.images.ensure(body.reference, report=report))
+
+    return respond(request, verbs.operations, "pull", work)
+
+
+@routes.post("/pull")
+async def pull_image(verbs: Given, body: Pull, request: Request) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        return render.image(
+            await verbs.images.pull(body.reference, tls_verify=body.tls_verify, report=report)
         )
-        return render.pruned(found)
 
-    @routes.post("/ensure")
-    async def ensure_image(body: Pull, request: Request) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            return render.image(await images.ensure(body.reference, report=report))
+    return respond(request, verbs.operations, "pull", work)
 
-        return respond(request, operations, "pull", work)
 
-    @routes.post("/pull")
-    async def pull_image(body: Pull, request: Request) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            return render.image(
-                await images.pull(body.reference, tls_verify=body.tls_verify, report=report)
+@routes.post("/push")
+async def push_image(verbs: Given, body: Pull, request: Request) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        return {
+            "digest": await verbs.images.push(
+                body.reference, tls_verify=body.tls_verify, report=report
             )
+        }
 
-        return respond(request, operations, "pull", work)
+    return respond(request, verbs.operations, "push", work)
 
-    @routes.post("/push")
-    async def push_image(body: Pull, request: Request) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            return {
-                "digest": await images.push(
-                    body.reference, tls_verify=body.tls_verify, report=report
-                )
-            }
 
-        return respond(request, operations, "push", work)
-
-    @routes.post("/build")
-    async def build_image(body: Build, request: Request) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            return render.image(
-                await images.build(
-                    Path(body.directory),
-                    name=body.name,
-                    file=Path(body.file) if body.file else None,
-                    arguments=body.arguments,
-                    report=report,
-                )
+@routes.post("/build")
+async def build_image(verbs: Given, body: Build, request: Request) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        return render.image(
+            await verbs.images.build(
+                Path(body.directory),
+                name=body.name,
+                file=Path(body.file) if body.file else None,
+                arguments=body.arguments,
+                report=report,
             )
+        )
 
-        return respond(request, operations, "build", work)
+    return respond(request, verbs.operations, "build", work)
 
-    @routes.post("/import")
-    async def import_image(body: Import, request: Request) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            return render.image(
-                await images.import_(
-                    Path(body.path), name=body.name, trust=body.trust, report=report
-                )
+
+@routes.post("/import")
+async def import_image(verbs: Given, body: Import, request: Request) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        return render.image(
+            await verbs.images.import_(
+                Path(body.path), name=body.name, trust=body.trust, report=report
             )
+        )
 
-        return respond(request, operations, "import", work)
+    return respond(request, verbs.operations, "import", work)
 
-    @routes.post("/pack")
-    async def pack_image(body: Pack, request: Request) -> StreamingResponse:
-        async def work(report: Report) -> dict[str, Any]:
-            return render.image(await images.pack(body.source, Path(body.output), report=report))
 
-        return respond(request, operations, "pack", work)
+@routes.post("/pack")
+async def pack_image(verbs: Given, body: Pack, request: Request) -> StreamingResponse:
+    async def work(report: Report) -> dict[str, Any]:
+        return render.image(await verbs.images.pack(body.source, Path(body.output), report=report))
 
-    return routes
+    return respond(request, verbs.operations, "pack", work)

@@ -13,6 +13,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field, TypeAdapter
 
 from sublet.api.native import strict
+from sublet.api.native.given import Given
 from sublet.api.native.sessions import requested, say, session
 from sublet.engine.verbs import Verbs
 
@@ -30,15 +31,13 @@ class Release(BaseModel):
 _HOLD, _RELEASE = TypeAdapter(Hold), TypeAdapter(Release)
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/lease`."""
-    routes = APIRouter(prefix="/v1")
+routes = APIRouter(prefix="/v1")
+"""`/v1/lease`."""
 
-    @routes.websocket("/lease")
-    async def lease(socket: WebSocket) -> None:
-        await session(socket, lambda: _hold(socket, verbs))
 
-    return routes
+@routes.websocket("/lease")
+async def lease(verbs: Given, socket: WebSocket) -> None:
+    await session(socket, lambda: _hold(socket, verbs))
 
 
 async def _hold(socket: WebSocket, verbs: Verbs) -> int:

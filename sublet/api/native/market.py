@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from sublet.api.native import render
+from sublet.api.native.given import Given
 from sublet.api.native.streaming import Report, respond
 from sublet.api.native.strict import Body
 from sublet.domain.errors import InvalidArgument
@@ -81,99 +82,103 @@ def _request(row: Request) -> dict[str, Any]:
     }
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/sizes`, `/v1/market`, `/v1/spot`, `/v1/reclaim`, `/v1/host/drain`."""
-    routes = APIRouter(prefix="/v1", tags=["market"])
-    market, config = verbs.market, verbs.config
+routes = APIRouter(prefix="/v1", tags=["market"])
+"""`/v1/sizes`, `/v1/market`, `/v1/spot`, `/v1/reclaim`, `/v1/host/drain`."""
 
-    def notices(found: list[Notice]) -> list[dict[str, Any]]:
-        rows = [(verbs.instances.parts.store.get(each.instance), each) for each in found]
-        return [
-            {"id": row.id, "name": row.name, **(_brief(each) or {})} for row, each in rows if row
-        ]
 
-    @routes.get("/sizes")
-    async def list_sizes() -> list[dict[str, Any]]:
-        own = dict(config.sizes)
-        return [
-            {
-                "name": name,
-                "size": str(size),
-                "cpus": size.cpus,
-                "memory": size.memory,
-                "price": config.prices.hourly(size),
-                "spot_price": config.prices.hourly(size) * market.factor(),
-                "own": name in own,
-            }
-            for name, size in size_names(config.sizes).items()
-        ]
+def notices(verbs: Verbs, found: list[Notice]) -> list[dict[str, Any]]:
+    rows = [(verbs.instances.parts.store.get(each.instance), each) for each in found]
+    return [{"id": row.id, "name": row.name, **(_brief(each) or {})} for row, each in rows if row]
 
-    @routes.get("/market")
-    async def show_market(since: str = "24h", size: str = Query("1x1")) -> dict[str, Any]:
-        now = time.time()
-        asked: Size = config.size_of(size)
-        begin = min(moment(since, now), now)
-        price = config.prices.hourly(asked)
-        history = market.store.quotes(begin)
-        return {
-            "time": render.time(now),
-            "factor": market.factor(),
-            "used": market.used(),
-            "size": str(asked),
-            "on_demand_price": price,
-            "price": price * market.factor(),
-            "draining": market.draining,
-            "pressure": market.pressed or None,
-            "history": [
-                {
-                    "time": render.time(max(each.time, begin)),
-                    "factor": each.factor,
-                    "price": price * each.factor,
-                    "used": each.used,
-                }
-                for each in history
-            ],
+
+@routes.get("/sizes")
+async def list_sizes(verbs: Given) -> list[dict[str, Any]]:
+    own = dict(verbs.config.sizes)
+    return [
+        {
+            "name": name,
+            "size": str(size),
+            "cpus": size.cpus,
+            "memory": size.memory,
+            "price": verbs.config.prices.hourly(size),
+            "spot_price": verbs.config.prices.hourly(size) * verbs.market.factor(),
+            "own": name in own,
         }
+        for name, size in size_names(verbs.config.sizes).items()
+    ]
 
-    @routes.get("/spot")
-    async def list_requests() -> list[dict[str, Any]]:
-        return [_request(row) for row in market.requests.every()]
 
-    @routes.get("/spot/{name}")
-    async def show_request(name: str) -> dict[str, Any]:
-        found = market.requests.get(name)
-        return {**_request(found), "notice": _brief(market.notices.real(found.instance))}
+@routes.get("/market")
+async def show_market(verbs: Given, since: str = "24h", size: str = Query("1x1")) -> dict[str, Any]:
+    now = time.time()
+    asked: Size = verbs.config.size_of(size)
+    begin = min(moment(since, now), now)
+    price = verbs.config.prices.hourly(asked)
+    history = verbs.market.store.quotes(begin)
+    return {
+        "time": render.time(now),
+        "factor": verbs.market.factor(),
+        "used": verbs.market.used(),
+        "size": str(asked),
+        "on_demand_price": price,
+        "price": price * verbs.market.factor(),
+        "draining": verbs.market.draining,
+        "pressure": verbs.market.pressed or None,
+        "history": [
+            {
+                "time": render.time(max(each.time, begin)),
+                "factor": each.factor,
+                "price": price * each.factor,
+                "used": each.used,
+            }
+            for each in history
+        ],
+    }
 
-    @routes.delete("/spot/{name}")
-    async def cancel_request(name: str) -> dict[str, Any]:
-        return _request(market.requests.cancel(name))
 
-    @routes.post("/reclaim")
-    async def reclaim(body: Reclaim) -> list[dict[str, Any]]:
-        if bool(body.instances) == body.all:
-            raise InvalidArgument("Name spot instances, or say all.", hint="sublet reclaim --all")
-        rows = [verbs.instances.get(name) for name in body.instances]
-        wanted = market.holdings.running() if body.all else rows
-        return notices(market.reclaim(wanted, notice=body.notice))
+@routes.get("/spot")
+async def list_requests(verbs: Given) -> list[dict[str, Any]]:
+    return [_request(row) for row in verbs.market.requests.every()]
 
-    @routes.post("/instances/{name}/rehearse")
-    async def rehearse(
-        name: str, request: HttpRequest, notice: str = Query("")
-    ) -> StreamingResponse:
-        seconds = parse_duration(notice) if notice else config.notice
 
-        async def work(report: Report) -> dict[str, Any]:
-            found = await verbs.rehearsals.rehearse(name, seconds, report)
-            return {**asdict(found), "backed_up": found.backed_up, "report": summary(found)}
+@routes.get("/spot/{name}")
+async def show_request(verbs: Given, name: str) -> dict[str, Any]:
+    found = verbs.market.requests.get(name)
+    return {**_request(found), "notice": _brief(verbs.market.notices.real(found.instance))}
 
-        return respond(request, verbs.operations, "rehearsal", work)
 
-    @routes.post("/host/drain")
-    async def drain(body: Drain | None = None) -> list[dict[str, Any]]:
-        return notices(market.drain(notice=body.notice if body else None))
+@routes.delete("/spot/{name}")
+async def cancel_request(verbs: Given, name: str) -> dict[str, Any]:
+    return _request(verbs.market.requests.cancel(name))
 
-    @routes.post("/host/undrain", status_code=204)
-    async def undrain() -> None:
-        market.undrain()
 
-    return routes
+@routes.post("/reclaim")
+async def reclaim(verbs: Given, body: Reclaim) -> list[dict[str, Any]]:
+    if bool(body.instances) == body.all:
+        raise InvalidArgument("Name spot instances, or say all.", hint="sublet reclaim --all")
+    rows = [verbs.instances.get(name) for name in body.instances]
+    wanted = verbs.market.holdings.running() if body.all else rows
+    return notices(verbs, verbs.market.reclaim(wanted, notice=body.notice))
+
+
+@routes.post("/instances/{name}/rehearse")
+async def rehearse(
+    verbs: Given, name: str, request: HttpRequest, notice: str = Query("")
+) -> StreamingResponse:
+    seconds = parse_duration(notice) if notice else verbs.config.notice
+
+    async def work(report: Report) -> dict[str, Any]:
+        found = await verbs.rehearsals.rehearse(name, seconds, report)
+        return {**asdict(found), "backed_up": found.backed_up, "report": summary(found)}
+
+    return respond(request, verbs.operations, "rehearsal", work)
+
+
+@routes.post("/host/drain")
+async def drain(verbs: Given, body: Drain | None = None) -> list[dict[str, Any]]:
+    return notices(verbs, verbs.market.drain(notice=body.notice if body else None))
+
+
+@routes.post("/host/undrain", status_code=204)
+async def undrain(verbs: Given) -> None:
+    verbs.market.undrain()

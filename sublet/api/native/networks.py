@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query
 
 from sublet.api.native import render
+from sublet.api.native.given import Given
 from sublet.api.native.strict import Body, only_known
 from sublet.domain import subnets
 from sublet.domain.networks import NamedNetwork, NetworkSpec
 from sublet.engine.networks import Member, Networks
-from sublet.engine.verbs import Verbs
 
 Filters = Annotated[tuple[str, ...], Query()]
 """`?filter=KEY=VALUE`, as often as wanted."""
@@ -65,40 +65,40 @@ def _member(member: Member) -> dict[str, Any]:
     }
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/networks`."""
-    routes = APIRouter(prefix="/v1/networks", tags=["networks"])
-    networks = verbs.networks
+routes = APIRouter(prefix="/v1/networks", tags=["networks"])
+"""`/v1/networks`."""
 
-    @routes.get("")
-    async def list_networks(filter: Filters = ()) -> list[dict[str, Any]]:
-        return [shown(row, networks) for row in networks.list(filter)]
 
-    @routes.post("", status_code=201, dependencies=[Depends(only_known(NetworkSpec))])
-    async def create_network(spec: NetworkSpec) -> dict[str, Any]:
-        return shown(await networks.create(spec), networks)
+@routes.get("")
+async def list_networks(verbs: Given, filter: Filters = ()) -> list[dict[str, Any]]:
+    return [shown(row, verbs.networks) for row in verbs.networks.list(filter)]
 
-    @routes.post("/prune")
-    async def prune_networks() -> list[str]:
-        return list(await networks.prune())
 
-    @routes.get("/{name}")
-    async def inspect_network(name: str) -> dict[str, Any]:
-        return inspection(networks.get(name), networks)
+@routes.post("", status_code=201, dependencies=[Depends(only_known(NetworkSpec))])
+async def create_network(verbs: Given, spec: NetworkSpec) -> dict[str, Any]:
+    return shown(await verbs.networks.create(spec), verbs.networks)
 
-    @routes.delete("/{name}", status_code=204)
-    async def remove_network(name: str) -> Response:
-        await networks.remove(name)
-        return Response(status_code=204)
 
-    @routes.post("/{name}/connect", status_code=204)
-    async def connect(name: str, body: Connect) -> Response:
-        await networks.connect(name, body.instance, body.aliases, body.address)
-        return Response(status_code=204)
+@routes.post("/prune")
+async def prune_networks(verbs: Given) -> list[str]:
+    return list(await verbs.networks.prune())
 
-    @routes.post("/{name}/disconnect", status_code=204)
-    async def disconnect(name: str, body: Disconnect) -> Response:
-        await networks.disconnect(name, body.instance, force=body.force)
-        return Response(status_code=204)
 
-    return routes
+@routes.get("/{name}")
+async def inspect_network(verbs: Given, name: str) -> dict[str, Any]:
+    return inspection(verbs.networks.get(name), verbs.networks)
+
+
+@routes.delete("/{name}", status_code=204)
+async def remove_network(verbs: Given, name: str) -> None:
+    await verbs.networks.remove(name)
+
+
+@routes.post("/{name}/connect", status_code=204)
+async def connect(verbs: Given, name: str, body: Connect) -> None:
+    await verbs.networks.connect(name, body.instance, body.aliases, body.address)
+
+
+@routes.post("/{name}/disconnect", status_code=204)
+async def disconnect(verbs: Given, name: str, body: Disconnect) -> None:
+    await verbs.networks.disconnect(name, body.instance, force=body.force)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends
 
 from sublet.api.native import render
+from sublet.api.native.given import Given
 from sublet.api.native.strict import Body, only_known
 from sublet.domain.pools import Pool
 from sublet.domain.spec import InstanceSpec
@@ -22,36 +23,35 @@ class NewPool(Body):
     name: str = ""
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/pools`."""
-    routes = APIRouter(prefix="/v1/pools", tags=["pools"])
-    pools = verbs.pools
+routes = APIRouter(prefix="/v1/pools", tags=["pools"])
+"""`/v1/pools`."""
 
-    def rendered(row: Pool) -> dict[str, Any]:
-        return {
-            "id": row.id,
-            "name": row.name,
-            "image": row.spec.image,
-            "isolation": row.spec.isolation.value,
-            "instance_size": str(row.spec.size),
-            "egress": list(row.spec.egress) if row.spec.egress else None,
-            "size": row.size,
-            "ready": pools.ready(row),
-            "trouble": pools.trouble(row) or None,
-            "created": render.time(row.created),
-        }
 
-    @routes.get("")
-    async def list_pools() -> list[dict[str, Any]]:
-        return [rendered(row) for row in pools.store.every()]
+def rendered(verbs: Verbs, row: Pool) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "image": row.spec.image,
+        "isolation": row.spec.isolation.value,
+        "instance_size": str(row.spec.size),
+        "egress": list(row.spec.egress) if row.spec.egress else None,
+        "size": row.size,
+        "ready": verbs.pools.ready(row),
+        "trouble": verbs.pools.trouble(row) or None,
+        "created": render.time(row.created),
+    }
 
-    @routes.post("", dependencies=[Depends(only_known(NewPool))])
-    async def set_pool(body: NewPool) -> dict[str, Any]:
-        return rendered(pools.put(body.name, body.size, body.spec))
 
-    @routes.delete("/{name}", status_code=204)
-    async def remove_pool(name: str) -> Response:
-        await pools.remove(name)
-        return Response(status_code=204)
+@routes.get("")
+async def list_pools(verbs: Given) -> list[dict[str, Any]]:
+    return [rendered(verbs, row) for row in verbs.pools.store.every()]
 
-    return routes
+
+@routes.post("", dependencies=[Depends(only_known(NewPool))])
+async def set_pool(verbs: Given, body: NewPool) -> dict[str, Any]:
+    return rendered(verbs, verbs.pools.put(body.name, body.size, body.spec))
+
+
+@routes.delete("/{name}", status_code=204)
+async def remove_pool(verbs: Given, name: str) -> None:
+    await verbs.pools.remove(name)

@@ -7,9 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from sublet.api.native.given import Given
 from sublet.api.native.strict import Body
 from sublet.engine import pruning
-from sublet.engine.verbs import Verbs
 
 
 class PruneInstances(Body):
@@ -26,28 +26,28 @@ class PruneSystem(PruneInstances):
     volumes: bool = False
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/usage`, `/v1/prune`, `/v1/instances/prune`."""
-    routes = APIRouter(prefix="/v1", tags=["system"])
+routes = APIRouter(prefix="/v1", tags=["system"])
+"""`/v1/usage`, `/v1/prune`, `/v1/instances/prune`."""
 
-    @routes.get("/usage")
-    async def usage() -> list[dict[str, Any]]:
-        return [asdict(row) for row in await pruning.usage(verbs)]
 
-    @routes.post("/prune")
-    async def prune(body: PruneSystem) -> list[dict[str, Any]]:
-        freed = await pruning.system(
-            verbs,
-            body.filters,
-            everything=body.all,
-            volumes=body.volumes,
-            dry=body.dry_run,
-        )
-        return [asdict(each) for each in freed]
+@routes.get("/usage")
+async def usage(verbs: Given) -> list[dict[str, Any]]:
+    return [asdict(row) for row in await pruning.usage(verbs)]
 
-    @routes.post("/instances/prune")
-    async def prune_instances(body: PruneInstances) -> list[dict[str, Any]]:
-        freed = await pruning.instances(verbs.instances, body.filters, dry=body.dry_run)
-        return [asdict(freed)]
 
-    return routes
+@routes.post("/prune")
+async def prune(verbs: Given, body: PruneSystem) -> list[dict[str, Any]]:
+    freed = await pruning.system(
+        verbs,
+        body.filters,
+        everything=body.all,
+        volumes=body.volumes,
+        dry=body.dry_run,
+    )
+    return [asdict(each) for each in freed]
+
+
+@routes.post("/instances/prune")
+async def prune_instances(verbs: Given, body: PruneInstances) -> list[dict[str, Any]]:
+    freed = await pruning.instances(verbs.instances, body.filters, dry=body.dry_run)
+    return [asdict(freed)]

@@ -20,6 +20,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, TypeAdapter
 
 from sublet.api.native import render, strict
+from sublet.api.native.given import Given
 from sublet.api.native.relay import relay
 from sublet.api.native.streaming import unless_gone
 from sublet.domain.errors import InvalidArgument, SubletError, unexpected
@@ -43,23 +44,23 @@ class Attach(BaseModel):
 _ATTACH, _SPEC, _EXEC = TypeAdapter(Attach), TypeAdapter(InstanceSpec), TypeAdapter(ExecSpec)
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/run`, and `exec` and `attach` of `/v1/instances/{name}`."""
-    routes = APIRouter(prefix="/v1")
+routes = APIRouter(prefix="/v1")
+"""`/v1/run`, and `exec` and `attach` of `/v1/instances/{name}`."""
 
-    @routes.websocket("/run")
-    async def run(socket: WebSocket, wait: bool = True) -> None:
-        await session(socket, lambda: _run(socket, verbs, wait))
 
-    @routes.websocket("/instances/{name}/attach")
-    async def attach(socket: WebSocket, name: str, wait: bool = True) -> None:
-        await session(socket, lambda: _attach(socket, verbs, name, wait))
+@routes.websocket("/run")
+async def run(verbs: Given, socket: WebSocket, wait: bool = True) -> None:
+    await session(socket, lambda: _run(socket, verbs, wait))
 
-    @routes.websocket("/instances/{name}/exec")
-    async def execute(socket: WebSocket, name: str) -> None:
-        await session(socket, lambda: _execute(socket, verbs, name))
 
-    return routes
+@routes.websocket("/instances/{name}/attach")
+async def attach(verbs: Given, socket: WebSocket, name: str, wait: bool = True) -> None:
+    await session(socket, lambda: _attach(socket, verbs, name, wait))
+
+
+@routes.websocket("/instances/{name}/exec")
+async def execute(verbs: Given, socket: WebSocket, name: str) -> None:
+    await session(socket, lambda: _execute(socket, verbs, name))
 
 
 async def session(socket: WebSocket, work: Callable[[], Awaitable[int]]) -> None:

@@ -10,55 +10,57 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 import sublet
+from sublet.api.native.given import Given
 from sublet.engine import host
-from sublet.engine.verbs import Verbs
+
+routes = APIRouter(prefix="/v1", tags=["system"])
+"""`/v1/version`, `/v1/host`, `/v1/audit`, `/v1/operations`."""
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/version`, `/v1/host`, `/v1/audit`, `/v1/operations`."""
-    routes = APIRouter(prefix="/v1", tags=["system"])
+@routes.get("/version")
+async def version(verbs: Given) -> dict[str, Any]:
+    return {
+        "version": sublet.__version__,
+        "pid": os.getpid(),
+        "root": str(verbs.config.root),
+    }
 
-    @routes.get("/version")
-    async def version() -> dict[str, Any]:
-        return {
-            "version": sublet.__version__,
-            "pid": os.getpid(),
-            "root": str(verbs.config.root),
+
+@routes.post("/shutdown", status_code=202)
+async def shutdown() -> Response:
+    os.kill(os.getpid(), signal.SIGTERM)
+    return Response(status_code=202)
+
+
+@routes.get("/host")
+async def describe_host(verbs: Given) -> dict[str, Any]:
+    return await host.describe(verbs.config, verbs.instances)
+
+
+@routes.get("/audit")
+async def audit(verbs: Given) -> list[dict[str, str]]:
+    return [asdict(leftover) for leftover in await verbs.reconciler.audit()]
+
+
+@routes.post("/audit/fix")
+async def fix(verbs: Given) -> list[dict[str, str]]:
+    return [asdict(leftover) for leftover in await verbs.reconciler.fix()]
+
+
+@routes.get("/operations")
+async def list_operations(verbs: Given) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": operation.id,
+            "kind": operation.kind,
+            "state": operation.state.value,
+            "progress": operation.lines[-1] if operation.lines else "",
+            "error": operation.error.to_dict() if operation.error else None,
         }
+        for operation in verbs.operations.list()
+    ]
 
-    @routes.post("/shutdown", status_code=202)
-    async def shutdown() -> Response:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return Response(status_code=202)
 
-    @routes.get("/host")
-    async def describe_host() -> dict[str, Any]:
-        return await host.describe(verbs.config, verbs.instances)
-
-    @routes.get("/audit")
-    async def audit() -> list[dict[str, str]]:
-        return [asdict(leftover) for leftover in await verbs.reconciler.audit()]
-
-    @routes.post("/audit/fix")
-    async def fix() -> list[dict[str, str]]:
-        return [asdict(leftover) for leftover in await verbs.reconciler.fix()]
-
-    @routes.get("/operations")
-    async def list_operations() -> list[dict[str, Any]]:
-        return [
-            {
-                "id": operation.id,
-                "kind": operation.kind,
-                "state": operation.state.value,
-                "progress": operation.lines[-1] if operation.lines else "",
-                "error": operation.error.to_dict() if operation.error else None,
-            }
-            for operation in verbs.operations.list()
-        ]
-
-    @routes.delete("/operations/{operation_id}", status_code=204)
-    async def cancel_operation(operation_id: str) -> Response:
-        await verbs.operations.cancel(operation_id)
-        return Response(status_code=204)
-
-    return routes
+@routes.delete("/operations/{operation_id}", status_code=204)
+async def cancel_operation(verbs: Given, operation_id: str) -> None:
+    await verbs.operations.cancel(operation_id)

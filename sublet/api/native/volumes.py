@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from pydantic import Field
 
 from sublet.api.native import render
+from sublet.api.native.given import Given
 from sublet.api.native.strict import Body
 from sublet.domain.volumes import Volume
 from sublet.engine.verbs import Verbs
@@ -28,43 +29,46 @@ class PruneVolumes(Body):
     dry_run: bool = False
 
 
-def router(verbs: Verbs) -> APIRouter:
-    """`/v1/volumes`."""
-    routes = APIRouter(prefix="/v1/volumes", tags=["volumes"])
-    volumes = verbs.volumes
+routes = APIRouter(prefix="/v1/volumes", tags=["volumes"])
+"""`/v1/volumes`."""
 
-    async def rendered(volume: Volume) -> dict[str, Any]:
-        return {
-            "name": volume.name,
-            "created": render.time(volume.created),
-            "anonymous": volume.anonymous,
-            "limit": volume.size,
-            "size": await volumes.size(volume),
-            "labels": dict(volume.labels),
-            "instances": [instance.name for instance in volumes.users(volume.name)],
-            "mountpoint": volumes.mountpoint(volume),
-        }
 
-    @routes.get("")
-    async def list_volumes() -> list[dict[str, Any]]:
-        return [await rendered(volume) for volume in volumes.every()]
+async def rendered(verbs: Verbs, volume: Volume) -> dict[str, Any]:
+    return {
+        "name": volume.name,
+        "created": render.time(volume.created),
+        "anonymous": volume.anonymous,
+        "limit": volume.size,
+        "size": await verbs.volumes.size(volume),
+        "labels": dict(volume.labels),
+        "instances": [instance.name for instance in verbs.volumes.users(volume.name)],
+        "mountpoint": verbs.volumes.mountpoint(volume),
+    }
 
-    @routes.post("", status_code=201)
-    async def create_volume(body: NewVolume) -> dict[str, Any]:
-        return await rendered(await volumes.create(body.name, size=body.size, labels=body.labels))
 
-    @routes.post("/prune")
-    async def prune_volumes(body: PruneVolumes) -> dict[str, Any]:
-        found, size = await volumes.prune(everything=body.all, dry=body.dry_run)
-        return {"volumes": [volume.name for volume in found], "size": size}
+@routes.get("")
+async def list_volumes(verbs: Given) -> list[dict[str, Any]]:
+    return [await rendered(verbs, volume) for volume in verbs.volumes.every()]
 
-    @routes.get("/{name}")
-    async def inspect_volume(name: str) -> dict[str, Any]:
-        return await rendered(volumes.get(name))
 
-    @routes.delete("/{name}", status_code=204)
-    async def remove_volume(name: str) -> Response:
-        await volumes.remove(name)
-        return Response(status_code=204)
+@routes.post("", status_code=201)
+async def create_volume(verbs: Given, body: NewVolume) -> dict[str, Any]:
+    return await rendered(
+        verbs, await verbs.volumes.create(body.name, size=body.size, labels=body.labels)
+    )
 
-    return routes
+
+@routes.post("/prune")
+async def prune_volumes(verbs: Given, body: PruneVolumes) -> dict[str, Any]:
+    found, size = await verbs.volumes.prune(everything=body.all, dry=body.dry_run)
+    return {"volumes": [volume.name for volume in found], "size": size}
+
+
+@routes.get("/{name}")
+async def inspect_volume(verbs: Given, name: str) -> dict[str, Any]:
+    return await rendered(verbs, verbs.volumes.get(name))
+
+
+@routes.delete("/{name}", status_code=204)
+async def remove_volume(verbs: Given, name: str) -> None:
+    await verbs.volumes.remove(name)
