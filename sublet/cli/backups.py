@@ -9,7 +9,7 @@ import click
 
 from sublet.cli.common import FORCE, JSON, ago, each_named
 from sublet.cli.completing import backup_ids, instance_names
-from sublet.cli.output import Progress, confirmed, print_json, print_table
+from sublet.cli.output import Progress, confirmed, print_json, print_rows
 from sublet.cli.run import warn
 from sublet.cli.snapshots import Creating
 from sublet.domain.errors import NoSuchBackup
@@ -54,13 +54,8 @@ def ls(instance: str, repository: str, quiet: bool, as_json: bool) -> None:
     with Progress() as progress:
         progress.later(1.0, f"Looking into {repository or 'the repository'}")
         rows = Client().backups(instance, repository=repository)
-    if as_json:
-        print_json(rows)
-    elif quiet:
-        for row in rows:
-            print(row["id"])
-    else:
-        print_table(("ID", "INSTANCE", "TIME", "SIZE", "COMPLETE"), [_row(row) for row in rows])
+    headers = ("ID", "INSTANCE", "TIME", "SIZE", "COMPLETE")
+    print_rows(rows, headers, _row, as_json=as_json, quiet=quiet)
 
 
 def _row(row: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import click
 
 from sublet.cli.common import FORCE, JSON, PRUNE_FILTERS, ago, each, filters, print_found
 from sublet.cli.completing import image_names
-from sublet.cli.output import confirmed, one_line, print_json, print_table
+from sublet.cli.output import confirmed, one_line, print_json, print_rows, print_table
 from sublet.domain.errors import NoSuchImage
 from sublet.domain.units import format_bytes
 from sublet.sdk import Client
@@ -41,14 +41,12 @@ def images(
 ) -> None:
     """List the images on this host, or those whose name fits a pattern."""
     rows = Client().images([*filters, f"reference={pattern}"] if pattern else filters)
-    if as_json:
-        print_json(rows)
-    elif quiet:
-        for row in rows:
-            print(row["digest"])
-    else:
-        headers = ["NAME", "DIGEST", *(["REGISTRY DIGEST"] if digests else []), "SIZE", "CREATED"]
-        print_table(headers, [_row(row, digests, no_trunc) for row in rows])
+    headers = ["NAME", "DIGEST", *(["REGISTRY DIGEST"] if digests else []), "SIZE", "CREATED"]
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        return _row(row, digests, no_trunc)
+
+    print_rows(rows, headers, cells, as_json=as_json, quiet=quiet, key="digest")
 
 
 def _row(row: dict[str, Any], digests: bool, no_trunc: bool) -> list[str]:

@@ -9,7 +9,7 @@ import click
 
 from sublet.cli.common import FORCE, JSON, JSON_ALWAYS, ago, each_named, filters, print_found
 from sublet.cli.completing import instance_names, network_names
-from sublet.cli.output import confirmed, print_json, print_table
+from sublet.cli.output import confirmed, print_rows
 from sublet.domain.errors import NoSuchNetwork
 from sublet.sdk import Client
 
@@ -47,14 +47,8 @@ def create(name: str, subnet: str, gateway: str, internal: bool, labels: tuple[s
 def list_networks(quiet: bool, filters: tuple[str, ...], as_json: bool) -> None:
     """List the networks of this host."""
     rows = Client().networks(filters)
-    if as_json:
-        print_json(rows)
-    elif quiet:
-        for row in rows:
-            print(row["id"])
-    else:
-        headers = ("ID", "NAME", "SUBNET", "GATEWAY", "INTERNAL", "CREATED")
-        print_table(headers, [_row(row) for row in rows])
+    headers = ("ID", "NAME", "SUBNET", "GATEWAY", "INTERNAL", "CREATED")
+    print_rows(rows, headers, _row, as_json=as_json, quiet=quiet)
 
 
 def _row(row: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every command
 if TYPE_CHECKING:
@@ -25,6 +25,25 @@ def print_json(data: Any) -> None:
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Aligned columns."""
     print("\n".join(table_lines(headers, rows)))
+
+
+def print_rows(
+    rows: Sequence[dict[str, Any]],
+    headers: Sequence[str],
+    cells: Callable[[dict[str, Any]], Sequence[str]],
+    *,
+    as_json: bool,
+    quiet: bool,
+    key: str = "id",
+) -> None:
+    """A list as JSON, or of each row its `key` alone, or a table with what `cells` makes of it."""
+    if as_json:
+        print_json(rows)
+    elif quiet:
+        for row in rows:
+            print(row[key])
+    else:
+        print_table(headers, [cells(row) for row in rows])
 
 
 def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,7 +8,7 @@ import click
 
 from sublet.cli.common import JSON, ago, each_named
 from sublet.cli.completing import image_or_catalog_names, pool_names
-from sublet.cli.output import Progress, print_json, print_table
+from sublet.cli.output import Progress, print_rows
 from sublet.cli.snapshots import Creating
 from sublet.sdk import Client
 
@@ -73,14 +73,8 @@ def create(image: str, size: int, vm: bool, instance_size: str, **options: Any) 
 def list_pools(quiet: bool, as_json: bool) -> None:
     """List pools."""
     rows = Client().pools()
-    if as_json:
-        print_json(rows)
-    elif quiet:
-        for row in rows:
-            print(row["name"])
-    else:
-        headers = ("NAME", "IMAGE", "ISOLATION", "SIZE", "EGRESS", "READY", "CREATED", "WHY NOT")
-        print_table(headers, [_row(row) for row in rows])
+    headers = ("NAME", "IMAGE", "ISOLATION", "SIZE", "EGRESS", "READY", "CREATED", "WHY NOT")
+    print_rows(rows, headers, _row, as_json=as_json, quiet=quiet, key="name")
 
 
 def _row(row: dict[str, Any]) -> list[str]:

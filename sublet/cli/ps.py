@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sublet.cli.common import JSON, ago, filters
-from sublet.cli.output import print_json, print_table
+from sublet.cli.output import print_rows
 from sublet.domain.units import format_bytes
 from sublet.sdk import Client
 
@@ -47,14 +47,9 @@ def ps(
     """List running instances."""
     count = 1 if latest else last or 0
     rows = Client().ps(all=everything, filters=filters, last=count, written=written)
-    if as_json:
-        print_json(rows)
-    elif quiet:
-        for row in rows:
-            print(row["id"])
-    else:
-        headers = ["ID", "NAME", "IMAGE", "STATE", "ISOLATION", "SIZE", "PORTS", "CREATED"]
-        print_table(headers + ["WRITTEN"] * written, [_row(row, no_trunc) for row in rows])
+    headers = ["ID", "NAME", "IMAGE", "STATE", "ISOLATION", "SIZE", "PORTS", "CREATED"]
+    headers += ["WRITTEN"] * written
+    print_rows(rows, headers, lambda row: _row(row, no_trunc), as_json=as_json, quiet=quiet)
 
 
 def _row(row: dict[str, Any], no_trunc: bool) -> list[str]:

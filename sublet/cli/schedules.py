@@ -14,7 +14,7 @@ from sublet.cli.commands import ONLY_HELP, with_flags
 from sublet.cli.common import JSON, JSON_ALWAYS, each_named, print_found
 from sublet.cli.completing import instance_names, schedule_names
 from sublet.cli.flags import CREATE
-from sublet.cli.output import Progress, dollars, one_line, print_json, print_table
+from sublet.cli.output import Progress, dollars, one_line, print_json, print_rows, print_table
 from sublet.domain.errors import InvalidArgument, NoSuchSchedule
 from sublet.domain.units import format_age, parse_duration
 from sublet.sdk import Client
@@ -107,14 +107,8 @@ def local_zone() -> str:
 def list_schedules(quiet: bool, as_json: bool) -> None:
     """List schedules; times are those of each one's zone."""
     rows = Client().schedules()
-    if as_json:
-        print_json(rows)
-    elif quiet:
-        for row in rows:
-            print(row["name"])
-    else:
-        headers = ("NAME", "WHEN", "ZONE", "NEXT", "LAST", "RUNS")
-        print_table(headers, [_row(row) for row in rows])
+    headers = ("NAME", "WHEN", "ZONE", "NEXT", "LAST", "RUNS")
+    print_rows(rows, headers, _row, as_json=as_json, quiet=quiet, key="name")
 
 
 def _row(row: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 
 from sublet.cli.common import JSON, JSON_ALWAYS, ago, each_named, print_found
 from sublet.cli.completing import instance_names
-from sublet.cli.output import Progress, print_json, print_table
+from sublet.cli.output import Progress, print_rows
 from sublet.domain.errors import NoSuchSnapshot
 from sublet.domain.units import format_bytes
 from sublet.sdk import Client
@@ -54,13 +54,8 @@ def create(instance: str, name: str, memory: bool) -> None:
 def ls(instance: str, quiet: bool, as_json: bool) -> None:
     """List the snapshots of an instance, or all; sizes count what is shared too."""
     rows = Client().snapshots(instance)
-    if as_json:
-        print_json(rows)
-    elif quiet:
-        for row in rows:
-            print(row["id"])
-    else:
-        print_table(("ID", "NAME", "INSTANCE", "KEEPS", "SIZE", "CREATED"), [_row(r) for r in rows])
+    headers = ("ID", "NAME", "INSTANCE", "KEEPS", "SIZE", "CREATED")
+    print_rows(rows, headers, _row, as_json=as_json, quiet=quiet)
 
 
 def _row(row: dict[str, Any]) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
 from sublet.cli.common import FORCE, JSON, JSON_ALWAYS, each_named, print_found
 from sublet.cli.completing import volume_names
-from sublet.cli.output import confirmed, print_json, print_table
+from sublet.cli.output import confirmed, print_json, print_rows
 from sublet.domain.errors import NoSuchVolume
 from sublet.domain.units import format_bytes, parse_memory
 from sublet.sdk import Client
@@ -40,22 +41,13 @@ def create(name: str, size: str | None, labels: tuple[str, ...]) -> None:
 def ls(quiet: bool, as_json: bool) -> None:
     """List volumes."""
     rows = Client().volumes()
-    if as_json:
-        print_json(rows)
-    elif quiet:
-        for row in rows:
-            print(row["name"])
-    else:
-        table = [
-            [
-                row["name"],
-                format_bytes(row["size"]),
-                format_bytes(row["limit"]) if row["limit"] else "-",
-                ", ".join(row["instances"]) or "-",
-            ]
-            for row in rows
-        ]
-        print_table(("NAME", "SIZE", "LIMIT", "INSTANCES"), table)
+    headers = ("NAME", "SIZE", "LIMIT", "INSTANCES")
+    print_rows(rows, headers, _row, as_json=as_json, quiet=quiet, key="name")
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    limit = format_bytes(row["limit"]) if row["limit"] else "-"
+    return [row["name"], format_bytes(row["size"]), limit, ", ".join(row["instances"]) or "-"]
 
 
 @volume.command()
