@@ -17,13 +17,14 @@ from sublet.domain.backup import Backup, inside, superfluous
 from sublet.domain.errors import Busy, InvalidArgument, NoSuchBackup, NoSuchInstance
 from sublet.domain.instance import Instance
 from sublet.domain.leftover import Leftover
+from sublet.domain.progress import Report, silent
 from sublet.domain.retention import Keep
 from sublet.drivers import files, mount
 from sublet.drivers.store.backups import BackupStore
 from sublet.engine import backup_records as records
 from sublet.engine.contents import milliseconds
 from sublet.engine.instances import Instances
-from sublet.engine.sending import Report, Sending, silent
+from sublet.engine.sending import Sending
 from sublet.engine.staging import Staging
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from sublet.domain.disks import LABEL_DISK
 from sublet.domain.image import Image, ImageConfig, Step
 from sublet.domain.instance import Instance, State
 from sublet.domain.instruction import instructed
+from sublet.domain.progress import Report
 from sublet.domain.units import rfc3339
 from sublet.engine import access, altering
 from sublet.engine.instances import Instances
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from sublet.domain.errors import NoSuchInstance, NoSuchSnapshot
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.ports import Port
+from sublet.domain.progress import Report, silent
 from sublet.domain.size import Size
 from sublet.domain.snapshots import Snapshot, forked
 from sublet.domain.spec import InstanceSpec
@@ -16,7 +17,6 @@ from sublet.drivers.vm import saving
 from sublet.drivers.vm.memory import MemoryImage
 from sublet.engine import hibernation, seeds
 from sublet.engine.contents import milliseconds
-from sublet.engine.market import Report, silent
 from sublet.engine.snapshots import Begun, Snapshots, unheard
 
 

@@ -27,6 +27,7 @@ from sublet.domain.errors import (
 )
 from sublet.domain.image import Image, ImageConfig
 from sublet.domain.leftover import Leftover
+from sublet.domain.progress import Report, silent
 from sublet.domain.reference import Reference
 from sublet.drivers.registry import buildah
 from sublet.drivers.registry.bases import base_id
@@ -40,12 +41,6 @@ from sublet.engine.collecting import Collecting, InUse, Pruned, Removed
 from sublet.engine.packing import Packing
 from sublet.engine.registries import Registries
 from sublet.engine.shelf import Shelf, is_path
-
-Report = Callable[[str], None]
-
-
-def silent(_line: str) -> None:
-    """A report that nobody reads."""
 
 
 def ignore(_file: Path) -> None:

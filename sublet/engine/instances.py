@@ -20,6 +20,7 @@ from sublet.domain.errors import (
 )
 from sublet.domain.instance import LIVE, Instance, State, not_running
 from sublet.domain.names import friendly_name
+from sublet.domain.progress import Report, silent
 from sublet.domain.selection import parse
 from sublet.domain.spec import ExecSpec, InstanceSpec, Market, check_again, check_spec
 from sublet.domain.spot import RequestState
@@ -31,7 +32,7 @@ from sublet.drivers.runner import Execution
 from sublet.engine import altering, ending, hibernation, inside, plan, reading, seeds
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
-from sublet.engine.market import Report, SpotMarket, silent
+from sublet.engine.market import SpotMarket
 from sublet.engine.reading import Window
 
 

@@ -15,6 +15,7 @@ from sublet.domain.errors import HostDrained, InsufficientCapacity, PriceTooLow,
 from sublet.domain.instance import LIVE, Instance, State
 from sublet.domain.market import shortage, usage
 from sublet.domain.notice import Notice, Reason
+from sublet.domain.progress import Report, silent
 from sublet.domain.spec import InstanceSpec, Market
 from sublet.domain.spot import affordable
 from sublet.drivers import clock
@@ -28,14 +29,8 @@ from sublet.engine.pricing import Pricing
 from sublet.engine.requests import SpotRequests
 from sublet.engine.spares import Spares
 
-Report = Callable[[str], None]
-
 _DRAINING = "draining"
 """The setting that remembers that the host is being drained."""
-
-
-def silent(_: str) -> None:
-    """Nobody wants to know what is waited for."""
 
 
 class SpotMarket:

@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import Any
 
 from sublet.domain.errors import Cancelled, NoSuchOperation, SubletError, unexpected
+from sublet.domain.progress import Report
 from sublet.engine.tasks import Tasks
 
-Report = Callable[[str], None]
 Work = Callable[[Report], Awaitable[Any]]
 KEPT = 100
 _REST = defaultdict(

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from sublet.domain.disks import LABEL_DISK, Disk
 from sublet.domain.image import Image, ImageConfig, Step
+from sublet.domain.progress import Report
 from sublet.domain.units import format_bytes, rfc3339
 from sublet.drivers import diskimage, squashfs
 from sublet.drivers.descriptors import sync
@@ -23,7 +24,6 @@ from sublet.drivers.store import files
 from sublet.engine.shelf import Shelf, image_of
 from sublet.image import sif
 
-Report = Callable[[str], None]
 Taker = Callable[[BinaryIO, Path, tuple[str, ...], bool, Report], Awaitable[Image]]
 
 SETTLED = 0.05

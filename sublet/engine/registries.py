@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from sublet.domain import suites
@@ -18,6 +17,7 @@ from sublet.domain.errors import (
     UntrustedRegistry,
 )
 from sublet.domain.image import Image
+from sublet.domain.progress import Report
 from sublet.domain.reference import Reference, parse_registry
 from sublet.domain.units import rfc3339
 from sublet.drivers.registry import debian, login, push, skopeo, transfer
@@ -31,8 +31,6 @@ from sublet.drivers.store.images import MANIFEST
 from sublet.engine.packing import Packing
 from sublet.engine.shelf import Shelf
 from sublet.image import sif
-
-Report = Callable[[str], None]
 
 
 class Registries:

@@ -14,13 +14,14 @@ from sublet.domain.errors import WrongState
 from sublet.domain.event import Event
 from sublet.domain.instance import LIVE, Instance, not_running
 from sublet.domain.notice import Action, Notice, Reason
+from sublet.domain.progress import Report
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.spot import Spot
 from sublet.domain.units import format_bytes, rfc3339
 from sublet.drivers import usage
 from sublet.engine import reactions
 from sublet.engine.instances import Instances
-from sublet.engine.market import Report, SpotMarket
+from sublet.engine.market import SpotMarket
 
 
 @dataclass(frozen=True, slots=True)

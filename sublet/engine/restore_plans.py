@@ -8,13 +8,13 @@ from sublet.domain.backup import Manifest, Piece, published, restored
 from sublet.domain.errors import NameInUse, NoSuchImage, SubletError
 from sublet.domain.image import Image
 from sublet.domain.machine import DEFAULT_DISK
+from sublet.domain.progress import Report
 from sublet.domain.size import check_disk
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.volumes import Volume
 from sublet.drivers.stage import Stage
 from sublet.engine.images import Images
 from sublet.engine.lifecycle import Lifecycle
-from sublet.engine.sending import Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from sublet.domain.errors import (
     UntrustedBackup,
 )
 from sublet.domain.instance import Instance, State
+from sublet.domain.progress import Report, silent
 from sublet.domain.volumes import Volume
 from sublet.drivers import limited
 from sublet.engine import placing, seeds, staging
@@ -28,7 +29,6 @@ from sublet.engine.backups import Backups
 from sublet.engine.holdings import amount_of
 from sublet.engine.images import Images
 from sublet.engine.restore_plans import Plan, RestorePlans
-from sublet.engine.sending import Report, silent
 
 
 class Restores:

@@ -14,6 +14,7 @@ from functools import partial
 
 from sublet.domain.backup import Backup
 from sublet.domain.errors import BackupIncomplete, NoSuchBackup, SubletError
+from sublet.domain.progress import Report, silent
 from sublet.domain.repositories import is_local
 from sublet.domain.units import format_bytes
 from sublet.drivers.restic import Done, Repository
@@ -26,17 +27,12 @@ from sublet.engine.staging import Staging
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[str], None]
 
 AT_ONCE = 2
 """Backups at the same time, of those that nobody waits for."""
 
 RETRY = 300.0
 """Seconds after which one that failed is tried again, at most."""
-
-
-def silent(_line: str) -> None:
-    """A report that nobody reads."""
 
 
 class Sending:

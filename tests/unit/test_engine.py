@@ -13,11 +13,12 @@ from sublet.domain.capacity import Amount, admit, rentable, sold
 from sublet.domain.errors import Cancelled, InsufficientCapacity, InvalidArgument
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import Instance, State
+from sublet.domain.progress import Report
 from sublet.domain.size import Size
 from sublet.domain.spec import InstanceSpec, Market
 from sublet.engine import plan
 from sublet.engine.locks import Locks
-from sublet.engine.operations import Operations, Progress, Report
+from sublet.engine.operations import Operations, Progress
 from sublet.engine.tasks import Tasks
 
 

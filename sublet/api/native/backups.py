@@ -10,9 +10,10 @@ from pydantic import Field
 
 from sublet.api.native import render
 from sublet.api.native.given import Given
-from sublet.api.native.streaming import Report, respond
+from sublet.api.native.streaming import respond
 from sublet.api.native.strict import Body
 from sublet.domain.backup import Backup
+from sublet.domain.progress import Report
 from sublet.domain.retention import Keep
 
 

@@ -21,9 +21,10 @@ from starlette.requests import ClientDisconnect
 
 from sublet.api.native import render
 from sublet.api.native.given import Given
-from sublet.api.native.streaming import Report, respond
+from sublet.api.native.streaming import respond
 from sublet.api.native.strict import only_known
 from sublet.domain.errors import Cancelled, SubletError
+from sublet.domain.progress import Report
 from sublet.drivers.access import Sender
 from sublet.engine.commits import Wish
 from sublet.engine.verbs import Verbs

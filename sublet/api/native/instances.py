@@ -11,15 +11,15 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from sublet.api.native import details, market, render
 from sublet.api.native.given import Given
-from sublet.api.native.streaming import Report, respond, unless_gone
+from sublet.api.native.streaming import respond, unless_gone
 from sublet.api.native.strict import only_known
 from sublet.domain.change import Change
 from sublet.domain.instance import Instance
+from sublet.domain.progress import Report, silent
 from sublet.domain.signals import signal_number
 from sublet.domain.spec import InstanceSpec
 from sublet.domain.waiting import Condition
 from sublet.engine import footprint, usage
-from sublet.engine.market import silent
 from sublet.engine.verbs import Verbs
 
 Texts = Annotated[Sequence[str], Query()]

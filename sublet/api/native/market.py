@@ -13,12 +13,13 @@ from pydantic import Field
 
 from sublet.api.native import render
 from sublet.api.native.given import Given
-from sublet.api.native.streaming import Report, respond
+from sublet.api.native.streaming import respond
 from sublet.api.native.strict import Body
 from sublet.domain.errors import InvalidArgument
 from sublet.domain.instance import Instance
 from sublet.domain.moments import moment
 from sublet.domain.notice import LONGEST, Notice
+from sublet.domain.progress import Report
 from sublet.domain.size import Size
 from sublet.domain.size_names import size_names
 from sublet.domain.spot import Request

@@ -11,9 +11,10 @@ from fastapi.responses import StreamingResponse
 
 from sublet.api.native import render
 from sublet.api.native.given import Given
-from sublet.api.native.streaming import Report, respond
+from sublet.api.native.streaming import respond
 from sublet.api.native.strict import Body
 from sublet.domain.ports import Port
+from sublet.domain.progress import Report
 from sublet.domain.snapshots import Snapshot
 from sublet.engine.verbs import Verbs
 

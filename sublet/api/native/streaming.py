@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 
 from sublet.domain.errors import Cancelled
-from sublet.engine.operations import Operation, Operations, Report, Work
+from sublet.engine.operations import Operation, Operations, Work
 
 T = TypeVar("T")
 _LOOK = 0.5
@@ -82,6 +82,3 @@ async def gone(receive: Callable[[], Awaitable[Any]]) -> None:
 
 def _line(data: dict[str, Any]) -> bytes:
     return json.dumps(data).encode() + b"\n"
-
-
-__all__ = ["Report", "gone", "respond", "unless_gone"]

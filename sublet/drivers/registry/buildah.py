@@ -18,7 +18,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,13 +26,13 @@ from pathlib import Path
 from sublet.domain.disks import LABEL_DISK
 from sublet.domain.errors import BuildFailed, CorruptImage, InvalidArgument, ProcessFailed
 from sublet.domain.image import ImageConfig
+from sublet.domain.progress import Report
 from sublet.drivers import run
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import RUN, TEMPORARY, BuildStore
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[str], None]
 TIMEOUT = 6 * 3600
 MAX_FILE = 1 << 20
 

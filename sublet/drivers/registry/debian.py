@@ -18,10 +18,10 @@ from pathlib import Path
 from sublet.domain import suites
 from sublet.domain.errors import DiskFull, NoSuchImage, PullFailed, SubletError
 from sublet.domain.image import ImageConfig, Step
+from sublet.domain.progress import Report
 from sublet.domain.suites import Suite
 from sublet.drivers import run, squashfs
 
-Report = Callable[[str], None]
 APT = Path("/etc/apt")
 KEYRINGS = Path("/usr/share/keyrings")
 HELPER = "/usr/lib/apt/apt-helper"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sublet.domain.errors import ProcessFailed, PushFailed
 from sublet.domain.image import Image
+from sublet.domain.progress import Report
 from sublet.domain.reference import Reference
 from sublet.domain.units import format_bytes
 from sublet.drivers import run, squashfs
@@ -21,7 +22,6 @@ from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import BuildStore
 from sublet.drivers.store import files
 
-Report = Callable[[str], None]
 TRANSFER = 6 * 3600
 
 

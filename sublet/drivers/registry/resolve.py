@@ -6,10 +6,10 @@ before anything is fetched by it: what was looked at is what is fetched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sublet.domain.errors import CorruptImage
+from sublet.domain.progress import Report
 from sublet.domain.reference import Reference
 from sublet.drivers import run
 from sublet.drivers.registry import manifest, trouble
@@ -18,7 +18,6 @@ from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.skopeo import architecture
 from sublet.drivers.registry.store import BuildStore
 
-Report = Callable[[str], None]
 ANSWER, QUICK_ANSWER = 20, 6
 """Seconds within which a registry has to answer (if the image can be had elsewhere as well)."""
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from sublet.domain.errors import CorruptImage, InvalidArgument, ProcessFailed
+from sublet.domain.progress import Report
 from sublet.drivers import run
 from sublet.drivers.registry import manifest, trouble
 from sublet.drivers.registry.room import Inside
 from sublet.drivers.registry.store import TEMPORARY, BuildStore
 from sublet.drivers.store import files
 
-Report = Callable[[str], None]
 TRANSFER = 3600
 _NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 

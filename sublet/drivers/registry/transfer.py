@@ -7,18 +7,17 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sublet.domain.errors import DiskFull
+from sublet.domain.progress import Report
 from sublet.domain.units import format_bytes
 from sublet.drivers.registry.blobs import Source, size_of
 from sublet.drivers.registry.downloads import Downloads
 from sublet.drivers.registry.manifest import Blob
 from sublet.drivers.registry.resolve import Found
 
-Report = Callable[[str], None]
 AT_ONCE = 3
 LOOK, STEP, SILENCE = 0.5, 0.05, 5.0
 """Seconds between looks at a download; it is told of after a twentieth of it, or so long."""
