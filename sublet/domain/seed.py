@@ -14,6 +14,7 @@ from typing import Any
 
 from sublet.domain import metadata
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.nics import Nic
 
 DIRECTORY = "/var/lib/cloud/seed/nocloud"
 MAX_USER_DATA = 256 << 10
@@ -27,25 +28,13 @@ _KEY = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Cable:
-    """One interface: its address with the prefix, and the gateway, empty where none leads out;
-    `metadata` is where the metadata service is reached then."""
-
-    mac: str
-    address: str
-    prefix: int
-    gateway: str = ""
-    metadata: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Seed:
     """What the guest is told. `instance_id`: cloud-init does all again when that is a new one;
     `resolv_conf` is the text of that file."""
 
     instance_id: str
     hostname: str
-    cables: Sequence[Cable] = ()
+    nics: Sequence[Nic] = ()
     resolv_conf: str = ""
     user_data: str = ""
     ssh_keys: Sequence[str] = ()
@@ -74,15 +63,15 @@ def _network(seed: Seed) -> dict[str, Any]:
     """The static configuration of its interfaces, which are named as they are plugged in."""
     resolvers = _resolvers(seed.resolv_conf)
     interfaces = {}
-    for number, cable in enumerate(seed.cables):
+    for number, nic in enumerate(seed.nics):
         name = f"eth{number}"
         interfaces[name] = {
-            "match": {"macaddress": cable.mac},
+            "match": {"macaddress": nic.mac},
             "set-name": name,
             "dhcp4": False,
-            "addresses": [f"{cable.address}/{cable.prefix}"],
+            "addresses": [f"{nic.address}/{nic.prefix}"],
         }
-        ways = {"0.0.0.0/0": cable.gateway, f"{metadata.ADDRESS}/32": cable.metadata}
+        ways = {"0.0.0.0/0": nic.gateway, f"{metadata.ADDRESS}/32": nic.metadata}
         if routes := [{"to": to, "via": via} for to, via in ways.items() if via]:
             interfaces[name]["routes"] = routes
         if resolvers and number == 0:

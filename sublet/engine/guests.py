@@ -11,12 +11,12 @@ from sublet.domain.image import Image
 from sublet.domain.instance import Instance
 from sublet.domain.machine import boots
 from sublet.domain.mounts import Mount, MountType, in_order
+from sublet.domain.nics import Nic
 from sublet.domain.privileges import Ulimit
-from sublet.domain.seed import Cable
 from sublet.domain.subnets import mac
 from sublet.drivers.container.spec import Process
 from sublet.drivers.network import Endpoint, Place
-from sublet.drivers.vm.messages import Command, Guest, GuestDisk, Identity, Mode, Nic
+from sublet.drivers.vm.messages import Command, Guest, GuestDisk, Identity, Mode
 from sublet.engine import plan, seeds
 from sublet.engine.connections import Connections
 
@@ -99,10 +99,9 @@ def identity(
     default = connections.resolv_conf(instance)
     resolv_conf = resolving.resolv_conf(default, spec.dns, spec.dns_search)
     plugs = nics(connections, endpoint)
-    cables = [Cable(n.mac, n.address, n.prefix, n.gateway, n.metadata) for n in plugs]
     root = connections.parts.config.root
     files = {
-        **seeds.files(root, instance, image.config, cables, host, resolv_conf),
+        **seeds.files(root, instance, image.config, plugs, host, resolv_conf),
         "/etc/resolv.conf": resolv_conf,
         "/etc/hosts": resolving.hosts_file(host, endpoint.address, gateway, spec.hosts),
         "/etc/hostname": f"{host}\n",

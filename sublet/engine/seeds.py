@@ -16,7 +16,8 @@ from pathlib import Path
 from sublet.domain import seed
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import Instance
-from sublet.domain.seed import Cable, Seed
+from sublet.domain.nics import Nic
+from sublet.domain.seed import Seed
 
 
 def _file(root: Path, instance_id: str) -> Path:
@@ -64,7 +65,7 @@ def files(
     root: Path,
     instance: Instance,
     config: ImageConfig,
-    cables: Sequence[Cable],
+    nics: Sequence[Nic],
     hostname: str,
     resolv_conf: str,
 ) -> dict[str, str]:
@@ -73,7 +74,7 @@ def files(
     user_data, keys = _read(root, instance.id), instance.spec.ssh_keys
     if not (config.disk or user_data or keys):
         return {}
-    return seed.files(Seed(instance.id, hostname, cables, resolv_conf, user_data, keys))
+    return seed.files(Seed(instance.id, hostname, nics, resolv_conf, user_data, keys))
 
 
 def _write(file: Path, text: str) -> None:

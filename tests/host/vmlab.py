@@ -15,6 +15,7 @@ from secrets import token_hex
 
 from sublet.domain import subnets
 from sublet.domain.config import Config
+from sublet.domain.nics import Nic
 from sublet.domain.size import Size
 from sublet.domain.units import MIB
 from sublet.drivers import processes
@@ -26,7 +27,7 @@ from sublet.drivers.network import Network
 from sublet.drivers.vm import kernels
 from sublet.drivers.vm.machines import Machines
 from sublet.drivers.vm.memory import MemoryImage
-from sublet.drivers.vm.messages import Command, Guest, Identity, Nic
+from sublet.drivers.vm.messages import Command, Guest, Identity
 from sublet.drivers.vm.plan import Disk, MachinePlan
 from sublet.drivers.vm.shape import Shape
 from sublet.engine.tasks import Tasks

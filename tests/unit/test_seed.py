@@ -13,17 +13,18 @@ from sublet.domain.disks import LABEL_DISK, Disk
 from sublet.domain.errors import InvalidArgument, NameInUse
 from sublet.domain.image import ImageConfig
 from sublet.domain.instance import Instance, State
-from sublet.domain.seed import DIRECTORY, MAX_USER_DATA, Cable, Seed, check_seed, files
+from sublet.domain.nics import Nic
+from sublet.domain.seed import DIRECTORY, MAX_USER_DATA, Seed, check_seed, files
 from sublet.domain.spec import InstanceSpec, Isolation, check_spec
 from sublet.engine import seeds
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3pO7gkQe7x1rYjvV0u3Zq5wV2bE0m9yq1nYb7c8d9e me@here"
 SECRET = "#cloud-config\npassword: hunter2\n"
-CABLES = (Cable("02:00:0a:01:00:02", "10.1.0.2", 24, "10.1.0.1"), Cable("02:2", "10.2.0.2", 24))
+NICS = (Nic("02:00:0a:01:00:02", "10.1.0.2", 24, "10.1.0.1"), Nic("02:2", "10.2.0.2", 24))
 
 
 def seed(**changes: Any) -> Seed:
-    return Seed("abc", "web", CABLES, "search a b\nnameserver 10.1.0.1\noptions x\n\n", **changes)
+    return Seed("abc", "web", NICS, "search a b\nnameserver 10.1.0.1\noptions x\n\n", **changes)
 
 
 def read(found: dict[str, str], name: str) -> Any:
@@ -69,8 +70,8 @@ def test_without_user_data_cloud_init_has_nothing_to_do() -> None:
 
 
 def test_without_a_way_out_there_is_one_to_the_metadata() -> None:
-    cable = Cable("02:2", "10.2.0.2", 24, metadata="10.2.0.1")
-    [interface] = read(files(Seed("abc", "web", (cable,))), "network-config")["ethernets"].values()
+    nic = Nic("02:2", "10.2.0.2", 24, metadata="10.2.0.1")
+    [interface] = read(files(Seed("abc", "web", (nic,))), "network-config")["ethernets"].values()
     assert interface["routes"] == [{"to": "169.254.169.254/32", "via": "10.2.0.1"}]
 
 
@@ -127,10 +128,10 @@ def test_user_data_is_kept_beside_the_row_for_root_alone(tmp_path: Path) -> None
     file = tmp_path / "instances/abc/user-data"
     assert file.read_text() == SECRET
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    found = seeds.files(tmp_path, row, ImageConfig(), CABLES, "web", "")
+    found = seeds.files(tmp_path, row, ImageConfig(), NICS, "web", "")
     assert found[f"{DIRECTORY}/user-data"] == SECRET
     seeds.inherit(tmp_path, "abc", "def")
-    found = seeds.files(tmp_path, instance("def"), ImageConfig(), CABLES, "web", "")
+    found = seeds.files(tmp_path, instance("def"), ImageConfig(), NICS, "web", "")
     assert found[f"{DIRECTORY}/user-data"] == SECRET
     assert read(found, "meta-data")["instance-id"] == "i-def"
 
@@ -146,8 +147,8 @@ def test_a_row_that_cannot_be_written_leaves_no_user_data(tmp_path: Path) -> Non
 
 def test_only_disks_and_who_asks_for_it_get_a_seed(tmp_path: Path) -> None:
     disk = ImageConfig(labels={LABEL_DISK: Disk(1 << 30).label()})
-    assert seeds.files(tmp_path, instance(), ImageConfig(), CABLES, "web", "") == {}
-    assert seeds.files(tmp_path, instance(), disk, CABLES, "web", "")
+    assert seeds.files(tmp_path, instance(), ImageConfig(), NICS, "web", "") == {}
+    assert seeds.files(tmp_path, instance(), disk, NICS, "web", "")
     assert seeds.files(tmp_path, instance(ssh_keys=(KEY,)), ImageConfig(), (), "web", "")
     seeds.inherit(tmp_path, "abc", "def")
     assert not (tmp_path / "instances").exists()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sublet.domain.errors import CommandNotExecutable, CommandNotFound, StartFailed
+from sublet.domain.nics import Nic
 from sublet.drivers.container import protocol
 from sublet.drivers.vm import messages
-from sublet.drivers.vm.messages import Command, Guest, GuestDisk, Identity, Mode, Nic, Say
+from sublet.drivers.vm.messages import Command, Guest, GuestDisk, Identity, Mode, Say
 from sublet.drivers.vm.streams import explain
 
 NIC = Nic("02:53:0a:01:00:02", "10.1.0.2", 20, "10.1.0.1")

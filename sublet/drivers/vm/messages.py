@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from sublet.domain.nics import Nic
 from sublet.drivers.container import protocol
 
 ENTROPY = 64
@@ -58,18 +59,6 @@ class Command:
     groups: tuple[str, ...] = ()
     ulimits: tuple[tuple[str, int, int], ...] = ()
     tool: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Nic:
-    """An interface, eth<n> by its place in the guest's list; `gateway` empty: no way out; `address`
-    empty: it stays down. `metadata`: where the metadata service is reached without a way out."""
-
-    mac: str
-    address: str
-    prefix: int
-    gateway: str = ""
-    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)
