@@ -143,8 +143,7 @@ def assemble(config: Config) -> tuple[Verbs, Parts]:
     market = SpotMarket(lifecycle, MarketStore(database))
     instances = Instances(lifecycle, images, market)
     meter = metered(lifecycle, market, ChargeStore(database))
-    health = HealthChecks(lifecycle, instances.execute)
-    restarts = Restarts(lifecycle, market.admit)
+    health, restarts = HealthChecks(lifecycle, instances.execute), Restarts(lifecycle, market.admit)
     idleness = Idleness(instances, KeepaliveStore(database))
     wakes, snapshots = Waking(instances), Snapshots(instances)
     rollbacks, backups = Rollbacks(snapshots), Backups(instances, BackupStore(database))
@@ -261,16 +260,8 @@ def listen(config: Config) -> socket.socket:
     return listener
 
 
-async def serve(config: Config) -> None:
-    """Recover, serve until SIGTERM or SIGINT, and leave the instances running."""
-    if sys.version_info < (3, 12):  # later versions do so by themselves, instead of threads
-        watcher = asyncio.PidfdChildWatcher()
-        watcher.attach_loop(asyncio.get_running_loop())
-        asyncio.set_child_watcher(watcher)
-    workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="work")
-    asyncio.get_running_loop().set_default_executor(workers)
-    trace.start(config.run)
-    verbs, parts = assemble(config)
+async def begin(verbs: Verbs, parts: Parts) -> None:
+    """Bring the host into the state that the database tells of, and keep an eye on it."""
     await parts.containers.setup()
     await parts.network.up()
     parts.store.set_setting(SUBNET, parts.network.subnet)
@@ -292,6 +283,19 @@ async def serve(config: Config) -> None:
     told = Metadata(verbs.instances.lifecycle.connections, verbs.market.notice)
     told.noticed = verbs.market.notices.read
     await parts.network.listen(metadata.Server(told, parts.tasks).take)
+
+
+async def serve(config: Config) -> None:
+    """Recover, serve until SIGTERM or SIGINT, and leave the instances running."""
+    if sys.version_info < (3, 12):  # later versions do so by themselves, instead of threads
+        watcher = asyncio.PidfdChildWatcher()
+        watcher.attach_loop(asyncio.get_running_loop())
+        asyncio.set_child_watcher(watcher)
+    workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="work")
+    asyncio.get_running_loop().set_default_executor(workers)
+    trace.start(config.run)
+    verbs, parts = assemble(config)
+    await begin(verbs, parts)
     server = Server(
         uvicorn.Config(
             native.build(verbs),

@@ -120,12 +120,7 @@ def try_(
             "--host is instead of an image.", hint="Write `sublet try --host -- COMMAND`."
         )
     root = "/" if host else here
-    wanted = [trying.meant(path, here, root) for path in apply]
-    if host and "/" in wanted:
-        raise InvalidArgument(
-            "--apply of the host's whole root file system is refused.",
-            hint="Name what you want: --apply /usr/local/bin.",
-        )
+    wanted = _wanted(apply, here, root, host=host)
     trees = _host_trees() if host else [_here(here)]
     spec = _spec(image, ctx.meta.get(_MARK) or [], trees, host=host, keep=keep, **limits)
     begun = time.time()
@@ -148,6 +143,17 @@ def try_(
             named = {tree.directory.rstrip("/"): rows for tree, rows in found.items()}
             print_answer(code, root, named, {"applied": applied, "kept": kept})
     return code
+
+
+def _wanted(apply: Sequence[str], here: str, root: str, *, host: bool) -> list[str]:
+    """The paths to apply. Raises InvalidArgument."""
+    wanted = [trying.meant(path, here, root) for path in apply]
+    if host and "/" in wanted:
+        raise InvalidArgument(
+            "--apply of the host's whole root file system is refused.",
+            hint="Name what you want: --apply /usr/local/bin.",
+        )
+    return wanted
 
 
 def _spec(

@@ -190,16 +190,7 @@ def check_spec(spec: InstanceSpec) -> None:
         )
     for port in spec.ports:
         check_port(port)
-    if spec.isolation is Isolation.VM:
-        check_machine(spec)
-        check_seed(spec.user_data, spec.ssh_keys)
-    elif spec.user_data or spec.ssh_keys:
-        raise InvalidArgument(
-            "--user-data and --ssh-key are for VMs.",
-            hint="Add --vm; or, for a container, put it into the image. `sublet ssh` needs no key.",
-        )
-    if spec.cold and not spec.vm:
-        raise InvalidArgument("--cold is for VMs: no container boots.", hint="Add --vm.")
+    _check_isolation(spec)
     if spec.spot is not None:
         check_spot(spec.spot, vm=spec.vm, remove=spec.remove)
     if spec.stop_timeout is not None and not 0 <= spec.stop_timeout < math.inf:
@@ -226,6 +217,20 @@ def check_spec(spec: InstanceSpec) -> None:
     check_budget(spec.budget)
     if not 0 <= spec.ttl < math.inf:
         raise InvalidArgument(f"{spec.ttl} is not a time to live in seconds.")
+
+
+def _check_isolation(spec: InstanceSpec) -> None:
+    """What a machine cannot have, and what only a machine can."""
+    if spec.isolation is Isolation.VM:
+        check_machine(spec)
+        check_seed(spec.user_data, spec.ssh_keys)
+    elif spec.user_data or spec.ssh_keys:
+        raise InvalidArgument(
+            "--user-data and --ssh-key are for VMs.",
+            hint="Add --vm; or, for a container, put it into the image. `sublet ssh` needs no key.",
+        )
+    if spec.cold and not spec.vm:
+        raise InvalidArgument("--cold is for VMs: no container boots.", hint="Add --vm.")
 
 
 def _check_root(spec: InstanceSpec) -> None:
