@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from conftest import Outcome, Sublet, eventually
@@ -126,7 +128,7 @@ def assert_nothing_left(sublet: Sublet) -> None:
     assert sublet.json("ps", "-a", "--json") == []
     found = sublet("audit", "--json")
     assert (found.code, json.loads(found.out)) == (0, [])
-    eventually(lambda: not of_root(sublet), "its programs end", 10)
+    eventually(lambda: not of_root(sublet), lambda: f"its programs end: {of_root(sublet)}")
     assert temporaries(sublet) == []
     own = str(sublet.root)
     mounts = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
@@ -140,16 +142,40 @@ def temporaries(sublet: Sublet) -> list[Path]:
     return [path for path in found if path != sublet.root / "tmp" / "build"]
 
 
-def end(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:
+def size_of(place: Path) -> int:
+    """The bytes of the files below it, of which some may come and go meanwhile."""
+    total = 0
+    for directory, _, names in os.walk(place):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(directory, name)).st_size
+    return total
+
+
+def talks(process: subprocess.Popen[str]) -> None:
+    """Wait until the command is connected to the daemon, or has ended."""
+    until, fds = time.monotonic() + 30, Path("/proc", str(process.pid), "fd")
+    while process.poll() is None and not any("socket:" in target for target in _targets(fds)):
+        assert time.monotonic() < until, "it never talks to the daemon"
+
+
+def _targets(fds: Path) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(fds):
+            with contextlib.suppress(OSError):
+                yield os.readlink(fds / fd)
+
+
+def end(process: subprocess.Popen[str], number: int, patience: float = 60) -> tuple[int, str, str]:
     """Send a signal to the command's process group, as a terminal does; how it ended.
 
-    A command that ignores Ctrl-C gets it again, as from an impatient user.
+    A command that ignores Ctrl-C for so many seconds gets it again, as from an impatient user.
     """
     while True:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         try:
-            out, err = process.communicate(timeout=5)
+            out, err = process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             assert number == signal.SIGINT, "the command does not end"
         else:

@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imagelab import Lab
+from imagelab import Lab, free_port
 
 BASE = "debian:bookworm"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores it (bash(1), SIGNALS), and so would all that is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SUBLET = str(Path(sys.executable).parent / "sublet")
-DEADLINE = 120.0
+DEADLINE = 240.0
 
 
 @dataclass(frozen=True)
@@ -204,9 +208,7 @@ def small_file(shared: Sublet, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """A registry on loopback, without TLS; its host and port."""
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        port = opened.getsockname()[1]
+    port = free_port()
     (tmp_path / "registry.yml").write_text(
         f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
         f"storage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"

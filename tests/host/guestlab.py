@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / ".venv/libexec/kernels"
 HEADER = struct.Struct("<HBBI")
 CREDIT, WORTH = 1 << 16, 1 << 14
-DEADLINE = 20.0
+DEADLINE = 150.0
 MAC = "52:54:00:00:00:01"
 
 

@@ -28,7 +28,7 @@ UID = 4_234_567_000
 """Half of all that there are for instances are above 2^31."""
 
 WINDOW, MOST = 65536, protocol.MESSAGE + 1
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 STAND_IN = """
 import os, signal, socket
@@ -196,7 +196,7 @@ class Machine:
         """A client that will hear whatever is said from now on."""
         client = self.connect()
         client.say(Ask.ATTACH)
-        eventually(client.has_been_heard, "the supervisor takes it", 5)
+        eventually(client.has_been_heard, "the supervisor takes it")
         return client
 
     def configure(self, text: bytes = b"mode=app\0") -> tuple[int, int]:
@@ -264,7 +264,7 @@ class Lab:
             for each in (*machine.guests, *machine.clients, machine.first):
                 each.close()
             for pid in children:  # they end with their supervisor
-                eventually(lambda pid=pid: ended(pid), "QEMU ends", 5)
+                eventually(lambda pid=pid: ended(pid), "QEMU ends")
         shutil.rmtree(self.home)
 
 

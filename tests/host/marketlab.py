@@ -17,6 +17,9 @@ LOOP = ("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done")
 """Ends with 3 when it is asked to."""
 
 NOTICE = 2.0
+LATE = 10.0
+"""Seconds by which a busy machine may be late."""
+
 IMAGE = "small"
 
 
@@ -75,6 +78,13 @@ def late(sublet: Sublet, name: str) -> float:
     """Seconds between the deadline of an instance's notice and the reclaim."""
     notice, taken = events(sublet, "notice", name)[-1], events(sublet, "reclaim", name)[-1]
     return seconds(taken["time"]) - seconds(notice["detail"]["time"])
+
+
+def tells(sublet: Sublet, name: str, *wanted: str) -> None:
+    """Wait until the request of an instance has this state and status."""
+    eventually(
+        lambda: status(sublet, name) == wanted, lambda: f"{wanted}, not {status(sublet, name)}"
+    )
 
 
 def comes(sublet: Sublet, name: str, state: str, deadline: float = 30.0) -> None:

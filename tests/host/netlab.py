@@ -14,8 +14,11 @@ from typing import Any
 
 from sublet.drivers import linux, namespaces
 
-PATIENCE = 0.4
-"""Seconds after which a connection counts as dropped: what works takes milliseconds."""
+PATIENCE = 10.0
+"""Seconds that an answer may take: milliseconds, or what a busy machine makes of them."""
+
+BRIEFLY = 0.4
+"""Seconds without an answer after which a connection counts as dropped."""
 
 
 class Box:
@@ -68,7 +71,7 @@ class World(Box):
 
 
 def sh(*argv: str) -> str:
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10).stdout
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def host_socket(kind: int = socket.SOCK_STREAM) -> socket.socket:
@@ -129,7 +132,7 @@ async def ask(sock: socket.socket, address: str, port: int, patience: float = PA
             return ""
 
 
-async def resolve(sock: socket.socket, server: str, name: str, patience: float = 2) -> str:
+async def resolve(sock: socket.socket, server: str, name: str, patience: float = PATIENCE) -> str:
     """The first A record of the name, empty when there is none; asked once."""
     question = b"".join(bytes([len(p)]) + p.encode() for p in name.split(".")) + b"\0"
     query = struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0) + question + struct.pack(">HH", 1, 1)
@@ -145,7 +148,7 @@ async def resolve(sock: socket.socket, server: str, name: str, patience: float =
     return socket.inet_ntoa(answer[-4:]) if struct.unpack_from(">H", answer, 6)[0] else ""
 
 
-async def eventually(check: Any, patience: float = 3) -> Any:
+async def eventually(check: Any, patience: float = 30) -> Any:
     """The first truth that `check` (a coroutine function) returns, or its last answer."""
     end = asyncio.get_running_loop().time() + patience
     while not (answer := await check()):
@@ -155,7 +158,7 @@ async def eventually(check: Any, patience: float = 3) -> Any:
     return answer
 
 
-async def ping(box: Box, address: str) -> bool:
+async def ping(box: Box, address: str, patience: float = PATIENCE) -> bool:
     """Whether an ICMP echo comes back."""
     body = struct.pack(">BBHHH", 8, 0, 0, 1, 1)
     total = sum(struct.unpack(">4H", body))
@@ -164,7 +167,7 @@ async def ping(box: Box, address: str) -> bool:
     loop = asyncio.get_running_loop()
     with box.socket(socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(patience):
                 sock.connect((address, 0))
                 await loop.sock_sendall(sock, packet)
                 while (await loop.sock_recv(sock, 200))[20] != 0:

@@ -141,7 +141,8 @@ class Front:
     """A registry before the registry at `port`. `cut`: after so many bytes of a blob's body the
     connection breaks off; `flip`: a byte of every blob is changed; `whole`: ranges are ignored;
     `token`: who pulls needs one, which user and password give; `stall`: after `cut` bytes the
-    connection stands still instead, until it is set."""
+    connection stands still instead, until it is set; `dies`: after the first cut it sends no more.
+    """
 
     port: int
     cut: int | None = None
@@ -149,6 +150,7 @@ class Front:
     whole: bool = False
     token: str = ""
     stall: threading.Event | None = None
+    dies: bool = False
     replies: dict[str, bytes] = field(default_factory=dict)
     ranges: list[str] = field(default_factory=list)
     served: int = 0
@@ -247,6 +249,8 @@ class _Handler(BaseHTTPRequestHandler):
             if is_blob:
                 self.front.served += len(short)
         if len(short) < len(body):
+            if self.front.dies:
+                self.front.cut = 0
             if self.front.stall:
                 self.front.stall.wait(60)
             self.close_connection = True

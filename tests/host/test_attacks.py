@@ -18,7 +18,7 @@ from conftest import BASE, Sublet, eventually
 from sublet.domain.config import Config
 from sublet.drivers import mount
 
-DEEP = 'for (1..3000) { mkdir "d"; chdir "d" or die }; open F, ">", "/deep"; sleep 60'
+DEEP = 'for (1..3000) { mkdir "d"; chdir "d" or die }; open F, ">", "/deep"; sleep 600'
 """A directory 3000 levels deep: deeper than Python's recursion."""
 
 CLONE_NEWUSER = 0x10000000
@@ -105,7 +105,8 @@ def test_mounts_over_system_directories_and_in_each_other(sublet: Sublet, tmp_pa
 
 @pytest.mark.parametrize("verb", ["stop", "wait"])
 def test_stop_and_wait_while_the_instance_starts(sublet: Sublet, verb: str) -> None:
-    with sublet.spawn("run", "--name", "early", BASE, "sh", "-c", "sleep 1; exit 7") as starting:
+    script = f"sleep {60 if verb == 'stop' else 1}; exit 7"
+    with sublet.spawn("run", "--name", "early", BASE, "sh", "-c", script) as starting:
         eventually(lambda: sublet("inspect", "early").code == 0, "the instance is there")
         out = sublet.ok(verb, *(["-t", "0"] if verb == "stop" else []), "early")
         assert starting.wait(60) == (137 if verb == "stop" else 7)
@@ -173,9 +174,9 @@ def test_a_reader_that_stalls_does_not_keep_an_instance_from_ending(sublet: Subl
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.connect(str(sublet.run_dir / "sublet.sock"))
         client.sendall(b"GET /v1/instances/box/export HTTP/1.1\r\nHost: sublet\r\n\r\n")
-        client.settimeout(20)
+        client.settimeout(60)
         assert client.recv(15) == b"HTTP/1.1 200 OK"
-        sublet.ok("rm", "-f", "box", timeout=20)
+        sublet.ok("rm", "-f", "box", timeout=60)
     eventually(lambda: sublet("audit").code == 0, "the audit is clean")
 
 

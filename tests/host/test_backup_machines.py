@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from clilab import size_of
 from conftest import Sublet
 from vmhost import IMAGE, LOOP, SMALL
 
@@ -24,10 +24,6 @@ def host(vm: Sublet) -> Iterator[Sublet]:
         vm.ok("backup", "rm", *ids)
 
 
-def stored(place: Path) -> int:
-    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-
-
 def test_a_vm_comes_back(host: Sublet) -> None:
     host.ok("run", "-d", "--name", "disk", *SMALL, "-v", "/vol", IMAGE, *LOOP)
     host.ok("exec", "disk", "sh", "-c", FILL)
@@ -36,7 +32,7 @@ def test_a_vm_comes_back(host: Sublet) -> None:
     kept = host.ok("backup", "disk")
     (row,) = host.json("backups", "--json")
     assert (row["complete"], row["size"] < 64 << 20) == (True, True)
-    assert stored(host.root / "backups") < 32 << 20, "16 GiB of holes were kept"
+    assert size_of(host.root / "backups") < 32 << 20, "16 GiB of holes were kept"
     refused = host("backup", "disk", "--path", "/root")
     assert refused.code == 1
     assert "as a whole" in refused.err

@@ -24,7 +24,7 @@ def host_with(notice: str) -> Iterator[Sublet]:
 
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Sublet]:
-    with host_with("6s") as sublet:
+    with host_with("15s") as sublet:
         yield sublet
 
 
@@ -65,7 +65,7 @@ def complete(sublet: Sublet, name: str, count: int = 1) -> None:
         found = rows(sublet, name)
         return len(found) == count and all(row["complete"] for row in found)
 
-    eventually(there, f"{count} backups of {name} are complete")
+    eventually(there, f"{count} backups of {name} are complete", 120)
 
 
 def test_a_terminated_one_comes_back(host: Sublet) -> None:
@@ -111,12 +111,16 @@ def test_what_does_not_fit_is_sent_afterwards(hasty: Sublet, action: str) -> Non
     data = much(host, name)
     host.ok("reclaim", name)
 
-    def cut_off() -> list[dict[str, Any]]:
-        return [r for r in rows(host, name) if not r["complete"] and r["reason"]]
+    found: list[dict[str, Any]] = []
+
+    def cut_off() -> bool:  # soon it is complete
+        found[:] = [r for r in rows(host, name) if not r["complete"] and r["reason"]]
+        return bool(found)
 
     eventually(cut_off, "the backup is cut off")
-    (row,) = cut_off()
+    (row,) = found
     assert "files" in row["missing"]
+    eventually(lambda: events(host, "backup.incomplete", name), "it is told")
     assert events(host, "backup.incomplete", name)[0]["detail"]["missing"] == row["missing"]
     comes(host, name, "stopped" if action == "stop" else "gone")
     taken = events(host, "reclaim", name)[-1]["time"]

@@ -69,8 +69,9 @@ def test_usage(sublet: Sublet, args: tuple[str, ...]) -> None:
     ],
 )
 def test_unknown_images(sublet: Sublet, image: str) -> None:
+    before = sublet.json("images", "--json")
     refused(sublet, "run", image, "true")
-    assert len(sublet.json("images", "--json")) == 1
+    assert sublet.json("images", "--json") == before
 
 
 def test_an_image_that_no_registry_has(sublet: Sublet) -> None:
@@ -145,11 +146,12 @@ def test_what_is_not_there(sublet: Sublet, tmp_path: Path) -> None:
 
 def test_a_build_that_fails_half_way(sublet: Sublet, tmp_path: Path) -> None:
     text = f"FROM {BASE}\nRUN echo fine\nRUN echo the reason >&2; exit 3\nRUN echo never\n"
+    before = sublet.json("images", "--json")
     outcome = refused(sublet, "build", context(tmp_path / "ctx", text), "-t", "broken", code=1)
     assert "RUN echo the reason" in outcome.err.split("sublet: ")[1]
     assert "the reason" in outcome.err.splitlines()[-1]
     assert "never" not in outcome.err
-    assert [row["name"] for row in sublet.json("images", "--json")] == [BASE]
+    assert sublet.json("images", "--json") == before
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,7 @@ def test_a_foreign_file_runs_after_it_was_packed_again(
     assert "Packing the image again" in outcome.err
     again = sublet("run", "--rm", str(path), "echo", "hello")
     assert (again.code, again.out, again.err) == (0, "hello\n", "")
-    digests = [row["digest"] for row in sublet.json("images", "--json") if row["name"] != BASE]
+    digests = [row["digest"] for row in sublet.json("images", "--json") if not row["name"]]
     sublet.ok("rmi", *digests)
 
 

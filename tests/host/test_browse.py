@@ -122,7 +122,7 @@ def test_errors_are_sentences(browser: Sublet, port: int, tmp_path: Path) -> Non
     assert "speaks no HTTPS" in plain.err
     slow = browser("browse", f"localhost:{port}/slow", *png, "--timeout", "2s")
     assert "did not finish within 2 s" in slow.err
-    never = browser("browse", f"localhost:{port}/", *png, "--timeout", "3s", "--wait-for", "#no")
+    never = browser("browse", f"localhost:{port}/", *png, "--timeout", "15s", "--wait-for", "#no")
     assert "nothing matches '#no'" in never.err
     wrong = browser("browse", f"localhost:{port}/", *png, "--wait-for", "##")
     assert "'##' is no CSS selector" in wrong.err

@@ -21,10 +21,10 @@ def test_a_budget_ends_an_instance_for_good(own: Sublet) -> None:
     small = f"{MINUTE / 2:.6f}/month"
     refused = own("run", "--name", "poor", "--budget", small, BASE, "true")
     assert (refused.code, "does not pay for a start" in refused.err) == (125, True)
-    script = "trap 'exit 7' TERM; while :; do sleep 0.05; done"
+    script = "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"
     flags = ("--name", "poor", "--restart", "always", "--budget", "5/month")
     own.ok("run", "-d", *flags, BASE, "sh", "-c", f"{script}")
-    own.ok("exec", "poor", "sleep", "0.5")  # its trap is set by then
+    eventually(lambda: own.ok("logs", "poor") == "up", "its trap is set")
     own.ok("update", "--budget", small, "poor")
     eventually(lambda: state(own, "poor") == "stopped", "stopped")
     assert own.json("inspect", "poor")["exit_code"] == 7, "it was asked to end"

@@ -11,6 +11,8 @@ import pytest
 from clilab import context, refused
 from conftest import Sublet, eventually
 
+pytestmark = pytest.mark.timeout(900)  # images are built
+
 MINUTES = 900.0
 """Seconds that building an image may take on a busy machine."""
 

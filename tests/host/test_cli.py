@@ -141,6 +141,7 @@ def test_completion_in_bash(sublet: Sublet) -> None:
     assert completed(sublet, "ins") == ["inspect", "instance"]
     sublet.ok("volume", "create", "disk-of-mine")
     assert completed(sublet, "volume", "rm", "disk-of") == ["disk-of-mine"]
+    sublet.ok("volume", "rm", "disk-of-mine")
     assert completed(sublet, "network", "inspect", "defa") == ["default"]
 
 

@@ -38,6 +38,7 @@ def line(sublet: Sublet, name: str) -> dict[str, Any]:
 
 
 def test_a_bill_of_what_ran_and_runs(billed: Sublet) -> None:
+    days = {today()}
     billed.ok("run", "--rm", "--name", "gone", "-l", "team=x", "small", "sleep", "0.5")
     billed.ok("run", "-d", "--name", "here", "--cpus", "2", "small", "sleep", "600")
     gone, here = line(billed, "gone"), line(billed, "here")
@@ -64,7 +65,7 @@ def test_a_bill_of_what_ran_and_runs(billed: Sublet) -> None:
     by_label = {row["label"]: row for row in billed.json("cost", "--json", "--by", "label=team")}
     assert by_label["x"]["seconds"] == 60.0
     (day,) = billed.json("cost", "--json", "--by", "day", "--since", "12h", "--tz", "UTC")[-1:]
-    assert day["day"] == time.strftime("%Y-%m-%d", time.gmtime())
+    assert day["day"] in days | {today()}
     rows = list(csv.DictReader(io.StringIO(billed.ok("cost", "--csv"))))
     assert [row["name"] for row in rows if row["name"] in ("gone", "here")] == ["gone", "here"]
     for kind in ("bill.svg", "bill.png"):
@@ -75,40 +76,48 @@ def test_a_bill_of_what_ran_and_runs(billed: Sublet) -> None:
     assert "time zone" in billed("cost", "--tz", "Mars/Base").err
 
 
+def today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
 def test_what_ends_while_no_daemon_is_there(billed: Sublet) -> None:
     """It is charged until it ended, not until somebody noticed."""
     script = "while ! test -e /stop; do sleep 0.05; done"
+    before = time.monotonic()
     billed.ok("run", "-d", "--name", "falls", "small", "sh", "-c", script)
-    pid = billed.json("inspect", "falls")["pid"]
     begun = time.monotonic()
+    pid = billed.json("inspect", "falls")["pid"]
     billed.ok("exec", "falls", "sleep", "1.5")
     billed.kill_daemon()
-    ran = line_after(billed, pid, begun)
+    killed = time.monotonic()
+    gone = end_unseen(pid)
     found = line(billed, "falls")
-    assert found["used"] == pytest.approx(ran, abs=SLACK)
+    assert killed - begun - SLACK < found["used"] < gone - before + SLACK
     assert line(billed, "falls")["used"] == found["used"], "it is closed"
     assert found["starts"] == 1
     billed.ok("rm", "falls")
 
 
-def line_after(billed: Sublet, pid: int, begun: float) -> float:
-    """End the instance's process while nobody watches, let time pass; the seconds it ran."""
+def end_unseen(pid: int) -> float:
+    """End the instance's process while nobody watches, and let time pass; when it was gone."""
     os.kill(pid, signal.SIGTERM)  # from outside: the first process of a pid namespace heeds it
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: ended(pid), "the process is gone")
-    ran = time.monotonic() - begun
+    gone = time.monotonic()
     time.sleep(3 * SLACK)
-    return ran
+    return gone
 
 
 def test_what_goes_on_under_the_next_daemon(billed: Sublet) -> None:
+    before = time.monotonic()
     billed.ok("run", "-d", "--name", "lives", "small", "sleep", "600")
     begun = time.monotonic()
     for _ in range(2):
         billed.kill_daemon()
         time.sleep(SLACK)
+    asked = time.monotonic()
     found = line(billed, "lives")
-    assert found["used"] == pytest.approx(time.monotonic() - begun, abs=SLACK)
+    assert asked - begun - SLACK < found["used"] < time.monotonic() - before + SLACK
     assert found["starts"] == 1
     billed.ok("stop", "-t", "0", "lives")
     used = line(billed, "lives")["used"]

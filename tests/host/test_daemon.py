@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import time
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_remove_on_exit_holds_across_a_crash(own: Sublet) -> None:
     own.ok("run", "-d", "--rm", BASE, "sh", "-c", "sleep 0.5")
     own.kill_daemon()
     time.sleep(0.7)
-    assert own.json("ps", "-a", "--json") == []
+    eventually(lambda: own.json("ps", "-a", "--json") == [], "it is deleted")
 
 
 def test_killed_at_any_moment_of_a_run(own: Sublet) -> None:
@@ -136,7 +137,7 @@ def test_audit_finds_and_fixes(own: Sublet, what: str) -> None:
     import subprocess
 
     own.ok("run", "--rm", BASE, "true")
-    stranger = "0123456789ab"
+    stranger = secrets.token_hex(6)
     if what == "directory":
         (own.root / "instances" / stranger).mkdir()
     elif what == "cgroup":
@@ -146,7 +147,7 @@ def test_audit_finds_and_fixes(own: Sublet, what: str) -> None:
         groups.trees[0].mount.joinpath(groups.parent, stranger).mkdir()
     else:
         subprocess.run(
-            ["ip", "link", "add", f"v{stranger}", "type", "veth", "peer", "name", "vpeer0"],
+            ["ip", "link", "add", f"v{stranger}", "type", "veth", "peer", "name", f"p{stranger}"],
             check=True,
         )
         subprocess.run(["ip", "link", "set", f"v{stranger}", "master", _bridge(own)], check=True)

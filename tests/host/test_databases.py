@@ -12,6 +12,8 @@ import pytest
 from clilab import refused
 from conftest import Sublet, eventually
 
+pytestmark = pytest.mark.timeout(900)  # the images are built
+
 POSTGRES, REDIS = "postgres:15", "redis:7"
 DUMP = "CREATE TABLE people (name text);\nINSERT INTO people VALUES ('Ada'), ('Grace');\n"
 
@@ -38,7 +40,7 @@ def test_a_database_until_it_is_interrupted(sublet: Sublet, tmp_path: Path) -> N
         assert people(url) == ["Ada", "Grace"]
         assert f"psql {url}" in iter(lambda: process.stderr.readline().strip(), None)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert sublet.json("ps", "-a", "--json") == []
 
 

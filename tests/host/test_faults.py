@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import Outcome, Sublet, eventually, slowly
 
-COMMAND = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done")
+COMMAND = ("sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done")
 POINTS = {
     "start": "admit,row,publish,names,namespaces,network,image mount,root,cgroups,start".split(","),
     "end": "withdraw names,unpublish,unplug,cgroups,unmount,runtime delete,teardown,"
@@ -61,7 +61,7 @@ def states(sublet: Sublet) -> dict[str, str]:
 
 def settled(sublet: Sublet) -> dict[str, str]:
     """The other instances' states, once the audit is clean; the bystander runs."""
-    eventually(lambda: sublet("audit").code == 0, "the audit is clean", 20)
+    eventually(lambda: sublet("audit").code == 0, "the audit is clean")
     found = states(sublet)
     assert found.pop("bystander") == "running"
     assert sublet.ok("exec", "bystander", "echo", "here") == "here"
@@ -92,6 +92,7 @@ def test_start(frail: Sublet, point: str) -> None:
 @pytest.mark.parametrize("point", moments("end"))
 def test_end(frail: Sublet, point: str) -> None:
     frail.ok("run", "-d", "--name", "victim", "small", *COMMAND)
+    eventually(lambda: frail.ok("logs", "victim") == "up", "its trap is set")
     with_fault(frail, point, "stop", "victim")
     assert settled(frail) == {"victim": "stopped"}
     assert frail.json("inspect", "victim")["exit_code"] == 7

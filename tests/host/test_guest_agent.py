@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import eventually
-from guestlab import Gone, Machine, machine, make_image, newest_kernel
+from guestlab import DEADLINE, Gone, Machine, machine, make_image, newest_kernel
 
 NIC = "nic=0 52:54:00:00:00:09 10.9.8.7/24 10.9.8.1"
 APP = ("arg=sleep", "arg=infinity", NIC)
@@ -68,7 +68,7 @@ def test_main_process_and_the_end(waiting: Machine) -> None:
     main.send("c")
     code, out, errors = main.collect()
     assert (code, out, errors) == (3, b"got more\n", b"bad\n")
-    assert waiting.process.wait(20) == 0
+    assert waiting.process.wait(DEADLINE) == 0
     disk = waiting.directory / "disk.img"
     assert clean(disk)
     listed = subprocess.run(
@@ -80,14 +80,16 @@ def test_main_process_and_the_end(waiting: Machine) -> None:
 
 def test_end_is_told_to_who_does_not_read(waiting: Machine) -> None:
     """What it has written is waited for, for a while; its exit code is told in any case."""
-    script = "head -c 100000 /dev/zero & sleep 0.5; exit 4"
-    waiting.configure("arg=sh", "arg=-c", f"arg={script}").expect("s")
+    script = "head -c 100000 /dev/zero & read line; exit 4"
+    waiting.configure("arg=sh", "arg=-c", f"arg={script}", "stdin=1").expect("s")
     main = waiting.link.channels[0]
     main.stalled = True
-    code, out, _ = main.collect()
+    first = main.expect("o")
+    main.send("i", b"on\n")
+    code, rest, _ = main.collect()
     assert code == 4
-    assert 0 < len(out) < 1 << 16
-    assert waiting.process.wait(20) == 0
+    assert 0 < len(first) + len(rest) < 1 << 16
+    assert waiting.process.wait(DEADLINE) == 0
 
 
 def test_command_that_is_not_there(waiting: Machine) -> None:
@@ -109,7 +111,8 @@ def test_world(guest: Machine) -> None:
     assert {path: mounts[path].split()[4] for path in kinds} == kinds
     release = newest_kernel().name
     assert "modules.dep" in guest.run("ls", f"/lib/modules/{release}").split()
-    assert abs(int(guest.run("busybox", "date", "+%s")) - time.time()) < 5
+    began = time.time()
+    assert began - 5 < int(guest.run("busybox", "date", "+%s")) < time.time() + 5
     assert guest.run("busybox", "stat", "-c", "%a", "/") == "751\n"
     assert re.fullmatch(r"[0-9a-f-]{36}\n", guest.run("cat", "/run/sublet/generation"))
 
@@ -222,10 +225,8 @@ def test_slow_client_stops_nobody(guest: Machine) -> None:
     got = 0
     while got < (1 << 16) - (1 << 15):  # all that its credit lets through
         got += len(slow.receive()[1])
-    start = time.monotonic()
     assert guest.run("echo", "hello") == "hello\n"
     assert len(guest.run("head", "-c", str(size), "/dev/zero")) == size
-    assert time.monotonic() - start < 10
     slow.go_on()
     code, rest, _ = slow.collect()
     slow.close()

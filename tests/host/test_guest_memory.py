@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import eventually
 from guestlab import Machine, machine, make_image
 
 KEYGEN = """#!/bin/sh
@@ -154,7 +155,7 @@ def test_a_clone_with_the_disk_of_its_memory(tmp_path: Path, template: Saved) ->
             "s"
         )
         assert made.link.channels[0].collect()[:2] == (0, b"written\n")
-        made.process.wait(20)
+        made.process.wait(60)
     found = subprocess.run(["e2fsck", "-fn", disk], capture_output=True, text=True, timeout=60)
     assert found.returncode == 0, found.stdout
 
@@ -162,10 +163,10 @@ def test_a_clone_with_the_disk_of_its_memory(tmp_path: Path, template: Saved) ->
 def test_clone_is_an_instance(tmp_path: Path, template: Saved) -> None:
     with machine(tmp_path / "clone", template.image, resumed=template.memory) as made:
         mac = "02:00:00:00:00:0c"
-        start = time.monotonic()
+        began, start = time.time(), time.monotonic()
         made.configure(
             "arg=sleep",
-            "arg=99",
+            "arg=999",
             "hostname=clone",
             f"nic=0 {mac} 10.0.0.9/16 -",
             "machine-id=" + "ab" * 16,
@@ -174,7 +175,7 @@ def test_clone_is_an_instance(tmp_path: Path, template: Saved) -> None:
         assert made.run("busybox", "hostname") == "clone\n"
         assert mac in made.run("busybox", "ip", "link")
         assert made.run("cat", "/etc/machine-id") == "ab" * 16 + "\n"
-        assert abs(int(made.run("busybox", "date", "+%s")) - time.time()) < 2
+        assert began - 1 < int(made.run("busybox", "date", "+%s")) < time.time() + 2
 
 
 def test_wakes(tmp_path: Path, sleeper: Saved) -> None:
@@ -185,7 +186,9 @@ def test_wakes(tmp_path: Path, sleeper: Saved) -> None:
         first, second = ask(made), ask(made)
         assert first[0] == second[0], "its main process is not the one that it was"
         assert first[1] != second[1]
-        assert "/log" not in made.run("ps"), "what a client that is gone had started runs on"
+        eventually(
+            lambda: "/log" not in made.run("ps"), "what a client that is gone had started ends"
+        )
         made.run("sh", "-c", "echo thawed >/log")
         assert made.run("busybox", "hostname") == "guest\n"
 
@@ -224,7 +227,7 @@ def test_a_fork_never_serves_the_keys_of_its_origin(copies: list[Machine]) -> No
         (key,) = made.run("cat", "/etc/ssh/ssh_host_ed25519_key").split()
         both = "cd /etc/ssh; [ -f ssh_host_rsa_key ] && cat *_key"
         origin = served.count("origin")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not (found := _said(made, both)) or "early" not in served or served[-1] != key:
             assert time.monotonic() < until, (found, served[origin:])
             time.sleep(0.1)

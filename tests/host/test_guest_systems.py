@@ -48,7 +48,7 @@ def test_volumes(tmp_path: Path, image: Path) -> None:
         assert "(ro" in lines["/"]
         guest.link.open().send("k", struct.pack("<i", signal.SIGTERM))
         assert guest.link.channels[0].collect()[0] == 128 + signal.SIGTERM
-        assert guest.process.wait(20) == 0
+        assert guest.process.wait(60) == 0
     for name in ("vol0.img", "m/disk.img"):
         done = subprocess.run(["e2fsck", "-fn", tmp_path / name], capture_output=True, text=True)
         assert "recover" not in name + done.stdout + done.stderr
@@ -77,7 +77,7 @@ def test_corrupt_disk(tmp_path: Path, image: Path) -> None:
 
 def shut_down(guest: Machine) -> None:
     guest.link.open().send("k", struct.pack("<i", signal.SIGTERM))
-    assert guest.process.wait(30) == 0, guest.console()
+    assert guest.process.wait(60) == 0, guest.console()
 
 
 def test_init_system(tmp_path: Path, image: Path) -> None:
@@ -146,7 +146,7 @@ def test_panic(tmp_path: Path, image: Path) -> None:
     with machine(tmp_path / "m", image) as guest:
         guest.configure(*MAIN).expect("s")
         guest.execute("sh", "-c", "echo c >/proc/sysrq-trigger")
-        assert guest.process.wait(20) == 1
+        assert guest.process.wait(60) == 1
         assert "Kernel panic - not syncing: sysrq triggered crash" in guest.console()
 
 

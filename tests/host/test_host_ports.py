@@ -125,7 +125,7 @@ def test_a_program_that_takes_the_port_meanwhile_is_adopted(own: Sublet, echo: E
     pid = own.json("inspect", "a")["pid"]
     own.kill_daemon()
     eventually(lambda: " 0A " in Path(f"/proc/{pid}/net/tcp").read_text(), "the port is taken")
-    assert own.ok("logs", "a") == "mine"
+    eventually(lambda: own.ok("logs", "a") == "mine", "it says so")
     own.ok("stop", "-t", "0", "a")
     assert own.json("inspect", "a")["state"] == "stopped"
 

@@ -20,7 +20,7 @@ from registrylab import put
 
 from sublet.domain.errors import CorruptImage
 
-TARGET = Path("/tmp/sublet-target")
+TARGET = Path(f"/tmp/sublet-target-{os.getpid()}")
 """What the layers are after, on the host."""
 
 

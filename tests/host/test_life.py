@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import pty
-import time
 from pathlib import Path
 
 import pytest
+from clilab import talks
 from conftest import BASE, Sublet, eventually
 
 from sublet.domain.errors import InvalidArgument
 from sublet.sdk import Client
 
-LOOP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"]
+LOOP = ["sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"]
 
 
 def state(sublet: Sublet, name: str) -> str:
@@ -53,7 +53,7 @@ def test_restart_keeps_what_rm_would_delete(sublet: Sublet) -> None:
     assert (after["id"], after["state"]) == (before["id"], "running")
     assert after["pid"] != before["pid"]
     sublet.ok("stop", "box")
-    assert sublet("inspect", "box").code == 1
+    eventually(lambda: sublet("inspect", "box").code == 1, "it is deleted")
 
 
 def test_a_paused_instance_stands_still_and_goes_on(sublet: Sublet) -> None:
@@ -79,15 +79,14 @@ def test_a_paused_instance_stands_still_and_goes_on(sublet: Sublet) -> None:
     assert sublet("unpause", "box").code == 1
 
 
-@pytest.mark.parametrize("how", [["stop", "-t", "20"], ["kill"], ["rm", "-f"]])
+@pytest.mark.parametrize("how", [["stop", "-t", "60"], ["kill"], ["rm", "-f"]])
 def test_a_paused_instance_can_be_ended(sublet: Sublet, how: list[str]) -> None:
     sublet.ok("run", "-d", "--name", "box", BASE, *LOOP)
+    eventually(lambda: sublet.ok("logs", "box") == "up", "it listens")
     sublet.ok("pause", "box")
-    begin = time.monotonic()
     sublet.ok(*how, "box")
     if how[0] != "rm":
         assert sublet.ok("wait", "box") == ("0" if how[0] == "stop" else "137")
-    assert time.monotonic() - begin < 20
 
 
 def test_pause_and_all_else_survive_the_daemon(own: Sublet) -> None:
@@ -104,7 +103,7 @@ def test_pause_and_all_else_survive_the_daemon(own: Sublet) -> None:
     own.ok("stop", "paused")
     own.ok("start", "ended")
     own.ok("start", "-a", "made")
-    assert own("inspect", "made").code == 1
+    eventually(lambda: own("inspect", "made").code == 1, "it is deleted")
 
 
 def test_rename(sublet: Sublet) -> None:
@@ -137,6 +136,8 @@ def test_wait_for_running_and_its_failure(sublet: Sublet) -> None:
     sublet.ok("run", "-d", "--wait", "--name", "box", BASE, *LOOP)
     assert sublet.ok("wait", "--condition", "running", "box") == "box"
     waiting = sublet.spawn("wait", "--condition", "removed", "box")
+    talks(waiting)
+    sublet.ok("ps")  # by then it has been heard
     sublet.ok("rm", "-f", "box")
     assert waiting.communicate(timeout=60)[0] == "box\n"
 

@@ -127,7 +127,7 @@ def test_one_that_does_not_read_makes_the_main_process_wait(machine: Machine) ->
             granted += struct.unpack("<I", machine.guest.next().data)[0]
         assert sent < 200, "nothing stops it"
     stalled.close()
-    eventually(lambda: len(machine.log.splitlines()) == sent, "all of it in the log", 5)
+    eventually(lambda: len(machine.log.splitlines()) == sent, "all of it in the log")
 
 
 def test_a_guest_that_never_reads(machine: Machine) -> None:
@@ -172,18 +172,18 @@ def test_a_broken_protocol_costs_the_guest_its_channels(machine: Machine, what: 
     with contextlib.suppress(BrokenPipeError):
         BROKEN[what](machine)
     assert working.ended()
-    eventually(lambda: "broke the protocol" in machine.log, "a note in the log", 5)
+    eventually(lambda: "broke the protocol" in machine.log, "a note in the log")
     late = machine.connect()
     late.request(Ask.EXECUTE, b"arg=x\0")
     assert late.hears(Tell.FAILED).startswith(NO_AGENT)
     attached.close()
     machine.guest.console.sendall(b"still there\n")
-    eventually(lambda: machine.file("console") == "still there\n", "the console", 5)
+    eventually(lambda: machine.file("console") == "still there\n", "the console")
 
 
 def test_an_agent_that_comes_back_is_talked_to_again(machine: Machine) -> None:
     machine.guest.agent.sendall(b"\xff" * 5000)
-    eventually(lambda: "broke the protocol" in machine.log, "a note in the log", 5)
+    eventually(lambda: "broke the protocol" in machine.log, "a note in the log")
     token = "0123456789abcdef" * 2
     machine.guest.agent.sendall(b"p\0\0\0" * 10)
     machine.guest.ready(f"agent 1 sync={token}".encode())
@@ -230,7 +230,7 @@ def test_nonsense_from_clients_does_not_end_it(machine: Machine) -> None:
     with open("/dev/null") as file:
         client = machine.connect()
         socket.send_fds(client.socket, [b"a"], [file.fileno()] * 9)
-    eventually(client.has_been_heard, "the supervisor takes it", 5)
+    eventually(client.has_been_heard, "the supervisor takes it")
     machine.guest.packet(0, Tell.OUTPUT, b"alive")
     client.expect(Tell.OUTPUT, b"alive")
 

@@ -100,7 +100,7 @@ class Monitor:
 
     def __init__(self, home: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.socket.connect(str(home / "qmp"))
         self.file = self.socket.makefile("rw")
         assert "QMP" in json.loads(self.file.readline())
@@ -147,7 +147,7 @@ def test_it_has_no_descriptors_but_its_own(machines: Lab, memory: int) -> None:
 def test_what_broke_out_of_it_can_reach(machines: Lab) -> None:
     argv = ["/usr/bin/python3", "-ISc", INTRUDER, "@console@"]
     machine = machines.start("--resumed", argv=argv)
-    eventually(lambda: (machine.file("console") or "").endswith("\n"), "what it has seen", 10)
+    eventually(lambda: (machine.file("console") or "").endswith("\n"), "what it has seen")
     seen = json.loads(machine.file("console") or "")
     assert seen["proc"] == ["1", "self", "thread-self"]
     assert (seen["pid"], set(seen["ids"])) == (1, {UID})
@@ -180,7 +180,7 @@ def test_it_is_in_the_cgroups_of_the_instance(machines: Lab, memory: int) -> Non
         wrong = [tree for tree in groups.trees if pid not in _pids(tree.mount, groups, "vm")]
         assert not wrong, "hierarchies that it is not in"
         os.kill(supervisor, 9)
-        eventually(lambda: not groups.pids("vm"), "its end", 5)
+        eventually(lambda: not groups.pids("vm"), "its end")
     finally:
         asyncio.run(groups.destroy("vm"))
         groups.teardown()
@@ -199,5 +199,5 @@ def test_kvm_is_there_when_it_is_asked_for(machines: Lab) -> None:
     if not os.path.exists("/dev/kvm"):
         assert b"its devices" in machine.first.hears(Tell.FAILED)
         return
-    eventually(lambda: machine.file("console"), "what it has seen", 10)
+    eventually(lambda: machine.file("console"), "what it has seen")
     assert machine.file("console") == f"{os.stat('/dev/kvm').st_rdev} 20600\n"

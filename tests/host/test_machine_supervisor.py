@@ -69,7 +69,7 @@ def test_a_refused_start_is_told_and_leaves_nothing(machines: Lab) -> None:
 
 
 def test_a_guest_that_is_never_ready(machines: Lab) -> None:
-    machine = machines.start("--deadline=1")
+    machine = machines.start("--deadline=4")
     machine.guest.console.sendall(b"\033[1mBooting\033[0m\r\n" + b"x" * 5000 + b"\x00\xffstuck\n")
     reason, console = machine.first.hears(Tell.FAILED).decode().split("\n", 1)
     assert reason == "The machine's agent was not ready in time."
@@ -108,7 +108,7 @@ def test_it_goes_on_without_the_daemon(machine: Machine) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         os.kill(machine.process.pid, number)
     machine.guest.packet(0, Tell.OUTPUT, b"alone\n")
-    eventually(lambda: "alone" in machine.log, "the log", 5)
+    eventually(lambda: "alone" in machine.log, "the log")
     client = machine.attach()
     client.say(Ask.INPUT, b"hello")
     machine.guest.expect(0, "p", b"ihello")
@@ -124,12 +124,13 @@ def test_a_reboot_inside_is_configured_by_the_supervisor(machines: Lab) -> None:
     machine.guest.expect(2, "n")
     machine.guest.request(2, Ask.EXECUTE)
     for _ in range(3):
+        began = time.time()
         machine.guest.ready(b"again")
         machine.guest.expect(257, "n")
         entries = machine.guest.request(257, Say.CONFIGURE).split(b"\0")
         assert entries[:2] == [b"mode=init", b"host=x"]
         seconds, entropy = (entry.split(b"=")[1] for entry in entries[2:4])
-        assert abs(float(seconds) - time.time()) < 5
+        assert began - 1 < float(seconds) < time.time() + 1
         assert len(bytes.fromhex(entropy.decode())) == 64
         assert len(set(entropy)) > 4
         assert entries[4:] == [b""]
@@ -183,6 +184,7 @@ def test_one_that_is_resumed_in_vain(machines: Lab) -> None:
     machine.guest.end(1, "qemu: Unknown savevm section\n")
     text = b"QEMU ended with code 1: qemu: Unknown savevm section\n"
     machine.first.expect(Tell.FAILED, text)
+    machine.wait()
     assert (machine.file("exit"), machine.file("reason")) == ("255\n", text.decode())
 
 
@@ -220,7 +222,7 @@ def test_qemu_ends_with_its_supervisor(machines: Lab) -> None:
     machine = machines.start()
     qemu, supervisor = machine.configure()
     os.kill(supervisor, signal.SIGKILL)
-    eventually(lambda: not os.path.exists(f"/proc/{qemu}"), "QEMU's end", 5)
+    eventually(lambda: not os.path.exists(f"/proc/{qemu}"), "QEMU's end")
 
 
 def test_an_orderly_power_off(machine: Machine) -> None:
@@ -256,11 +258,16 @@ def test_the_console_is_kept_within_bounds(machines: Lab) -> None:
     attached = machine.attach()
     machine.guest.console.sendall(b"login: ")
     attached.expect(Tell.OUTPUT, b"login: ")
-    assert not machine.log
     machine.guest.console.sendall(b"root")
-    eventually(lambda: "stdout P login: root\n" in machine.log, "the line in the log", 5)
+
+    def prompt() -> str:
+        """In one piece, or in two where the second was late."""
+        lines = (line.partition(" stdout P ")[2] for line in machine.log.splitlines())
+        return "".join(lines)
+
+    eventually(lambda: prompt() == "login: root", "the line in the log")
     for n in range(40):
         machine.guest.console.sendall(b"%05d\n" % n * 2000)
     machine.guest.console.sendall(b"the end\n")
-    eventually(lambda: (machine.file("console") or "").endswith("the end\n"), "its end", 5)
+    eventually(lambda: (machine.file("console") or "").endswith("the end\n"), "its end")
     assert 64 << 10 <= len(machine.file("console") or "") <= 128 << 10

@@ -89,7 +89,7 @@ async def test_bytes_and_what_takes_too_long(sublet: Sublet) -> None:
         )  # fmt: skip
         read = await call(client, "read_file", sandbox=box, path="/b")
         assert (read["content"], read["encoding"]) == (data, "base64")
-        late = await call(client, "exec", sandbox=box, command="echo a; sleep 99", timeout=0.5)
+        late = await call(client, "exec", sandbox=box, command="echo a; sleep 99", timeout=4)
         assert (late["timed_out"], late["stdout"], late["exit_code"]) == (True, "a\n", 137)
         many = await call(client, "exec", sandbox=box, command="head -c 99999 /dev/zero")
         assert (len(many["stdout"]), many["truncated"]) == (65536, True)
@@ -101,7 +101,7 @@ async def test_bytes_and_what_takes_too_long(sublet: Sublet) -> None:
 async def test_what_the_owner_does_not_permit(sublet: Sublet) -> None:
     limits = ["--most", "1", "--max-size", "1x0.5", "--max-ttl", "1h", "--network", "none"]
     limits += ["--only-image", BASE, "--only-image", "*/*"]
-    sublet.ok("run", "-d", "--name", "mine", BASE, "sleep", "100")
+    sublet.ok("run", "-d", "--name", "mine", BASE, "sleep", "1000")
     async with agent(sublet, *limits) as client:
         for asked, told in (
             ({"size": "2x0.5"}, "Ask for 1x0.5"),
@@ -131,7 +131,7 @@ async def test_what_the_owner_does_not_permit(sublet: Sublet) -> None:
 
 async def test_forks_of_what_is_not_the_agents(sublet: Sublet) -> None:
     """Neither another's instance nor its snapshot, nor by a name that one of the agent's has."""
-    sublet.ok("run", "-d", "--name", "mine", BASE, "sleep", "100")
+    sublet.ok("run", "-d", "--name", "mine", BASE, "sleep", "1000")
     theirs = sublet.ok("snapshot", "mine", "--name", "kept")
     limits = ("--max-ttl", "1h", "--ttl", "1h", "--disk", "300m")
     async with agent(sublet, *limits) as client:
@@ -205,7 +205,7 @@ async def test_over_http(sublet: Sublet) -> None:
         url, token = re.search(r"http://\S+", told), re.search(r"Bearer (\S+)`", told)
         assert url is not None
         assert token is not None
-        async with httpx2.AsyncClient(timeout=10) as http:
+        async with httpx2.AsyncClient(timeout=60) as http:
             for wrong in ({}, {"Authorization": "Bearer wrong"}, {"Origin": "http://[::1]:9"}):
                 assert (await http.post(url[0], json={}, headers=wrong)).status_code == 401
             for stranger in ("http://example.org", "http://localhost.example.org:80", "null", "x["):

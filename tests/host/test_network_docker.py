@@ -50,7 +50,7 @@ class Street:
 
     def all_is_well(self) -> None:
         """Both engines' containers have their network, soon."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while wrong := self.wrong():
             assert time.monotonic() < end, (wrong, self.island.run("nft", "list", "ruleset"))
 

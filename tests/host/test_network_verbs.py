@@ -190,13 +190,13 @@ def test_the_hosts_network(host: Sublet, tools: str) -> None:
 
 def test_the_hosts_network_without_link_local(host: Sublet, tools: str) -> None:
     """A cloud machine's credentials are at such an address."""
-    place = ("169.254.77.77/32", "dev", "lo")
+    place = ("169.254.77.78/32", "dev", "lo")
     subprocess.run(["ip", "addr", "add", *place], check=True)
     try:
-        with socket.create_server(("169.254.77.77", 0)) as server:
+        with socket.create_server(("169.254.77.78", 0)) as server:
             port = server.getsockname()[1]
             socket.create_connection(server.getsockname(), timeout=3).close()
-            connect = ("timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/169.254.77.77/{port}")
+            connect = ("timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/169.254.77.78/{port}")
             assert host("run", "--rm", "--network", "host", tools, *connect).code != 0
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime
 
 from conftest import BASE, Sublet, eventually
 
@@ -72,7 +74,8 @@ def test_an_instance_goes_at_its_age_across_daemons(own: Sublet) -> None:
     assert named(own) == {"box", "made"}
     own.ok("update", "--ttl", "1s", "made")
     eventually(lambda: named(own) == {"box"}, "the stopped one is deleted")
-    own.ok("update", "--ttl", "4s", "box")
+    age = time.time() - datetime.fromisoformat(seen["created"]).timestamp()
+    own.ok("update", "--ttl", f"{age + 6:.0f}s", "box")
     own.kill_daemon()
     eventually(lambda: named(own) == set(), "the running one is deleted by the next daemon")
     expired = own.json("events", "--json", "--filter", "event=expired")

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import Sublet, eventually
 
+pytestmark = pytest.mark.timeout(900)  # the image is built
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tested-with-postgres"
 POSTGRES = "postgres:15"
 
@@ -109,7 +111,7 @@ def test_each_test_has_a_fork_of_what_was_prepared_once(
     code, said = suite.run(EACH_ITS_OWN, *flags)
     assert (code, "5 passed" in said) == (0, True), said
     assert suite.times_prepared() == 1
-    assert rows(suite.sublet) == []
+    eventually(lambda: rows(suite.sublet) == [], "all gone")
 
 
 def test_a_failure_shows_the_log_and_may_keep_the_instance(suite: Suite) -> None:
@@ -137,7 +139,7 @@ def test_factory(sublet_service):
     assert suite.times_prepared() == 1  # for both fixtures: it is the same function
     found = re.search(r"It stays: (\S+)\n`sublet exec -it (\S+) sh`", said)
     assert found, said
-    assert rows(suite.sublet) == [found[2]]
+    eventually(lambda: rows(suite.sublet) == [found[2]], "the others are gone")
     counted = subprocess.run(
         ["psql", found[1], "-XAtc", "SELECT count(*) FROM t"],
         capture_output=True,
@@ -166,7 +168,7 @@ def test_3(): pass
     assert 'syntax error at or near "not"' in said
     assert "postgres:15 was not to be prepared" in said
     assert (suite.place / "tried").read_text() == "x"
-    assert rows(suite.sublet) == []
+    eventually(lambda: rows(suite.sublet) == [], "all gone")
 
 
 def test_nothing_is_left_of_a_killed_run(suite: Suite) -> None:
@@ -245,4 +247,4 @@ def test_the_example(suite: Suite) -> None:
     process = suite.spawn("", "test_shop.py")
     said, _ = process.communicate(timeout=240)
     assert (process.returncode, "6 passed" in said) == (0, True), said
-    assert rows(suite.sublet) == []
+    eventually(lambda: rows(suite.sublet) == [], "all gone")

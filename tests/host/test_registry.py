@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clilab import size_of
 from imagelab import (
     Lab,
     archive,
@@ -150,18 +151,15 @@ async def test_a_broken_connection_is_taken_up(lab: Lab, tmp_path: Path, front: 
 async def test_a_broken_pull_goes_on(lab: Lab, tmp_path: Path, front: Front) -> None:
     """The registry dies in the middle; the next pull fetches what is missing and no more."""
     put(f"localhost:{front.port}", "app:1", big(tmp_path / "layout"))
-    pulling = asyncio.create_task(lab.images.pull(f"{front.name}/app:1"))
-    front.cut = 10 << 20
-    await until(lambda: front.served >= front.cut)
-    front.cut = 0
+    front.cut, front.dies = 10 << 20, True
     with pytest.raises(PullFailed, match="did not deliver") as failed:
-        await pulling
+        await lab.images.pull(f"{front.name}/app:1")
     assert "goes on where it broke off" in failed.value.hint
     usage = {each.kind: each for each in await lab.images.usage(set)}
     assert usage["downloads"].size == usage["downloads"].reclaimable >= 10 << 20
     assert await lab.images.leftovers() == []
     await until(lambda: front.busy == 0)
-    front.cut, front.served = None, 0
+    front.cut, front.dies, front.served = None, False, 0
     await lab.images.pull(f"{front.name}/app:1", report=lab.report)
     assert front.served < BIG - (9 << 20)
     assert any("10.0 MiB of 24.0 MiB are here" in line for line in lab.lines)
@@ -201,10 +199,14 @@ asyncio.run(images.pull(name))
 def holders(path: Path) -> list[str]:
     """The processes that have a file below `path` open."""
     found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if os.readlink(link).startswith(f"{path}/"):
-                found.append(link.parts[2])
+    for process in Path("/proc").glob("[0-9]*"):
+        links = []
+        with contextlib.suppress(OSError):  # it has ended
+            links = [process / "fd" / fd for fd in os.listdir(process / "fd")]
+        for link in links:
+            with contextlib.suppress(OSError):
+                if os.readlink(link).startswith(f"{path}/"):
+                    found.append(process.name)
     return found
 
 
@@ -217,11 +219,11 @@ async def test_a_pull_of_a_killed_daemon_goes_on(lab: Lab, tmp_path: Path, front
     daemon = await asyncio.create_subprocess_exec(*argv)
     downloads = lab.root / "downloads"
     most = (10 << 20) - (64 << 10)  # what it has received and not written yet is lost with it
-    await until(lambda: sum(p.stat().st_size for p in downloads.glob("*/*")) >= most)
+    await until(lambda: size_of(downloads) >= most)
     assert holders(downloads)
     daemon.kill()
     await daemon.wait()
-    await until(lambda: not holders(downloads), 10)
+    await until(lambda: not holders(downloads))
     front.stall.set()
     await until(lambda: front.busy == 0)
     await lab.images.clean()

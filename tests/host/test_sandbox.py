@@ -57,12 +57,12 @@ def test_commands(here: CommandLine) -> None:
 def test_a_command_that_takes_too_long_is_killed_with_what_it_started(here: CommandLine) -> None:
     with sublet.Sandbox.create(BASE) as box:
         script = "echo begun; sleep 7001 & setsid sh -c 'sleep 7002; true' & sleep 7003"
-        with pytest.raises(CommandTimeout, match=r"killed after 0\.5 s") as caught:
-            box.exec(script, timeout=0.5)
+        with pytest.raises(CommandTimeout, match="killed after 4 s") as caught:
+            box.exec(script, timeout=4)
         assert (caught.value.result.stdout, caught.value.result.exit_code) == ("begun\n", 137)
         gone(box, "7001", "7002", "7003")
         with pytest.raises(sublet.TimeoutExceeded) as flood:
-            box.exec("yes", timeout=0.5, limit=100)
+            box.exec("yes", timeout=3, limit=100)
         assert len(flood.value.result.stdout) == 100  # type: ignore[attr-defined]
         assert box.exec("echo on").stdout == "on\n"
 

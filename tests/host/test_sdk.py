@@ -167,7 +167,7 @@ def test_stop_waits_as_long_as_it_is_told(here: CommandLine) -> None:
         next(box.logs(follow=True))
         began = time.monotonic()
         box.stop(timeout=0.5)
-        assert 0.5 <= time.monotonic() - began < 5
+        assert 0.5 <= time.monotonic() - began < 10, "what it is given without being told"
         assert box.wait() == 137
         box.remove()
     box.remove(force=True)

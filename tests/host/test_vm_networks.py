@@ -52,7 +52,7 @@ def test_vms_and_containers_on_one_network_reach_each_other_by_name(net: Sublet)
     start(net, "far", "--network", "back")
     for source in ("one", "two", "box"):
         for target in ("one", "two", "box"):
-            eventually(lambda s=source, t=target: reaches(net, s, t), f"{source} to {target}", 15)
+            eventually(lambda s=source, t=target: reaches(net, s, t), f"{source} to {target}", 60)
     assert not reaches(net, "far", "one")
     address = str(row(net, "one")["address"])
     assert net("exec", "far", "ping", "-c", "1", "-W", "1", address).code == 1
@@ -68,8 +68,8 @@ def test_two_networks(net: Sublet) -> None:
     links = net.ok("exec", "both", "ls", "/sys/class/net").split()
     assert links == ["eth0", "eth1", "lo"]
     for other in ("one", "two"):
-        eventually(lambda o=other: reaches(net, "both", o), f"both to {other}", 15)
-        eventually(lambda o=other: reaches(net, o, "both"), f"{other} to both", 15)
+        eventually(lambda o=other: reaches(net, "both", o), f"both to {other}", 60)
+        eventually(lambda o=other: reaches(net, o, "both"), f"{other} to both", 60)
     assert not reaches(net, "one", "two")
     refused(net, "network", "connect", "back", "two", code=1)
 
@@ -96,13 +96,13 @@ def test_published_ports(net: Sublet) -> None:
     serve = ("sh", "-c", f"mkdir /www; echo hello > /www/name; httpd -h /www; {LOOP[2]}")
     ports = ("-p", f"127.0.0.1:{tcp}:80", "-p", f"127.0.0.1:{udp}:5353/udp")
     net.ok("run", "-d", *SMALL, "--name", "web", *ports, IMAGE, *serve)
-    eventually(lambda: b"hello" in asked(tcp), "the port answers", 15)
+    eventually(lambda: b"hello" in asked(tcp), "the port answers", 60)
     before = unwanted(net, "web")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.sendto(b"datagram", ("127.0.0.1", udp))
-    eventually(lambda: unwanted(net, "web") == before + 1, "the datagram arrives", 15)
+    eventually(lambda: unwanted(net, "web") == before + 1, "the datagram arrives", 60)
     net.ok("restart", "-t", "0", "web")
-    eventually(lambda: b"hello" in asked(tcp), "the port answers again", 15)
+    eventually(lambda: b"hello" in asked(tcp), "the port answers again", 60)
     net.ok("rm", "-f", "web")
     assert asked(tcp) == b""
 
@@ -192,7 +192,7 @@ def test_a_vm_asks_who_it_is(net: Sublet, tmp_path: Path) -> None:
 def metadata(net: Sublet, name: str, what: str, header: str) -> tuple[str, str]:
     """The status of the metadata service's answer, and what it says."""
     request = f"{what} HTTP/1.0\\r\\nX-aws-ec2-metadata-{header}\\r\\n\\r\\n"
-    ask = f"printf '{request}' | nc -w 3 169.254.169.254 80"
+    ask = f"printf '{request}' | nc -w 20 169.254.169.254 80"
     said = net.ok("exec", name, "sh", "-c", ask).replace("\r", "")
     head, _, body = said.partition("\n\n")
     return head.split()[1], body

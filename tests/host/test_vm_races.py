@@ -46,7 +46,7 @@ def test_a_guest_that_does_not_answer_does_not_keep_rm_waiting(vm: Sublet) -> No
     refused(vm, "rm", "box", code=1, says="box is hibernating")
     begun = time.monotonic()
     assert vm.ok("rm", "-f", "box") == "box"
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 20
     sleeping.communicate(timeout=60)
     assert sleeping.returncode != 0
     assert vm.json("ps", "-a", "--json") == []
@@ -64,6 +64,7 @@ def test_one_that_dies_while_it_is_hibernated_has_ended(vm: Sublet) -> None:
         sleeping.communicate(timeout=60)
         assert sleeping.returncode == 1
         assert waiting.communicate(timeout=60)[0] == "137\n"
+    eventually(lambda: len(vm.json("ps", "-a", "--json")) == 1, "the other one is gone")
     (left,) = vm.json("ps", "-a", "--json")
     assert (left["name"], left["state"], left["exit_code"]) == ("kept", "stopped", 137)
 
@@ -76,4 +77,4 @@ def test_one_that_sleeps_is_gone_when_it_is_stopped_if_it_was_to_be(vm: Sublet) 
     assert state(vm, "box") == "running"
     vm.ok("hibernate", "box")
     vm.ok("stop", "box")
-    assert vm.json("ps", "-a", "--json") == []
+    eventually(lambda: vm.json("ps", "-a", "--json") == [], "it is gone")

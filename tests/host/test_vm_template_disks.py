@@ -65,7 +65,7 @@ def sound(disk: Path) -> None:
 async def template(lab: Lab) -> Path:
     """The only one, when it is on the disk."""
     directory = lab.machines.templates.directory
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         names = files.entries(directory)
         while not names or names[0].endswith(".partial"):
             await asyncio.sleep(0.05)  # it is the disk that is waited for

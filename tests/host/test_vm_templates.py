@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -44,7 +45,7 @@ async def words(lab: Lab, slot: int) -> tuple[MachinePlan, list[str]]:
 async def kept(lab: Lab) -> Path:
     """The template, when it is on the disk."""
     directory = lab.machines.templates.directory
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         names = files.entries(directory)
         while not names or lab.machines.templates.making():
             await asyncio.sleep(0.05)  # it is the disk that is waited for
@@ -61,11 +62,12 @@ def resumed(lab: Lab, plan: MachinePlan) -> bool:
 async def test_the_second_start_resumes_until_the_kernel_is_another(lab: Lab) -> None:
     first, (name, number, _) = await words(lab, 1)
     template = await kept(lab)
+    began = time.time()
     second, (other_name, other_number, now) = await words(lab, 2)
     assert (resumed(lab, first), resumed(lab, second)) == (False, True)
     assert (name, other_name) == ("vm1", "vm2")
     assert number != other_number
-    assert abs(int(now) - template.stat().st_mtime) < 10, "its clock is the template's"
+    assert began - 2 < int(now) < time.time() + 2, "its clock is the template's"
     platform = await lab.machines.platform()
     await lab.machines.templates.collect(platform)
     assert template.exists()

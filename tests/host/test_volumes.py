@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from clilab import refused
-from conftest import BASE, Sublet
+from conftest import BASE, Sublet, eventually
 
 from sublet.drivers import disk
 
@@ -96,10 +96,17 @@ def test_links_lead_nowhere(volumes: Sublet, tmp_path: Path) -> None:
         "run", "-d", "--name", "box", "-v", "v:/data", BASE, "sh", "-c", f"{script}; sleep 99"
     )
     place = Path(volumes.json("volume", "inspect", "v")["mountpoint"])
+    eventually(lambda: os.path.lexists(place / "etc"), "the link is made")
     assert os.readlink(place / "etc") == "/etc"
     for name in ("../x", "..", "/x", "a/b", ".hidden", "x" * 64, "a:b"):
         assert volumes("volume", "create", name).code == 1
     refused(volumes, "run", "--rm", "-v", "../x:/y", BASE, "true")
+
+
+def attached(sublet: Sublet) -> list[Path]:
+    """The disks of this daemon that a loop device has."""
+    files = disk.loops(Path("/")).values()
+    return [file for file in files if file.name == "disk.img" and str(sublet.home) in str(file)]
 
 
 def test_a_limited_volume(volumes: Sublet) -> None:
@@ -111,7 +118,7 @@ def test_a_limited_volume(volumes: Sublet) -> None:
     assert "No space left" in outcome.err
     assert 0 < int(written) < int(size) <= SMALL
     assert volumes.ok("run", "--rm", *args, "stat -c %s /data/x") == written
-    assert not [file for file in disk.loops(volumes.root).values() if file.name == "disk.img"]
+    eventually(lambda: not attached(volumes), "its loop device is free")
 
 
 def test_a_limited_disk(sublet: Sublet) -> None:
@@ -134,11 +141,7 @@ def test_a_limited_disk_is_kept(sublet: Sublet) -> None:
     sublet.kill_daemon()
     assert sublet.ok("exec", "box", "cat", "/x") == "kept"
     sublet.ok("stop", "-t", "0", "box")
-    assert not [
-        file
-        for file in disk.loops(Path("/")).values()
-        if file.name == "disk.img" and str(sublet.home) in str(file)
-    ]
+    eventually(lambda: not attached(sublet), "its loop device is free")
     sublet.ok("start", "box")
     assert sublet.ok("exec", "box", "cat", "/x") == "kept"
 

@@ -48,7 +48,7 @@ class Collected:
         self.out += data
         self.grown.set()
 
-    async def until(self, text: bytes, deadline: float = 30) -> None:
+    async def until(self, text: bytes, deadline: float = 60) -> None:
         """Wait until it has written that."""
         async with asyncio.timeout(deadline):
             while text not in self.out:
@@ -137,7 +137,7 @@ class Lab:
 
     async def ended(self, plan: MachinePlan, started: Started) -> int | None:
         """The exit code, when it has ended."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await processes.ended(started.supervisor, processes.start_time(started.supervisor))
         return self.machines.exit_code(plan.instance_id)
 
@@ -146,7 +146,7 @@ class Lab:
         supervisor = self.supervisor(plan)
         for pid in self.cgroups.pids(plan.instance_id):
             os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await processes.ended(supervisor, processes.start_time(supervisor))
         return self.machines.exit_code(plan.instance_id)
 
@@ -164,7 +164,7 @@ class Lab:
         collected = Collected()
         try:
             await execution.streams.close_input()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await execution.streams.pump(collected)
                 return await execution.wait(), collected.out.decode()
         finally:
