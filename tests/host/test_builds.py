@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,9 +48,7 @@ async def test_build(based: Lab, tmp_path: Path) -> None:
     )
     (place / ".dockerignore").write_text("secret\n")
     (place / "secret").write_text("x")
-    began = time.monotonic()
     image = await based.images.build(place, name="made:1", report=based.report)
-    first = time.monotonic() - began
     assert image.names == ("made:1",)
     assert image.config.entrypoint == ("/bin/cat",)
     assert image.config.cmd == ("/copied",)
@@ -64,10 +61,10 @@ async def test_build(based: Lab, tmp_path: Path) -> None:
         assert not (tree / "src/secret").exists()
         assert (tree / "src/Containerfile").exists()
 
-    began = time.monotonic()
-    again = await based.images.build(str(place), name="made:2")
+    based.lines.clear()
+    again = await based.images.build(str(place), name="made:2", report=based.report)
     assert again.digest == image.digest
-    assert time.monotonic() - began < max(3, first / 2)  # steps are kept
+    assert any("Using cache" in line for line in based.lines), based.lines  # steps are kept
 
     (place / "Other").write_text("FROM made:1\nRUN test -e /copied\n")
     await based.images.build(place, file=place / "Other", name="derived")
@@ -107,7 +104,7 @@ async def test_cancelled_build(based: Lab, tmp_path: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(lambda: not processes("sleep 98765"), 5)
+    await until(lambda: not processes("sleep 98765"))
     await based.assert_clean()
 
 
@@ -153,7 +150,7 @@ async def test_cancelled_bootstrap(lab: Lab, moment: str) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not processes(str(lab.root))
+    await until(lambda: not processes(str(lab.root)))
     assert not any("creating tarball" in line for line in lab.lines), "it ran to its end"
 
 
@@ -198,7 +195,7 @@ async def test_killed_daemon(based: Lab, tmp_path: Path) -> None:
     await until(lambda: bool(processes("sleep 87654")))
     daemon.kill()
     await daemon.wait()
-    await until(lambda: not processes("sleep 87654") and not processes(str(based.run)), 5)
+    await until(lambda: not processes("sleep 87654") and not processes(str(based.run)))
     assert await based.images.leftovers()
     await based.images.clean()
     await based.assert_clean()

@@ -39,6 +39,13 @@ def host(sublet: Sublet) -> Iterator[Sublet]:
 def serve(host: Sublet, tools: str, name: str, *flags: str) -> None:
     """An instance that tells its name on port 80."""
     host.ok("run", "-d", "--name", name, "--hostname", name, *flags, tools, *SERVE)
+    listens(host, name)
+
+
+def listens(host: Sublet, name: str) -> None:
+    """Wait until its server takes connections: state 0A of proc_net_tcp.txt."""
+    place = Path(f"/proc/{host.json('inspect', name)['pid']}/net/tcp")
+    eventually(lambda: " 0A " in place.read_text(), f"{name} listens")
 
 
 def asks(host: Sublet, name: str, target: str) -> str:
@@ -122,6 +129,8 @@ def test_connections_survive_stop_and_start(host: Sublet, tools: str) -> None:
     before = host.json("network", "inspect", "back")
     host.ok("start", "web")
     host.ok("restart", "-t", "0", "db")
+    for name in ("web", "db"):
+        listens(host, name)
     after = host.json("network", "inspect", "back")
     assert [row["address"] for row in after["instances"]] == [
         row["address"] for row in before["instances"]
@@ -200,7 +209,7 @@ def test_the_hosts_network_without_link_local(host: Sublet, tools: str) -> None:
             assert host("run", "--rm", "--network", "host", tools, *connect).code != 0
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-            connect = ("timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}")
+            connect = ("timeout", "20", "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}")
             assert host("run", "--rm", "--network", "host", tools, *connect).code == 0
     finally:
         subprocess.run(["ip", "addr", "del", *place], check=True)

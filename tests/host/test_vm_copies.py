@@ -3,7 +3,6 @@ that runs, and by one that is booted for the copy of a stopped instance."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -127,13 +126,13 @@ def test_a_volume_that_somebody_is_at_is_in_use(box: Sublet) -> None:
 def test_who_goes_away_leaves_nothing_running_in_the_guest(box: Sublet) -> None:
     agents = ("exec", "box", "sh", "-c", "grep -c '^.init' /proc/[0-9]*/cmdline | grep -c ':1'")
     box.ok("exec", "box", "sh", "-c", "head -c 40M /dev/zero > /srv/big")
-    before = box.ok(*agents)
+    before = min(int(box.ok(*agents)) for _ in range(3))  # the end of one may be under way
     with box.spawn("cp", "box:/srv", "-") as reading:
         out = begun(reading)
-        assert int(box.ok(*agents)) == int(before) + 1
+        eventually(lambda: int(box.ok(*agents)) == before + 1, "a program in the guest copies")
         os.killpg(reading.pid, signal.SIGINT)
         out.read()
-    eventually(lambda: box.ok(*agents) == before, "the program in the guest has ended")
+    eventually(lambda: int(box.ok(*agents)) == before, "the program in the guest has ended")
 
 
 def test_a_daemon_that_is_killed_at_a_copy_leaves_no_guest(own: Sublet, tmp_path: Path) -> None:
@@ -142,10 +141,13 @@ def test_a_daemon_that_is_killed_at_a_copy_leaves_no_guest(own: Sublet, tmp_path
         out = begun(reading)
         own.kill_daemon()
         out.read()
-        assert reading.wait(30) == 1
-    assert json.loads(own.ok("audit", "--json")) == []
-    found = subprocess.run(["pgrep", "-f", "--", f"--directory={own.run_dir}"], capture_output=True)
-    assert found.returncode == 1, found.stdout
+        assert reading.wait(60) == 1
+    eventually(lambda: own("audit").code == 0, "the audit is clean")
+    look = ["pgrep", "-f", "--", f"--directory={own.run_dir}"]
+    eventually(
+        lambda: subprocess.run(look, capture_output=True, check=False).returncode == 1,
+        "the guest has ended",
+    )
     own.ok("cp", "box:/etc/passwd", str(tmp_path))
     assert "root" in (tmp_path / "passwd").read_text()
 

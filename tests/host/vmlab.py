@@ -13,6 +13,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from secrets import token_hex
 
+from imagelab import until
+
 from sublet.domain import subnets
 from sublet.domain.config import Config
 from sublet.domain.nics import Nic
@@ -178,6 +180,8 @@ class Lab:
             await self.machines.delete(instance_id)
         await self.tasks.close()
         assert self.machines.leftovers(set()) == []
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: not self.containers.leftovers(set(), set()))
         assert self.containers.leftovers(set(), set()) == []
         assert await self.network.leftovers(set()) == []
         self.machines.close()
