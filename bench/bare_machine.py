@@ -21,6 +21,7 @@ from pathlib import Path
 from bench.engines import IMAGE
 from bench.host import call
 from bench.lab import Lab
+from sublet.domain.nics import Nic
 from sublet.drivers.container.protocol import Tell
 from sublet.drivers.vm import equipment, kernels, messages, qemu
 
@@ -121,7 +122,7 @@ def _run(agent: socket.socket, command: tuple[str, ...]) -> bytes:
     ready = _packet(agent, messages.Hear.READY)
     if token := ready.partition(b"sync=")[2][:32]:
         agent.sendall(_frame(ord("s"), token))
-    nic = messages.Nic(MAC, "10.255.255.2", 24, "10.255.255.1")
+    nic = Nic(MAC, "10.255.255.2", 24, "10.255.255.1")
     identity = messages.Identity("bare", os.urandom(16).hex(), (nic,))
     guest = messages.Guest(messages.Command(command), identity)
     payload = messages.configure(guest, os.urandom(messages.ENTROPY), time.time())
