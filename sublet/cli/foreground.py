@@ -41,7 +41,9 @@ def relay(
                 detaching = _detaching(detach_keys)
             stack.enter_context(_raw())
             _resize(session)
-        if not interactive and ends_input:
+        if interactive or not ends_input:
+            session.say(type="taken")
+        else:
             session.close_input()
         return _loop(session, wakeup, _Input(session, interactive, ends_input, detaching))
 

@@ -30,7 +30,7 @@ def run_with(options: Options, spec: dict[str, Any]) -> int:
             write(row["id"])
             print(row["id"], flush=True)
         else:
-            session, row = client.foreground(spec, progress, fetch=fetch, wait=wait)
+            session, row = client.foreground(spec, progress, fetch=fetch, wait=wait, confirm=True)
             write(row["id"])
     run.warn(row)
     if not options.get("detach"):

@@ -55,7 +55,7 @@ def run(options: Options, args: list[str]) -> int:
             warn(started)
             print(started["id"])
             return 0
-        session, started = client.foreground(spec, progress, wait=wait)
+        session, started = client.foreground(spec, progress, wait=wait, confirm=True)
     warn(started)
     return relay(session, options)
 

@@ -37,17 +37,27 @@ class SendSignal(BaseModel):
     signal: str
 
 
-Control = CloseStdin | Resize | SendSignal
+class Taken(BaseModel):
+    type: Literal["taken"]
+
+
+Control = CloseStdin | Resize | SendSignal | Taken
 _CONTROL: TypeAdapter[Control] = TypeAdapter(Annotated[Control, Field(discriminator="type")])
 
 
-async def relay(socket: WebSocket, streams: Streams, signal: Signal) -> None:
-    """Carry both directions until the process has closed its output."""
+async def relay(
+    socket: WebSocket,
+    streams: Streams,
+    signal: Signal,
+    heard: Callable[[], object] = lambda: None,
+) -> None:
+    """Carry both directions until the process has closed its output. `heard` is called with each
+    message of the client."""
 
     async def emit(stream: int, data: bytes) -> None:
         await socket.send_bytes(bytes([stream]) + data)
 
-    incoming = asyncio.ensure_future(_incoming(socket, streams, signal))
+    incoming = asyncio.ensure_future(_incoming(socket, streams, signal, heard))
     outgoing = asyncio.ensure_future(streams.pump(emit))
     try:
         await asyncio.wait({incoming, outgoing}, return_when=asyncio.FIRST_COMPLETED)
@@ -60,11 +70,14 @@ async def relay(socket: WebSocket, streams: Streams, signal: Signal) -> None:
         await asyncio.gather(incoming, outgoing, return_exceptions=True)
 
 
-async def _incoming(socket: WebSocket, streams: Streams, signal: Signal) -> None:
+async def _incoming(
+    socket: WebSocket, streams: Streams, signal: Signal, heard: Callable[[], object]
+) -> None:
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1006))
+        heard()
         if message.get("bytes") is not None:
             await _feed(socket, streams, message["bytes"])
         else:
@@ -89,7 +102,7 @@ async def _control(message: Control, streams: Streams, signal: Signal) -> None:
         await streams.close_input()
     elif isinstance(message, Resize):
         await streams.resize(message.rows, message.columns)
-    else:
+    elif isinstance(message, SendSignal):
         number = signal_number(message.signal)
         with contextlib.suppress(SubletError):  # it may have ended just now
             await signal(number)

@@ -2,7 +2,8 @@
 
 Text messages are JSON objects with a `type`. The client's first message is the
 request. Then, from the client: binary messages are standard input; `close-stdin`,
-`resize` (rows, columns) and `signal` (signal) control it. From the server: `waiting`
+`resize` (rows, columns) and `signal` (signal) control it, `taken` only says that it is
+there. From the server: `waiting`
 (text: what a start waits for), `created` (instance), binary messages whose first byte is
 the stream (1 output, 2 errors), and at last `exit` (code) or `error` (error).
 """
@@ -49,8 +50,10 @@ routes = APIRouter(prefix="/v1")
 
 
 @routes.websocket("/run")
-async def run(verbs: Given, socket: WebSocket, wait: bool = True) -> None:
-    await session(socket, lambda: _run(socket, verbs, wait))
+async def run(verbs: Given, socket: WebSocket, wait: bool = True, confirm: bool = False) -> None:
+    """`confirm`: a client that goes before it has answered to `created` has not learnt that there
+    is an instance, and it is taken back."""
+    await session(socket, lambda: _run(socket, verbs, wait, confirm))
 
 
 @routes.websocket("/instances/{name}/attach")
@@ -80,13 +83,20 @@ async def session(socket: WebSocket, work: Callable[[], Awaitable[int]]) -> None
         await socket.close()
 
 
-async def _run(socket: WebSocket, verbs: Verbs, wait: bool) -> int:
+async def _run(socket: WebSocket, verbs: Verbs, wait: bool, confirm: bool) -> int:
     spec = await requested(socket, _SPEC)
     async with _reporting(socket) as report:
         work = verbs.instances.run(spec, attach=True, wait=wait, report=report)
         instance, streams = await unless_gone(socket.receive, work)
     assert streams is not None
-    return await _attached(socket, verbs, instance, streams)
+    heard = asyncio.Event()
+    try:
+        return await _attached(socket, verbs, instance, streams, heard.set)
+    except (WebSocketDisconnect, RuntimeError):
+        if confirm and not heard.is_set():
+            with contextlib.suppress(SubletError):
+                await verbs.instances.remove(instance.id, force=True, volumes=True)
+        raise
 
 
 async def _attach(socket: WebSocket, verbs: Verbs, name: str, wait: bool) -> int:
@@ -100,7 +110,13 @@ async def _attach(socket: WebSocket, verbs: Verbs, name: str, wait: bool) -> int
     return await _attached(socket, verbs, instance, streams or verbs.instances.attach(instance.id))
 
 
-async def _attached(socket: WebSocket, verbs: Verbs, instance: Instance, streams: Streams) -> int:
+async def _attached(
+    socket: WebSocket,
+    verbs: Verbs,
+    instance: Instance,
+    streams: Streams,
+    heard: Callable[[], object] = lambda: None,
+) -> int:
     """Relay the first process's streams until it ends; its exit code."""
     try:
         ended = asyncio.ensure_future(verbs.instances.wait(instance.id))
@@ -111,7 +127,7 @@ async def _attached(socket: WebSocket, verbs: Verbs, instance: Instance, streams
             await verbs.instances.kill(instance.id, number)
 
         with verbs.idleness.session(instance.id, "attach"):
-            await relay(socket, streams, signal)
+            await relay(socket, streams, signal, heard)
         return await ended
     finally:
         ended.cancel()

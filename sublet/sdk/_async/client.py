@@ -139,9 +139,12 @@ class AsyncClient(
         *,
         fetch: bool = True,
         wait: bool = True,
+        confirm: bool = False,
     ) -> tuple[wire.AsyncSession, dict[str, Any]]:
-        """Start an instance with its streams: the session and the instance's `ps` entry."""
-        target = "/v1/run" if wait else "/v1/run?wait=false"
+        """Start an instance with its streams: the session and the instance's `ps` entry. With
+        `confirm` the start is taken back, unless the session has been sent something when it
+        ends, such as `taken`."""
+        target = f"/v1/run?wait={int(wait)}&confirm={int(confirm)}"
         try:
             return await self._session(target, spec, progress)
         except NoSuchImage:
