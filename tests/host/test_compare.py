@@ -91,6 +91,7 @@ def test_interrupted_it_removes_what_it_started(
     seen(process, moment)
     code, out, _ = end(process, number)
     assert (code, out) == (130, "")
+    eventually(lambda: sublet.json("ps", "-a", "--json") == [], "a start under way is taken back")
     assert_nothing_left(sublet)
 
 
