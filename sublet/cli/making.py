@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import click
 
-from sublet.cli.output import Progress, silent
+from sublet.cli.output import Progress
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.progress import silent
 from sublet.sdk import Client
 
 

@@ -89,10 +89,6 @@ def confirmed(force: bool) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def silent(line: str) -> None:
-    """Progress that nobody wants to see."""
-
-
 class Progress:
     """Progress on standard error: one line that changes on a terminal, else a line each; of a
     build the steps alone. All that it wrote follows when it fails.

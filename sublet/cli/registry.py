@@ -7,8 +7,9 @@ import sys
 import click
 
 from sublet.cli.completing import image_or_catalog_names
-from sublet.cli.output import Progress, silent
+from sublet.cli.output import Progress
 from sublet.domain.errors import InvalidArgument
+from sublet.domain.progress import silent
 from sublet.sdk import Client
 
 TLS = click.option(

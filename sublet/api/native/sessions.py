@@ -2,10 +2,10 @@
 
 Text messages are JSON objects with a `type`. The client's first message is the
 request. Then, from the client: binary messages are standard input; `close-stdin`,
-`resize` (rows, columns) and `signal` (signal) control it, `taken` only says that it is
-there. From the server: `waiting`
-(text: what a start waits for), `created` (instance), binary messages whose first byte is
-the stream (1 output, 2 errors), and at last `exit` (code) or `error` (error).
+`resize` (rows, columns) and `signal` (signal) control it; `taken` only says that it is
+there. From the server: `waiting` (text: what a start waits for), `created` (instance),
+binary messages whose first byte is the stream (1 output, 2 errors), and at last `exit`
+(code) or `error` (error).
 """
 
 from __future__ import annotations
